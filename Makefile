@@ -1,0 +1,69 @@
+# Everything a newcomer and CI type. What it does to your machine: it makes .venv/ here, and runs
+# write results/ here. Override with e.g. `make demo PYTHON=python3.12 SWEEP=sweeps/mnist_arch.yaml`.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+SWEEP ?= sweeps/mnist_lr.yaml
+# Extra words for pip, e.g. an index of smaller torch wheels: see README, "Install".
+PIP_ARGS ?=
+# Extra words for pytest, e.g. `make test PYTEST_ARGS="-k engine"`.
+PYTEST_ARGS ?=
+# python3 where it is new enough, else the first newer one on the PATH.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$p" && exit; done; echo python3)
+
+REQUIREMENTS := pyproject.toml constraints.txt
+RUN_STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+BENCH_STAMP := $(VENV)/.installed-bench
+
+.PHONY: help demo test lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: $(RUN_STAMP) ## install, run sweeps/mnist_lr.yaml, say where the report is
+	@$(PY) -m vitbench.sweep $(SWEEP)
+
+test: $(DEV_STAMP) ## install, run the whole test suite
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV_STAMP) ## ruff and mypy, as CI runs them
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(DEV_STAMP) ## let ruff mend what it can
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+bench: $(BENCH_STAMP) ## install the peers, run the benchmark suite on this machine
+	@$(PY) -m vitbench.bench all
+
+clean: ## remove .venv and the caches of tools; results/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps live inside .venv, so they go when it goes; a change of the requirements installs again.
+$(PY):
+	@"$(PYTHON)" -c 'import sys' 2>/dev/null || { \
+	  echo "make: no Python found as '$(PYTHON)'; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $(PYTHON) is $$("$(PYTHON)" -V 2>&1), and vitbench needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "make: $(PYTHON) cannot make virtual environments (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+
+$(RUN_STAMP): $(PY) $(REQUIREMENTS)
+	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e .
+	@touch $@
+
+$(DEV_STAMP): $(PY) $(REQUIREMENTS)
+	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $(RUN_STAMP) $@
+
+$(BENCH_STAMP): $(PY) $(REQUIREMENTS)
+	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[bench]'
+	@touch $(RUN_STAMP) $@
