@@ -1,0 +1,19 @@
+"""What this machine has, read without importing torch or ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def local_gpu_count() -> int:
+    """Count the NVIDIA GPUs that this process may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
+    return len([p for p in Path("/dev").glob("nvidia*") if p.name[len("nvidia") :].isdigit()])
+
+
+def cpu_count() -> int:
+    """Count the cores that this process may use (a container's share, not the host's)."""
+    return len(os.sched_getaffinity(0))

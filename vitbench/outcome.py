@@ -1,0 +1,97 @@
+"""Short names of trials and the table that a sweep ends with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from vitbench.plan import TrialConfig
+
+_MAX_ROWS = 40
+_RESULTS = (
+    ("status", "status", None),
+    ("epochs", "epochs", "d"),
+    ("train loss", "train_loss", ".4f"),
+    ("val loss", "val_loss", ".4f"),
+    ("val acc", "val_accuracy", ".4f"),
+    ("test acc", "test_accuracy", ".4f"),
+    ("best epoch", "best_epoch", "d"),
+    ("images/s", "images_per_s", ",.0f"),
+    ("wall s", "wall_s", ",.1f"),
+)
+
+
+def settings(trial: TrialConfig) -> dict[str, Any]:
+    """All settings of a trial by their field name, e.g. `lr`, `depth`, `image_size`."""
+    return {
+        **trial.dataset.model_dump(),
+        **trial.model.model_dump(),
+        **trial.train.model_dump(),
+    }
+
+
+def varying_fields(trials: Sequence[TrialConfig]) -> list[str]:
+    """Names of the settings in which the trials differ, in the order of the sweep file."""
+    every = [settings(trial) for trial in trials]
+    return [name for name in every[0] if any(s[name] != every[0][name] for s in every[1:])]
+
+
+def describe(members: Sequence[TrialConfig], fields: Sequence[str]) -> str:
+    """Name a stack by what varies: `lr=0.003 seed=0`, or `9 x lr=3e-05..0.003 seed=0..2`."""
+    parts = []
+    for name in fields:
+        values = list(dict.fromkeys(settings(member)[name] for member in members))
+        if len(values) == 1:
+            parts.append(f"{name}={_value(values[0])}")
+        elif all(isinstance(v, int | float) for v in values):
+            parts.append(f"{name}={_value(min(values))}..{_value(max(values))}")
+        else:
+            parts.append(f"{name}={','.join(str(v) for v in values)}")
+    text = " ".join(parts) or members[0].trial_id
+    return f"{len(members)} x {text}" if len(members) > 1 else text
+
+
+def outcome_table(frame: pd.DataFrame, fields: Sequence[str], title: str) -> Table:
+    """One row per trial, the best first; long sweeps show their head and say where the rest is."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("trial")
+    shown_fields = [name for name in fields if name in frame.columns]
+    for name in shown_fields:
+        table.add_column(name, justify="right")
+    for header, _, form in _RESULTS:
+        table.add_column(header, justify="right" if form else "left")
+    ordered = frame.sort_values("best_val_loss", na_position="last", kind="stable")
+    for _, row in ordered.head(_MAX_ROWS).iterrows():
+        table.add_row(
+            str(row["trial_id"]),
+            *(_value(row[name]) for name in shown_fields),
+            *(_cell(row.get(column), form) for _, column, form in _RESULTS),
+        )
+    if len(ordered) > _MAX_ROWS:
+        table.caption = f"{len(ordered) - _MAX_ROWS} more in trials.csv"
+    return table
+
+
+def failures(frame: pd.DataFrame) -> list[str]:
+    """One line for each trial that failed, with its reason."""
+    failed = frame[frame["status"].isin(["crashed", "oom"])]
+    return [f"{row.trial_id}: {row.status}: {row.error}" for row in failed.itertuples()]
+
+
+def _value(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(value: Any, form: str | None) -> Text:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return Text("-")
+    if form is None:
+        return Text(str(value), style="" if value == "finished" else "yellow")
+    return Text(format(int(value) if form == "d" else float(value), form))

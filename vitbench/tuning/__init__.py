@@ -1,0 +1,1 @@
+"""Ray lives here and nowhere else: cluster, search, trainable, the driver's record and progress."""

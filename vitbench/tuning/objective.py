@@ -1,0 +1,99 @@
+"""What a search minimises: one number (or several) for a stack, always finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vitbench.plan import StackPlan, TrialConfig, parameter_count, train_flops
+
+# Metrics that grow when things get better; every other objective is minimised.
+MAXIMISED = frozenset({"val_accuracy"})
+
+
+def direction(objective: str) -> str:
+    """Optuna's name for the way the objective should go."""
+    return "maximize" if objective in MAXIMISED else "minimize"
+
+
+def worst(objective: str, seen: Iterable[float], outputs: int) -> float:
+    """A finite stand-in for a diverged stack: no better than any value seen.
+
+    At least twice the loss of a model that has learned nothing, or an accuracy of 0. Told as a
+    failure instead, a sampler keeps coming back to where models diverge.
+    """
+    finite = [value for value in seen if math.isfinite(value)]
+    if objective in MAXIMISED:
+        return min([0.0, *finite])
+    return max([2.0 * math.log(max(2, outputs)), *finite])
+
+
+def best_arm(
+    members: Sequence[TrialConfig],
+    values: Mapping[str, float],
+    *,
+    objective: str,
+    stand_in: float,
+) -> float | None:
+    """Best over arms (learning rates, ...) of the mean over seeds.
+
+    Architectures are then compared each at its own tuned learning rate.
+
+    Args:
+        members: the models of one stack.
+        values: the metric of each model by trial id; missing or not finite means diverged.
+        objective: name of the metric, which says whether more is better.
+        stand_in: value of a diverged model.
+
+    Returns:
+        None if every model diverged.
+    """
+    arms: dict[str, list[float]] = {}
+    alive = False
+    for member in members:
+        value = values.get(member.trial_id, math.nan)
+        alive = alive or math.isfinite(value)
+        arm = member.train.model_copy(update={"seed": 0}).model_dump_json()
+        arms.setdefault(arm, []).append(value if math.isfinite(value) else stand_in)
+    if not alive:
+        return None
+    means = [sum(arm) / len(arm) for arm in arms.values()]
+    return max(means) if objective in MAXIMISED else min(means)
+
+
+def cost(objective: str, plan: StackPlan, *, channels: int, outputs: int) -> float:
+    """Objectives that are known before training: `parameters` and `train_flops` of one model."""
+    if objective == "parameters":
+        size = plan.dataset.image_size
+        return float(parameter_count(plan.model, size, channels, outputs))
+    if objective == "train_flops":
+        return float(train_flops(plan.members[0], channels=channels, outputs=outputs))
+    raise ValueError(f"{objective!r} is not a cost")
+
+
+def lr_sensitivity(members: Sequence[TrialConfig], losses: Mapping[str, float], l0: float) -> float:
+    """Mean excess loss over the stack's learning rates, each loss capped at `l0`.
+
+    S = mean over lr of (min(loss, l0) - best loss), means over seeds first
+    (arXiv:2309.14322). `l0` is the loss of a model that has learned nothing.
+    """
+    by_lr: dict[float, list[float]] = {}
+    for member in members:
+        value = losses.get(member.trial_id, math.nan)
+        by_lr.setdefault(member.train.lr, []).append(min(value, l0) if math.isfinite(value) else l0)
+    means = [sum(values) / len(values) for values in by_lr.values()]
+    return sum(means) / len(means) - min(means)
+
+
+def final_metric(rows: Iterable[Mapping[str, Any]], objective: str) -> dict[str, float]:
+    """The value of each ended model by trial id: its best validation loss, or that epoch's accuracy.
+
+    Diverged models have none.
+    """
+    column = f"best_{objective}"
+    return {
+        row["trial_id"]: float(row[column])
+        for row in rows
+        if row["status"] != "diverged" and row.get(column) is not None
+    }

@@ -1,0 +1,44 @@
+"""How many stacks run side by side, and how trials are grouped into them. Needs no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitbench.config import Resources, Sweep
+from vitbench.hardware import cpu_count, local_gpu_count
+from vitbench.plan import StackPlan, TrialConfig, pack
+
+# On a GPU a stack costs little more than one model until the device is full; on a CPU one process
+# per core is the fastest there is and stacking gains little, so there stacks hold one member.
+_AUTO_MEMBERS_GPU = 16
+_AUTO_MEMBERS_CPU = 1
+
+
+def stacks_of(
+    sweep: Sweep, trials: Sequence[TrialConfig], *, slots: int, on_gpu: bool
+) -> list[StackPlan]:
+    """Group trials into stacks the way the hardware likes them (see `stack:` in the sweep)."""
+    auto = _AUTO_MEMBERS_GPU if on_gpu else _AUTO_MEMBERS_CPU
+    max_members = auto if sweep.stack == "auto" else sweep.stack
+    return pack(trials, max_members=max_members, slots=slots)
+
+
+def gpus_per_stack(resources: Resources, available: float) -> float:
+    """Resolve `gpus: auto`: one GPU per stack where there is any, else none."""
+    if resources.gpus == "auto":
+        return 1.0 if available >= 1 else 0.0
+    return float(resources.gpus)
+
+
+def node_slots(resources: Resources, *, cpus: float, gpus: float, gpus_each: float) -> int:
+    """Stacks that one node with so many CPUs and GPUs holds at once."""
+    fits = int(cpus // resources.cpus)
+    return min(fits, int(gpus // gpus_each)) if gpus_each else fits
+
+
+def local_slots(resources: Resources) -> tuple[int, bool]:
+    """Stacks that this machine holds at once (at least 1), and whether they use a GPU."""
+    gpus = local_gpu_count()
+    gpus_each = gpus_per_stack(resources, gpus)
+    slots = node_slots(resources, cpus=cpu_count(), gpus=gpus, gpus_each=gpus_each)
+    return max(1, slots), gpus_each > 0

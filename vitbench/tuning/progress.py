@@ -1,0 +1,267 @@
+"""What a person sees while a sweep runs: one live view on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from vitbench.plan import StackPlan
+
+_PLAIN_INTERVAL_S = 20.0
+
+
+@dataclass
+class StackView:
+    """What is known of a running stack; speeds are those of the whole stack."""
+
+    plan: StackPlan
+    label: str
+    epochs: int
+    flops: float
+    epoch: int = 0
+    first_epoch: int = 0
+    train_loss: float = float("nan")
+    val_accuracy: float = float("nan")
+    images_per_s: float = float("nan")
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the stack's epochs that are done, 0 to 1."""
+        return self.epoch / self.epochs
+
+    def take(self, metrics: dict[str, Any]) -> None:
+        """Read a report: the median over members stands for the stack."""
+        rows = [row for row in metrics["rows"] if row["epoch"] == metrics["epoch"]]
+        if not self.epoch:
+            self.first_epoch = metrics["epoch"] - 1
+        self.epoch = metrics["epoch"]
+        self.images_per_s = metrics.get("images_per_s", self.images_per_s)
+        if rows:
+            self.train_loss = _median([row["train_loss"] for row in rows])
+            self.val_accuracy = _median([row["val_accuracy"] for row in rows])
+
+
+@dataclass
+class SweepView:
+    """The state of the whole sweep, from which either view draws."""
+
+    total_stacks: int | None  # None: a search decides as it goes
+    total_flops: float
+    slots: int
+    done_flops: float = 0.0
+    done_stacks: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    running: OrderedDict[str, StackView] = field(default_factory=OrderedDict)
+    started_s: float = field(default_factory=time.monotonic)
+    worked_flops: float = 0.0  # done by this run; resumed epochs were paid before
+    worked_slot_s: float = 0.0
+
+    def eta_s(self) -> float | None:
+        """Seconds left, from the FLOPs of the training still to do and the rate so far.
+
+        The rate is per slot, so the last stacks, which leave slots idle, count in full.
+        """
+        now_s = time.monotonic()
+        busy_s = self.worked_slot_s + sum(now_s - view.started_s for view in self.running.values())
+        worked = self.worked_flops + sum(
+            view.flops * (view.epoch - view.first_epoch) / view.epochs
+            for view in self.running.values()
+        )
+        if not worked or not busy_s:
+            return None
+        rate_per_slot = worked / busy_s
+        remaining = self.total_flops - self.done_flops
+        remaining -= sum(view.flops * view.fraction for view in self.running.values())
+        longest = max(
+            (view.flops * (1 - view.fraction) for view in self.running.values()), default=0.0
+        )
+        return max(remaining / self.slots, longest) / rate_per_slot
+
+
+class Progress(Protocol):
+    """Receives the sweep's events on the driver."""
+
+    def __enter__(self) -> Progress: ...
+    def __exit__(self, *_: object) -> None: ...
+    def started(self, view: StackView) -> None: ...
+    def reported(self, view: StackView) -> None: ...
+    def ended(self, view: StackView, statuses: Sequence[str]) -> None: ...
+    def say(self, message: str) -> None: ...
+
+
+class Tracker:
+    """Keeps the SweepView up to date and passes events on to what the person sees."""
+
+    def __init__(self, view: SweepView, shown: Progress) -> None:
+        self.view = view
+        self.shown = shown
+
+    def started(self, plan: StackPlan, label: str, flops: float) -> None:
+        """A stack has been given to a worker (again, after a crash)."""
+        view = StackView(plan=plan, label=label, epochs=plan.train.epochs, flops=flops)
+        self.view.running[plan.stack_id] = view
+        self.shown.started(view)
+
+    def reported(self, stack_id: str, metrics: dict[str, Any]) -> None:
+        """Some epochs of a stack have arrived."""
+        view = self.view.running[stack_id]
+        view.take(metrics)
+        self.shown.reported(view)
+
+    def ended(self, stack_id: str, statuses: Sequence[str]) -> None:
+        """A stack is over; one status per member."""
+        view = self.view.running.pop(stack_id, None)
+        if view is None:
+            return
+        state = self.view
+        state.done_stacks += 1
+        state.done_flops += view.flops
+        state.worked_flops += view.flops * (view.epoch - view.first_epoch) / view.epochs
+        state.worked_slot_s += time.monotonic() - view.started_s
+        for status in statuses:
+            state.counts[status] = state.counts.get(status, 0) + 1
+        self.shown.ended(view, statuses)
+
+
+class PlainProgress:
+    """For pipes and CI: a line when a stack ends, and now and then one for the whole sweep."""
+
+    def __init__(self, console: Console, view: SweepView) -> None:
+        self._console = console
+        self._view = view
+        self._last_line_s = time.monotonic()
+
+    def __enter__(self) -> PlainProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def started(self, view: StackView) -> None:
+        """Nothing: the first numbers come with the first epoch."""
+
+    def reported(self, view: StackView) -> None:
+        """One line for all running stacks, at most every 20 seconds."""
+        if time.monotonic() - self._last_line_s >= _PLAIN_INTERVAL_S:
+            self._last_line_s = time.monotonic()
+            running = "; ".join(_plain_state(v) for v in self._view.running.values() if v.epoch)
+            self._print(f"{_headline(self._view)} | {running}")
+
+    def ended(self, view: StackView, statuses: Sequence[str]) -> None:
+        """One line per stack."""
+        took_s = time.monotonic() - view.started_s
+        self._print(
+            f"{view.label}: {_tally(statuses)} at epoch {view.epoch}, train loss "
+            f"{view.train_loss:.3f}, val accuracy {view.val_accuracy:.3f}, {took_s:.0f} s"
+        )
+
+    def say(self, message: str) -> None:
+        """Print a message on its own line."""
+        self._print(message)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+class LiveProgress:
+    """For a terminal: one table that is redrawn in place."""
+
+    def __init__(self, console: Console, view: SweepView) -> None:
+        self._console = console
+        self._view = view
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> LiveProgress:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def started(self, view: StackView) -> None:
+        """The view is redrawn by itself."""
+
+    def reported(self, view: StackView) -> None:
+        """The view is redrawn by itself."""
+
+    def ended(self, view: StackView, statuses: Sequence[str]) -> None:
+        """The view is redrawn by itself."""
+
+    def say(self, message: str) -> None:
+        """Print a message above the view."""
+        self._console.print(Text(message))
+
+    def _render(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False, expand=False)
+        for name in ("stack", "", "epoch", "train loss", "val acc", "images/s", "elapsed"):
+            table.add_column(name, justify="left" if name in ("stack", "") else "right")
+        for view in list(self._view.running.values()):
+            table.add_row(
+                Text(view.label, overflow="ellipsis"),
+                ProgressBar(total=view.epochs, completed=view.epoch, width=16),
+                f"{view.epoch}/{view.epochs}",
+                _number(view.train_loss, ".4f", view.epoch),
+                _number(view.val_accuracy, ".3f", view.epoch),
+                _number(view.images_per_s, ",.0f", view.epoch),
+                duration(time.monotonic() - view.started_s),
+            )
+        return Group(Text(_headline(self._view), style="bold"), table)
+
+
+def progress_for(console: Console, view: SweepView) -> Progress:
+    """Live on a terminal, plain lines elsewhere."""
+    return (LiveProgress if console.is_terminal else PlainProgress)(console, view)
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time as a person would: 42 s, 3 min 20 s, 5 h 12 min, 6.4 days."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    return f"{seconds / 86400:.1f} days"
+
+
+def _headline(view: SweepView) -> str:
+    total = f"/{view.total_stacks}" if view.total_stacks is not None else ""
+    eta_s = view.eta_s()
+    left = f", about {duration(eta_s)} left" if eta_s is not None else ""
+    tally = ", ".join(f"{n} {status}" for status, n in sorted(view.counts.items()))
+    elapsed = duration(time.monotonic() - view.started_s)
+    return f"{view.done_stacks}{total} stacks done{f' ({tally})' if tally else ''}, {elapsed}{left}"
+
+
+def _plain_state(view: StackView) -> str:
+    return (
+        f"{view.label}: epoch {view.epoch}/{view.epochs}, loss {view.train_loss:.3f}, "
+        f"val acc {view.val_accuracy:.3f}, {view.images_per_s:,.0f} images/s"
+    )
+
+
+def _tally(statuses: Sequence[str]) -> str:
+    if len(statuses) == 1:
+        return statuses[0]
+    return ", ".join(f"{statuses.count(s)} {s}" for s in sorted(set(statuses)))
+
+
+def _number(value: float, form: str, epoch: int) -> str:
+    return format(value, form) if epoch else "-"
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]

@@ -1,0 +1,127 @@
+"""One stack as a Tune function: load the images, train, report rows, end when asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from vitbench.config import Dataset
+from vitbench.plan import StackPlan
+from vitbench.tuning.control import STOPPED, Control
+
+logger = logging.getLogger(__name__)
+
+# Reports closer together than this are sent as one; Tune's loop handles some tens a second.
+_MIN_REPORT_INTERVAL_S = 0.2
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What every stack of a sweep shares; small, travels once per trial."""
+
+    dataset: Dataset
+    data_dir: Path | None
+    cache_dir: Path | None
+    checkpoints_dir: Path
+    threads: int
+    use_gpu: bool
+    every_epoch: bool  # report each epoch by itself: early stopping looks at every one
+    control: Control
+
+
+class _Reporter:
+    """Sends rows to the driver, a few epochs at a time where epochs are short."""
+
+    def __init__(self, plan: StackPlan, context: WorkerContext) -> None:
+        self._stack_id = plan.stack_id
+        self._last_epoch = plan.train.epochs
+        self._context = context
+        self._rows: list[dict[str, Any]] = []
+        self._last_sent_s = 0.0
+        self._epoch = 0
+        self.reason: str | None = None
+
+    def __call__(self, epoch: Any) -> bool:
+        self._rows.extend(epoch.rows)
+        self._epoch = epoch.epoch
+        now_s = time.monotonic()
+        due = now_s - self._last_sent_s >= _MIN_REPORT_INTERVAL_S
+        if epoch.epoch == self._last_epoch or not (due or self._context.every_epoch):
+            return True  # the rows of the last epoch travel with the outcome
+        self._send({"images_per_s": epoch.images_per_s})
+        self._last_sent_s = now_s
+        self.reason = self._context.control.reason_to_end(self._stack_id)
+        return self.reason is None
+
+    def finish(self, outcomes: list[dict[str, Any]]) -> None:
+        """Send what is left together with the outcome of each member."""
+        self._send({"outcomes": outcomes})
+
+    def _send(self, extra: dict[str, Any]) -> None:
+        rows, self._rows = self._rows, []
+        tune.report({"epoch": self._epoch, "rows": rows, **extra})
+
+
+def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
+    """Train the stack in `config["plan"]`; its outcome rows come with the last report."""
+    import torch  # once per worker process: actors are reused between trials
+
+    from vitbench import data
+    from vitbench.training.checkpoint import CheckpointStore
+    from vitbench.training.engine import fit
+
+    # A reused process keeps what the trial before it set.
+    torch.set_num_threads(context.threads)
+    os.environ["OMP_NUM_THREADS"] = str(context.threads)
+    device = torch.device("cuda" if context.use_gpu else "cpu")
+
+    plan = StackPlan.from_json(config["plan"])
+    images = data.load(context.dataset, context.data_dir, context.cache_dir)
+    train = plan.train
+    images = images.subset(train.train_images, train.val_images, train.test_images)
+    store = CheckpointStore(context.checkpoints_dir)
+    reporter = _Reporter(plan, context)
+
+    def run(part: StackPlan) -> bool:
+        result = fit(part, images, device=device, report=reporter, store=store)
+        status = (reporter.reason or STOPPED) if result.stopped else "finished"
+        outcomes = [
+            {**row, "status": row["status"] if row["status"] == "diverged" else status}
+            for row in result.trials
+        ]
+        reporter.finish(outcomes)
+        return not result.stopped
+
+    _fit_or_halve(plan, run, torch.cuda.empty_cache if context.use_gpu else lambda: None)
+
+
+def _fit_or_halve(
+    plan: StackPlan, run: Callable[[StackPlan], bool], release: Callable[[], None]
+) -> None:
+    """Train the plan; where memory runs out, train its halves one after the other.
+
+    Nothing is lost: each half goes on from its members' checkpoints. A single model that does
+    not fit raises the memory error.
+    """
+    import torch
+
+    waiting = [plan]
+    while waiting:
+        part = waiting.pop(0)
+        try:
+            if not run(part):
+                return
+        except torch.OutOfMemoryError:
+            if part.size == 1:
+                raise
+            release()
+            middle = (part.size + 1) // 2
+            logger.warning("out of memory with %d members; trying %d", part.size, middle)
+            waiting[:0] = [StackPlan(part.members[:middle]), StackPlan(part.members[middle:])]
