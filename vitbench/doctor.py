@@ -1,0 +1,271 @@
+"""`python -m vitbench.doctor`: is this machine ready, and what would mend it?
+
+One line per check, `ok`, `warn` or `fail`; a line that is not ok ends with what to do. Exit code 0
+where nothing failed, 1 where something did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from vitbench import __version__, hardware
+
+_GIB = 1024**3
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+# Below these a laptop-scale sweep has been seen to run out.
+_MIN_MEMORY_GIB = 4
+_MIN_SHM_GIB = 1
+_MIN_DISK_GIB = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check saw.
+
+    Attributes:
+        state: ok, warn (something will be slower or missing) or fail (sweeps cannot run).
+        subject: what was looked at.
+        detail: what is there.
+        fix: what to do about it; empty when ok.
+    """
+
+    state: Literal["ok", "warn", "fail"]
+    subject: str
+    detail: str
+    fix: str = ""
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter and this package."""
+    detail = f"{platform.python_version()} at {sys.executable}, vitbench {__version__}"
+    if sys.version_info < (3, 11):
+        yield Finding("fail", "python", detail, "install Python 3.11 or newer")
+    else:
+        yield Finding("ok", "python", detail)
+
+
+def packages() -> Iterator[Finding]:
+    """Each package that vitbench needs: installed, and in the range that it was built for?"""
+    from packaging.requirements import Requirement
+
+    try:
+        required = metadata.requires("vitbench") or []
+    except metadata.PackageNotFoundError:
+        yield Finding("fail", "packages", "vitbench is not installed", "pip install -e .")
+        return
+    fine, broken = [], []
+    for line in required:
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            broken.append(f"{requirement.name} is missing")
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            fine.append(f"{requirement.name} {version}")
+        else:
+            broken.append(f"{requirement.name} {version} is outside {requirement.specifier}")
+    if broken:
+        yield Finding("fail", "packages", "; ".join(broken), "pip install -c constraints.txt -e .")
+    yield Finding("ok", "packages", ", ".join(fine))
+
+
+def imports() -> Iterator[Finding]:
+    """Do the heavy packages really import here? A broken pair of torch and torchvision shows so."""
+    for name in ("torch", "vitbench.data._torchvision", "ray"):
+        subject = f"import {name.split('.')[-1].lstrip('_')}"
+        start_s = time.perf_counter()
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever it dies of is the finding
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            yield Finding("fail", subject, reason, "pip install -c constraints.txt -e .")
+        else:
+            yield Finding("ok", subject, f"{time.perf_counter() - start_s:.1f} s")
+
+
+def cores() -> Iterator[Finding]:
+    """Cores that this process may use."""
+    count = hardware.cpu_count()
+    detail = f"{count} usable of {os.cpu_count()}"
+    quota = _cgroup_cpus(Path("/sys/fs/cgroup/cpu.max"))
+    if quota is not None and quota < count:
+        yield Finding(
+            "warn",
+            "cores",
+            f"{detail}, but the container's quota is {quota:g}",
+            f"trials side by side will wait for each other; limit them: "
+            f"taskset -c 0-{max(1, int(quota)) - 1} vitbench sweep ...",
+        )
+    else:
+        yield Finding("ok", "cores", detail)
+
+
+def gpu() -> Iterator[Finding]:
+    """GPUs, and whether this build of torch can use them."""
+    import torch
+
+    present = hardware.local_gpu_count()
+    built_for = f"torch {torch.__version__}"
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            memory_gib = properties.total_memory / _GIB
+            major, minor = properties.major, properties.minor
+            detail = f"{properties.name}, {memory_gib:.0f} GiB, compute {major}.{minor}"
+            if major < 8:
+                fix = "it has no fast bfloat16; use --set train.precision=float32"
+                yield Finding("warn", f"gpu {index}", f"{detail}, {built_for}", fix)
+            else:
+                yield Finding("ok", f"gpu {index}", f"{detail}, {built_for}")
+    elif present and torch.version.cuda is None:
+        detail = f"{present} on this machine, but {built_for} is built without CUDA"
+        fix = "install PyTorch's CUDA build of the same version (README, 'GPU')"
+        yield Finding("fail", "gpu", detail, fix)
+    elif present:
+        detail = f"{present} on this machine, but {built_for} cannot open the driver"
+        fix = f"update the NVIDIA driver to one that serves CUDA {torch.version.cuda}"
+        yield Finding("fail", "gpu", detail, fix)
+    else:
+        yield Finding("ok", "gpu", f"none; sweeps run at scale laptop on the CPU ({built_for})")
+
+
+def memory() -> Iterator[Finding]:
+    """Main memory, shared memory and room on the disk."""
+    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+    total_gib, free_gib = (
+        int(re.search(rf"^{name}:\s+(\d+) kB", meminfo, re.MULTILINE)[1]) * 1024 / _GIB  # type: ignore[index]
+        for name in ("MemTotal", "MemAvailable")
+    )
+    detail = f"{free_gib:.1f} GiB free of {total_gib:.1f}"
+    if free_gib < _MIN_MEMORY_GIB:
+        fix = f"close something, or run fewer trials side by side; {_MIN_MEMORY_GIB} GiB are safe"
+        yield Finding("warn", "memory", detail, fix)
+    else:
+        yield Finding("ok", "memory", detail)
+
+    shm_gib = shutil.disk_usage("/dev/shm").total / _GIB
+    if shm_gib < _MIN_SHM_GIB:
+        fix = "Ray keeps objects there; in a container: docker run --shm-size=4g"
+        yield Finding("warn", "/dev/shm", f"{shm_gib:.2f} GiB", fix)
+    else:
+        yield Finding("ok", "/dev/shm", f"{shm_gib:.1f} GiB")
+
+    for folder in (Path.cwd(), Path(os.environ.get("RAY_TMPDIR", "/tmp"))):
+        free_gib = shutil.disk_usage(folder).free / _GIB
+        if free_gib < _MIN_DISK_GIB:
+            yield Finding(
+                "warn", "disk", f"{free_gib:.1f} GiB free at {folder}", "make room, or use --out"
+            )
+        else:
+            yield Finding("ok", "disk", f"{free_gib:.1f} GiB free at {folder}")
+
+
+def data() -> Iterator[Finding]:
+    """Which data sets are at hand, and where images are cached."""
+    from vitbench.config import Dataset
+    from vitbench.data import folders
+
+    yield Finding("ok", "digits", "embedded (scikit-learn)")
+    _ = Dataset
+    for folder in (folders.data_dir(None), folders.cache_dir(None)):
+        yield _writable(folder)
+
+
+def ray() -> Iterator[Finding]:
+    """Does a local Ray start here and run a task? Takes about 10 s."""
+    import ray as ray_library
+
+    start_s = time.perf_counter()
+    try:
+        ray_library.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+        answer = ray_library.get(ray_library.remote(lambda: 6 * 7).remote(), timeout=60)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        fix = "look into /tmp/ray/session_latest/logs; proxies and a full /tmp are usual causes"
+        yield Finding("fail", "ray", reason, fix)
+    else:
+        took_s = time.perf_counter() - start_s
+        yield Finding("ok", "ray", f"a local Ray ran a task ({answer}) after {took_s:.1f} s")
+    finally:
+        ray_library.shutdown()
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    python,
+    packages,
+    imports,
+    cores,
+    gpu,
+    memory,
+    data,
+)
+
+
+def examine(*, with_ray: bool = False) -> Iterator[Finding]:
+    """Run every check, each in turn; one that cannot be carried out is itself a finding."""
+    for check in (*CHECKS, *((ray,) if with_ray else ())):
+        try:
+            yield from check()
+        except Exception as error:
+            reason = f"could not look: {type(error).__name__}: {error}".splitlines()[0]
+            yield Finding("fail", check.__name__, reason, "mend what the message names")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns 0 where nothing failed, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="vitbench doctor", description="Check the installation, the hardware and the data."
+    )
+    parser.add_argument("--ray", action="store_true", help="also start a local Ray (about 10 s)")
+    args = parser.parse_args(argv)
+    console = Console()
+    states = []
+    for finding in examine(with_ray=args.ray):
+        states.append(finding.state)
+        line = Text(f"{finding.state:<5}", style=_STYLES[finding.state])
+        line.append(f"{finding.subject:<20} {finding.detail}", style="default")
+        console.print(line, soft_wrap=True, highlight=False)
+        if finding.fix:
+            console.print(f"     {'':<20} -> {finding.fix}", soft_wrap=True, highlight=False)
+    failed, warned = states.count("fail"), states.count("warn")
+    console.print(f"{len(states)} checks: {failed} failed, {warned} with a warning")
+    return 1 if failed else 0
+
+
+def _cgroup_cpus(path: Path) -> float | None:
+    """The CPU quota of this container in cores, or None where there is none."""
+    try:
+        quota, period = path.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _writable(folder: Path) -> Finding:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        fix = "name a folder that you may write to in $VITBENCH_DATA or $VITBENCH_CACHE"
+        return Finding("warn", "folder", f"{folder} cannot be written", fix)
+    return Finding("ok", "folder", f"{folder}{'' if folder.exists() else ' (will be made)'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
