@@ -11,7 +11,7 @@ from rich.table import Table
 from vitbench.config import Sweep
 from vitbench.data.image_set import ImageSet
 from vitbench.outcome import settings, varying_fields
-from vitbench.plan import StackPlan, TrialConfig, parameter_count, train_flops_of
+from vitbench.plan import StackPlan, TrialConfig, parameter_count, stack_flops
 from vitbench.tuning.packing import local_slots, stacks_of
 from vitbench.tuning.progress import duration
 
@@ -31,7 +31,7 @@ class Rate:
         busy_until_s = [0.0] * self.slots
         for plan in plans:
             slot = busy_until_s.index(min(busy_until_s))
-            busy_until_s[slot] += train_flops_of(plan) * self.s_per_flop
+            busy_until_s[slot] += stack_flops(plan) * self.s_per_flop
         return max(busy_until_s)
 
 
@@ -43,9 +43,9 @@ def measure(plans: Sequence[StackPlan], images: ImageSet, *, slots: int) -> Rate
 
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cheapest = min(plans, key=train_flops_of)
+    cheapest = min(plans, key=stack_flops)
     epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS)
-    return Rate(epoch_s * cheapest.train.epochs / train_flops_of(cheapest), slots)
+    return Rate(epoch_s * cheapest.train.epochs / stack_flops(cheapest), slots)
 
 
 def dry_run(

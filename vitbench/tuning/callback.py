@@ -12,7 +12,7 @@ from typing import Any
 
 from ray import tune
 
-from vitbench.plan import StackPlan, train_flops_of
+from vitbench.plan import StackPlan, stack_flops
 from vitbench.records.ledger import Ledger
 from vitbench.tuning.control import INTERRUPTED, Control
 from vitbench.tuning.progress import Tracker
@@ -104,7 +104,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
         plan = StackPlan.from_json(trial.config["plan"])
         self._plans[plan.stack_id] = plan
         self._open_members[plan.stack_id] = {member.trial_id for member in plan.members}
-        self._tracker.started(plan, self._label(plan), train_flops_of(plan))
+        self._tracker.started(plan, self._label(plan), stack_flops(plan))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

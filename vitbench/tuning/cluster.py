@@ -69,9 +69,7 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
         if address:
             ray.init(address=address, **options)
         else:
-            ray.init(
-                include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options
-            )
+            ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if not address:
             raise

@@ -68,7 +68,9 @@ def cost(objective: str, plan: StackPlan, *, channels: int, outputs: int) -> flo
         size = plan.dataset.image_size
         return float(parameter_count(plan.model, size, channels, outputs))
     if objective == "train_flops":
-        return float(train_flops(plan.members[0], channels=channels, outputs=outputs))
+        images = plan.train.train_images or 1
+        first = plan.members[0]
+        return train_flops(first, images=images, channels=channels, outputs=outputs)
     raise ValueError(f"{objective!r} is not a cost")
 
 

@@ -14,7 +14,7 @@ from ray import tune
 from rich.console import Console
 
 from vitbench.config import Dataset, Sweep
-from vitbench.plan import StackPlan, TrialConfig, train_flops_of
+from vitbench.plan import StackPlan, TrialConfig, stack_flops
 from vitbench.records.ledger import Ledger
 from vitbench.tuning.callback import Interrupt, Recorder
 from vitbench.tuning.cluster import Capacity, capacity
@@ -23,6 +23,7 @@ from vitbench.tuning.packing import gpus_per_stack, stacks_of
 from vitbench.tuning.progress import SweepView, Tracker, progress_for
 from vitbench.tuning.searcher import ListSource, PlanSearcher
 from vitbench.tuning.trainable import WorkerContext, train_stack
+
 
 @dataclass(frozen=True)
 class Job:
@@ -60,7 +61,7 @@ def run(job: Job, ledger: Ledger, console: Console) -> Ending:
     searcher = PlanSearcher(ListSource(plans))
     view = SweepView(
         total_stacks=len(plans),
-        total_flops=sum(train_flops_of(plan) for plan in plans),
+        total_flops=sum(stack_flops(plan) for plan in plans),
         slots=min(room.slots, len(plans)),
     )
     shown = progress_for(console, view)
@@ -133,5 +134,3 @@ def _opening_line(job: Job, plans: Sequence[StackPlan], room: Capacity) -> str:
         f"{len(job.trials)} trials in {len(plans)} stacks, {min(room.slots, len(plans))} side by "
         f"side on {where}{hardware}"
     )
-
-

@@ -194,9 +194,7 @@ class StudySource:
             values = [self._value(name, plan, outcomes) for name in self._objectives]
             self._study.tell(trial, values)
 
-    def _value(
-        self, name: str, plan: StackPlan, outcomes: Sequence[Mapping[str, Any]]
-    ) -> float:
+    def _value(self, name: str, plan: StackPlan, outcomes: Sequence[Mapping[str, Any]]) -> float:
         if name in ("parameters", "train_flops"):
             return objectives.cost(name, plan, channels=self._channels, outputs=self._outputs)
         if name == "lr_sensitivity":

@@ -1,0 +1,160 @@
+"""Rules that no single field can check: axes against their fields, shapes against each other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from vitbench.config.models import AXES, Sweep, is_stackable
+from vitbench.config.problems import Path, Problem, nearest, shorten, translate
+from vitbench.config.search import Range, Search
+
+
+def problems(sweep: Sweep) -> list[Problem]:
+    """Everything that is wrong with a sweep whose fields are right one by one."""
+    found = [
+        *_axis_problems(sweep.search.space, ("search", "space")),
+        *_axis_problems(sweep.search.stack, ("search", "stack")),
+        *_search_problems(sweep.search),
+    ]
+    return found or [*_shape_problems(sweep), *_batch_problems(sweep)]
+
+
+def divisors(number: int) -> list[int]:
+    """All whole numbers that divide `number`, smallest first."""
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def broken_shape_rule(*, heads: int, width: int, patch_grid: int, image_size: int) -> str | None:
+    """The rule that a combination of shape settings breaks, or None."""
+    if width % heads:
+        return f"heads={heads} does not divide width={width}"
+    if image_size % patch_grid:
+        return f"patch_grid={patch_grid} does not divide image_size={image_size}"
+    return None
+
+
+def _axis_problems(axes: dict[str, Any], path: Path) -> Iterator[Problem]:
+    for name, axis in axes.items():
+        here = (*path, name)
+        if name not in AXES:
+            yield Problem(here, "", "there is no such setting", nearest(name, AXES))
+        elif isinstance(axis, Range):
+            yield from _range_problems(name, axis, here)
+        elif not axis:
+            yield Problem(here, "[]", "an axis needs at least one value", "add values or drop it")
+        else:
+            for number, value in enumerate(axis):
+                yield from _value_problems(name, value, (*here, number))
+                if value in axis[:number] and type(value) is not bool:
+                    rule = "stands twice in this axis"
+                    yield Problem((*here, number), shorten(value), rule, "keep one of them")
+
+
+def _value_problems(name: str, value: Any, path: Path) -> Iterator[Problem]:
+    field = AXES[name].model_fields[name]
+    adapter: TypeAdapter[Any] = TypeAdapter(
+        Annotated[field.annotation, *field.metadata],  # type: ignore[arg-type]
+        config=ConfigDict(strict=True, allow_inf_nan=False),
+    )
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = translate({**first, "loc": path}, Sweep)
+        yield Problem(path, problem.value, problem.rule, problem.fix)
+
+
+def _range_problems(name: str, axis: Range, path: Path) -> Iterator[Problem]:
+    whole = AXES[name].model_fields[name].annotation is int
+    if axis.low >= axis.high:
+        shown = f"{axis.low:g}..{axis.high:g}"
+        yield Problem(path, shown, "low must be less than high", "swap or widen them")
+        return
+    if axis.log and axis.low <= 0:
+        yield Problem((*path, "low"), f"{axis.low:g}", "a log range must start above 0", "raise it")
+    if axis.log and axis.step is not None:
+        yield Problem((*path, "step"), f"{axis.step:g}", "a log range has no step", "drop one")
+    if whole and not axis.int:
+        yield Problem(path, "", f"{name} is a whole number", "add `int: true` to the range")
+    if axis.int and any(v is not None and v != int(v) for v in (axis.low, axis.high, axis.step)):
+        yield Problem(path, "", "an int range has whole ends and step", "round them")
+    for key in ("low", "high"):
+        end = getattr(axis, key)
+        value = int(end) if whole and end == int(end) else end
+        yield from _value_problems(name, value, (*path, key))
+
+
+def _search_problems(search: Search) -> Iterator[Problem]:
+    path: Path = ("search",)
+    for name, axis in search.space.items():
+        if search.is_grid and isinstance(axis, Range):
+            yield Problem(
+                (*path, "space", name), "", "a grid has no ranges", "list the values, or use optuna"
+            )
+        if name in search.stack:
+            yield Problem(
+                (*path, "stack", name), "", "is in space and in stack", "keep it in one of them"
+            )
+    if search.is_grid and search.stack:
+        fix = "move its axes to search.space, where a grid stacks them by itself"
+        yield Problem((*path, "stack"), "", "belongs to random and optuna searches", fix)
+    for name in search.stack:
+        if name in AXES and not is_stackable(name):
+            stackable = ", ".join(axis for axis in AXES if is_stackable(axis))
+            rule = "members of a stack cannot differ in it"
+            yield Problem((*path, "stack", name), "", rule, f"stack only {stackable}")
+    if not search.is_grid and not search.space:
+        yield Problem((*path, "space"), "", "a search needs something to search", "add an axis")
+    if search.scheduler == "asha" and len(search.objectives) > 1:
+        rule = "asha judges by one objective"
+        yield Problem((*path, "scheduler"), "asha", rule, "name one objective or use none")
+    if len(set(search.objectives)) < len(search.objectives):
+        yield Problem((*path, "objectives"), "", "an objective stands twice", "keep one")
+    if "lr_sensitivity" in search.objectives and len(search.stack.get("lr", [])) < 3:
+        rule = "lr_sensitivity needs learning rates to compare"
+        yield Problem((*path, "stack", "lr"), "", rule, "list at least three under search.stack.lr")
+
+
+def _shape_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Where a grid reaches a combination that cannot be built, or a search can reach nothing else.
+
+    A random or optuna search may hold combinations that do not fit; they are passed over when
+    they are suggested.
+    """
+    choices: dict[str, list[int]] = {}
+    fixed = {**sweep.model.model_dump(), "image_size": sweep.dataset.image_size}
+    for name in ("width", "heads", "image_size", "patch_grid"):
+        axis = sweep.search.space.get(name)
+        if isinstance(axis, Range):
+            step = int(axis.step or 1)
+            choices[name] = list(range(int(axis.low), int(axis.high) + 1, step))
+        else:
+            choices[name] = list(axis) if axis else [fixed[name]]  # type: ignore[arg-type]
+    for small, large in (("heads", "width"), ("patch_grid", "image_size")):
+        pairs = list(itertools.product(choices[small], choices[large]))
+        bad = [(s, g) for s, g in pairs if g % s]
+        if not bad or (not sweep.search.is_grid and len(bad) < len(pairs)):
+            continue
+        number, whole = bad[0]
+        in_space = small in sweep.search.space
+        path: Path = ("search", "space", small) if in_space else ("model", small)
+        works = ", ".join(str(d) for d in divisors(whole))
+        yield Problem(path, str(number), f"does not divide {large}={whole}", f"use one of {works}")
+
+
+def _batch_problems(sweep: Sweep) -> Iterator[Problem]:
+    sizes = sweep.search.space.get("batch_size", [sweep.train.batch_size])
+    images = sweep.train.train_images
+    if images is None or isinstance(sizes, Range):
+        return
+    for size in sizes:
+        if isinstance(size, int) and size > images:
+            rule = f"is larger than train_images={images}"
+            in_space = "batch_size" in sweep.search.space
+            path: Path = ("search", "space") if in_space else ("train",)
+            fix = f"use at most {images}"
+            yield Problem((*path, "batch_size"), str(size), rule, fix)

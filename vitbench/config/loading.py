@@ -1,0 +1,178 @@
+"""From a sweep file, a scale and overrides to a validated Sweep, or to all problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from vitbench.config import checks, yaml_file
+from vitbench.config.models import Sweep
+from vitbench.config.problems import ConfigError, Path, Problem, dotted, nearest, translate
+from vitbench.config.yaml_file import Document
+
+PAPER = "paper"
+
+
+def load_sweep(file: FilePath | str, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
+    """Read, override and validate a sweep file.
+
+    Args:
+        file: the YAML file.
+        scale: name of a scale in the file; `paper` is the file as written unless it has one.
+        overrides: `key=value` with a dotted key and a YAML value, applied after the scale.
+
+    Raises:
+        ConfigError: with every problem, each as `file:line: key=value rule; fix`.
+    """
+    file = FilePath(file)
+    document = yaml_file.read(file)
+    places: dict[Path, str] = {}
+    values = document.values
+    problems = _apply_scale(values, document, scale)
+    for text in overrides:
+        problems += _apply_override(values, text, places)
+    problems += _validate(values)
+    if problems:
+        raise _all_at_once(file, document, problems, places)
+    return Sweep.model_validate(values)
+
+
+def resolved_yaml(sweep: Sweep) -> str:
+    """The sweep as a file that loads to the same sweep, every default written out."""
+    content = sweep.model_dump(mode="json")
+    content["scales"] = {}  # the scale has been applied
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _validate(values: dict[str, Any]) -> list[Problem]:
+    try:
+        sweep = Sweep.model_validate(values)
+    except ValidationError as error:
+        found = _one_per_place([translate(e, Sweep) for e in error.errors()])
+        return found + _problems_of_the_rest(values, found)
+    problems = checks.problems(sweep)
+    for name, tree in sweep.scales.items():
+        problems += [
+            Problem(("scales", name, *problem.path), problem.value, problem.rule, problem.fix)
+            for problem in _scale_problems(sweep, tree)
+        ]
+    return problems
+
+
+def _one_per_place(problems: list[Problem]) -> list[Problem]:
+    """Join what pydantic says of each branch of a union (`must be at least 1, or auto`)."""
+    by_path: dict[Path, list[Problem]] = {}
+    for problem in problems:
+        by_path.setdefault(problem.path, []).append(problem)
+    joined = []
+    for path, same in by_path.items():
+        rules = list(dict.fromkeys(problem.rule for problem in same))
+        rule = ", or ".join([rules[0], *(r.removeprefix("must be ") for r in rules[1:])])
+        joined.append(Problem(path, same[0].value, rule, same[0].fix))
+    return joined
+
+
+def _problems_of_the_rest(values: dict[str, Any], found: list[Problem]) -> list[Problem]:
+    """Check the sections that are right so far, so that one typo does not hide another problem."""
+    wrong = {str(problem.path[0]) for problem in found}
+    stand_ins = {"name": "name", "dataset": {"name": "mnist"}}
+    rest = {key: value for key, value in values.items() if key not in wrong}
+    rest |= {key: value for key, value in stand_ins.items() if key not in rest}
+    try:
+        sweep = Sweep.model_validate(rest)
+    except ValidationError:
+        return []
+    shapes_known = not wrong & {"dataset", "model"}
+    return [
+        problem
+        for problem in checks.problems(sweep)
+        if problem.path[0] not in wrong and (shapes_known or "space" in problem.path)
+    ]
+
+
+def _scale_problems(sweep: Sweep, tree: dict[str, Any]) -> list[Problem]:
+    """Problems that the sweep would have at a scale, so that a typo shows before it is needed."""
+    values = sweep.model_dump(mode="json", exclude={"scales"}, exclude_unset=True)
+    _merge(values, tree)
+    try:
+        return checks.problems(Sweep.model_validate(values))
+    except ValidationError as error:
+        return [translate(e, Sweep) for e in error.errors()]
+
+
+def _apply_scale(values: dict[str, Any], document: Document, scale: str) -> list[Problem]:
+    scales = values.get("scales") or {}
+    if not isinstance(scales, dict) or not all(isinstance(v, dict) for v in scales.values()):
+        return []  # reported by the validation of the field
+    if scale not in scales:
+        if scale == PAPER:
+            return []
+        known = list(dict.fromkeys([*scales, PAPER]))
+        return [Problem(("scales",), "", f"there is no scale '{scale}'", nearest(scale, known))]
+    _merge(values, scales[scale], ("scales", scale), (), document)
+    return []
+
+
+def _merge(
+    values: dict[str, Any],
+    tree: dict[str, Any],
+    source: Path = (),
+    target: Path = (),
+    document: Document | None = None,
+) -> None:
+    """Lay `tree` over `values`; the lines of what it brings go along."""
+    for key, value in tree.items():
+        below = values.get(key)
+        if isinstance(value, dict) and isinstance(below, dict) and key != "space":
+            _merge(below, value, (*source, key), (*target, key), document)
+        else:
+            values[key] = value
+        if document is not None and (*source, key) in document.lines:
+            document.lines[(*target, key)] = document.lines[(*source, key)]
+
+
+def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) -> list[Problem]:
+    key, equals, right = text.partition("=")
+    path: Path = tuple(key.strip().split("."))
+    place = f"--set {text}"
+    places[path] = place
+    if not equals or not all(path):
+        places[path] = "--set"
+        return [Problem(path, "", f"'{text}' is not KEY=VALUE", "write e.g. train.epochs=2")]
+    try:
+        value = yaml_file.parse_value(right)
+    except yaml.YAMLError:
+        return [Problem(path, right, "is not a YAML value", "quote it for the shell")]
+    section = values
+    for part in path[:-1]:
+        below = section.setdefault(str(part), {})
+        if not isinstance(below, dict):
+            return [Problem(path, right, f"'{part}' is not a section", "check the key")]
+        section = below
+    section[str(path[-1])] = value
+    return []
+
+
+def _all_at_once(
+    file: FilePath, document: Document, problems: list[Problem], places: dict[Path, str]
+) -> ConfigError:
+    def place(problem: Problem) -> tuple[int, str]:
+        for length in range(len(problem.path), 0, -1):
+            if problem.path[:length] in places:
+                return 10**9, places[problem.path[:length]]
+        line = document.line(problem.path)
+        return line, f"{file}:{line}"
+
+    lines = []
+    for _, problem in sorted(enumerate(problems), key=lambda item: (place(item[1])[0], item[0])):
+        text = problem.text(place(problem)[1])
+        if text not in lines:
+            lines.append(text)
+    return ConfigError(lines)
+
+
+__all__ = ["PAPER", "dotted", "load_sweep", "resolved_yaml"]

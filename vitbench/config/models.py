@@ -1,0 +1,147 @@
+"""The sections of a sweep file, as frozen pydantic models.
+
+Stackable settings (those in which the members of one stack may differ) are declared on the field.
+`3` is a whole number and a number, `3.0` and `"3"` are not whole numbers: nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.config import JsonDict
+
+from vitbench.config.search import Budget, Checkpoints, Search
+from vitbench.config.section import Section
+
+STACKABLE: JsonDict = {"stackable": True}
+
+
+class Dataset(Section):
+    """Which images, at which size."""
+
+    name: Literal["mnist", "digits"] = Field(description="data set")
+    offline: Literal["digits"] | None = Field(
+        default=None,
+        description="data set to use instead where this one can be neither found nor downloaded",
+    )
+    image_size: int = Field(default=32, ge=4, le=512, description="pixels per side after resizing")
+
+
+class Model(Section):
+    """Shape of the Vision Transformer; the defaults are the paper's Table 1."""
+
+    patch_grid: int = Field(default=4, ge=1, description="patches per side (the paper's 4x4 is 4)")
+    depth: int = Field(default=12, ge=1, description="encoder blocks")
+    heads: int = Field(default=4, ge=1, description="attention heads; divides width")
+    width: int = Field(default=192, ge=1, description="hidden size D")
+    mlp: int | None = Field(
+        default=None, ge=1, description="hidden size of the MLP; 4 x width if left out"
+    )
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="dropout rate")
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden size of the MLP, with the default filled in."""
+        return self.mlp if self.mlp is not None else 4 * self.width
+
+
+class Train(Section):
+    """How one model trains."""
+
+    epochs: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    optimizer: Literal["radam", "adamw", "sgd"] = "radam"
+    lr: float = Field(
+        default=3e-4, gt=0, description="peak learning rate", json_schema_extra=STACKABLE
+    )
+    weight_decay: float = Field(default=0.0, ge=0, json_schema_extra=STACKABLE)
+    seed: int = Field(
+        default=0,
+        ge=0,
+        description="fixes initial weights and data order, the same in every arm",
+        json_schema_extra=STACKABLE,
+    )
+    label: str | None = Field(
+        default=None,
+        description="train on this label alone (one against the rest); all classes if left out",
+        json_schema_extra=STACKABLE,
+    )
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="constant is the paper's; cosine decays to zero"
+    )
+    warmup_epochs: float = Field(default=0.0, ge=0, description="linear warm-up")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest gradient norm of a model; no clipping if left out"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto is bfloat16 autocast on CUDA and float32 on CPU"
+    )
+    train_images: int | None = Field(default=None, ge=1, description="all if left out")
+    val_images: int | None = Field(default=None, ge=1, description="all if left out")
+    test_images: int | None = Field(default=None, ge=1, description="all if left out")
+
+
+class Resources(Section):
+    """What one stack is given."""
+
+    cpus: float = Field(default=1, gt=0, description="CPUs per stack; also its threads")
+    gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto", description="GPUs per stack; auto is 1 where there is one, else 0"
+    )
+
+
+class TrialConfig(Section):
+    """One model, fully resolved."""
+
+    dataset: Dataset
+    model: Model
+    train: Train
+
+    @cached_property
+    def trial_id(self) -> str:
+        """First 12 hex digits of the SHA-256 of the canonical JSON of the configuration."""
+        content = self.model_dump(mode="json")
+        del content["dataset"]["offline"]  # says what may be used, not what was used
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+class Sweep(Section):
+    """A whole sweep file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="names the results")
+    description: str = ""
+    dataset: Dataset
+    model: Model = Model()
+    train: Train = Train()
+    search: Search = Search()
+    stack: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="most members that train together as one stack"
+    )
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+    checkpoints: Checkpoints = Checkpoints()
+    max_failures: int = Field(
+        default=2, ge=0, description="times a crashed stack goes on from its last checkpoint"
+    )
+    scales: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="named sets of overrides, chosen by --scale"
+    )
+
+
+AXES: dict[str, type[Section]] = {
+    **{name: Model for name in Model.model_fields},
+    **{name: Train for name in Train.model_fields},
+    "image_size": Dataset,
+}
+
+
+def is_stackable(axis: str) -> bool:
+    """Whether members of one stack may differ in this setting."""
+    extra = AXES[axis].model_fields[axis].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("stackable"))

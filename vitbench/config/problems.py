@@ -1,0 +1,131 @@
+"""Problems of a sweep file, in words: place, value, rule and fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from vitbench.errors import UserError
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a value; `path` leads to it from the top of the file."""
+
+    path: Path
+    value: str  # as `key=value`, or empty
+    rule: str
+    fix: str
+
+    def text(self, place: str) -> str:
+        """`file:line: key=value rule; fix`."""
+        head = f"{place}: {dotted(self.path)}"
+        shown = f"={self.value}" if self.value else ""
+        return f"{head}{shown}: {self.rule}; {self.fix}"
+
+
+class ConfigError(UserError):
+    """Everything that is wrong with a sweep file, in the order of its lines."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        count = f"{len(lines)} problems" if len(lines) > 1 else "1 problem"
+        super().__init__("\n".join([f"{count}, nothing was started:", *(f"  {x}" for x in lines)]))
+        self.lines = list(lines)
+
+
+def dotted(path: Path) -> str:
+    """`search.space.lr[2]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
+    return text
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'depth'?`, or the list of what there is."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"use one of {', '.join(names)}"
+
+
+_EXPECTED = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be a section of `key: value` lines",
+    "model_type": "must be a section of `key: value` lines",
+    "model_attributes_type": "must be a section of `key: value` lines",
+    "finite_number": "must be finite",
+}
+_BOUNDS = {
+    "greater_than": ("gt", "must be greater than"),
+    "greater_than_equal": ("ge", "must be at least"),
+    "less_than": ("lt", "must be less than"),
+    "less_than_equal": ("le", "must be at most"),
+}
+
+
+def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
+    """Turn one of pydantic's errors into a problem in this project's words."""
+    kind, path, value = error["type"], _strip_unions(error["loc"]), error["input"]
+    shown = "" if isinstance(value, dict) else shorten(value)
+    context = error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = list(_model_at(model, path[:-1]).model_fields)
+        return Problem(path, "", "there is no such key", nearest(str(path[-1]), known))
+    if kind == "missing":
+        return Problem(path, "", "is missing", f"add `{path[-1]}:` to the file")
+    if kind in _EXPECTED:
+        return Problem(path, shown, _EXPECTED[kind], f"this is {_kind_of(value)}")
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        return Problem(path, shown, f"{words} {context[key]:g}", "choose such a value")
+    if kind == "literal_error":
+        choices = context["expected"].replace("'", "").replace(" or ", ", ")
+        rule = f"must be one of {choices}"
+        close = difflib.get_close_matches(str(value), choices.split(", "), n=1)
+        return Problem(path, shown, rule, f"did you mean '{close[0]}'?" if close else "choose one")
+    if kind == "string_pattern_mismatch":
+        rule = "may hold letters, digits, '_', '-' and '.' only"
+        return Problem(path, shown, rule, "it names the results folder; leave spaces and / out")
+    return Problem(path, shown, str(error["msg"]).lower(), "correct the value")
+
+
+def shorten(value: Any) -> str:
+    """A value as it stands in a message."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _strip_unions(loc: Sequence[str | int]) -> Path:
+    """Drop the names that pydantic adds to the path for the branches of a union."""
+    noise = {"Range", "int", "float", "str", "bool", "constrained-int", "constrained-float"}
+    return tuple(
+        part
+        for part in loc
+        if not (isinstance(part, str) and (part in noise or "[" in part or "-" in part))
+    )
+
+
+def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
+    """The model of the section at a path."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model
+
+
+def _kind_of(value: Any) -> str:
+    names = {bool: "true/false", int: "a whole number", float: "a number", str: "text"}
+    names |= {list: "a list", dict: "a section", type(None): "empty"}
+    return names.get(type(value), type(value).__name__)

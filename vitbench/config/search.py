@@ -1,0 +1,82 @@
+"""The search section: what varies, who chooses, when to stop."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from vitbench.config.section import Section
+
+Scalar = bool | int | float | str | None
+
+
+class Range(Section):
+    """A range to search in, ends included."""
+
+    low: float
+    high: float
+    log: bool = Field(default=False, description="search evenly in the logarithm")
+    step: float | None = Field(default=None, gt=0)
+    int: bool = Field(default=False, description="whole numbers only")
+
+
+class Search(Section):
+    """Grids are expanded; random and optuna suggest one architecture at a time."""
+
+    method: Literal["grid", "random", "optuna"] = "grid"
+    space: dict[str, list[Scalar] | Range] = Field(
+        default_factory=dict, description="setting: list of choices, or {low, high, log, step, int}"
+    )
+    sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field(
+        default="tpe", description="who suggests where method is optuna"
+    )
+    trials: int = Field(default=20, ge=1, description="suggestions to train (random and optuna)")
+    seed: int = Field(default=0, ge=0, description="of the sampler")
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        description="suggestions in training at once; all slots if left out. An optuna search "
+        "gives the same suggestions twice only with 1",
+    )
+    stack: dict[str, list[Scalar]] = Field(
+        default_factory=dict,
+        description="settings that every suggestion trains together: best over them of the mean "
+        "over seeds",
+    )
+    objectives: list[
+        Literal["val_loss", "val_accuracy", "parameters", "train_flops", "lr_sensitivity"]
+    ] = Field(default=["val_loss"], min_length=1, description="several give a Pareto front")
+    scheduler: Literal["none", "asha"] = Field(
+        default="none", description="asha stops bad suggestions early; it kills slow starters"
+    )
+    grace_epochs: int = Field(default=1, ge=1, description="asha: epochs that none is stopped in")
+    reduction_factor: int = Field(default=3, ge=2, description="asha: one in so many goes on")
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether every combination is trained."""
+        return self.method == "grid"
+
+
+class Budget(Section):
+    """Hard limits for the whole sweep, counted over all its resumes; none if left out."""
+
+    hours: float | None = Field(default=None, gt=0, description="wall-clock hours")
+    gpu_hours: float | None = Field(default=None, gt=0)
+    trials: int | None = Field(default=None, ge=1, description="models trained to an end")
+    epochs: int | None = Field(default=None, ge=1, description="epochs of all models together")
+
+
+class Checkpoints(Section):
+    """What stays on disk."""
+
+    every_s: float = Field(default=30.0, ge=0, description="seconds between resume checkpoints")
+    keep: int | None = Field(
+        default=None, ge=1, description="best trials whose checkpoints stay; all if left out"
+    )
+
+
+def axis_values(axis: list[Any] | Range) -> list[Any] | None:
+    """The choices of a list axis; None for a range."""
+    return None if isinstance(axis, Range) else axis
