@@ -53,10 +53,7 @@ class Finding:
 def python() -> Iterator[Finding]:
     """The interpreter and this package."""
     detail = f"{platform.python_version()} at {sys.executable}, vitbench {__version__}"
-    if sys.version_info < (3, 11):
-        yield Finding("fail", "python", detail, "install Python 3.11 or newer")
-    else:
-        yield Finding("ok", "python", detail)
+    yield Finding("ok", "python", detail)
 
 
 def packages() -> Iterator[Finding]:

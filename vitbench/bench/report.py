@@ -1,0 +1,170 @@
+"""From rows to one JSON file, one Markdown table and one figure per benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitbench.bench.contest import Row
+from vitbench.errors import UserError
+
+FORMAT = 1
+# Okabe-Ito: told apart by colour-blind readers, too.
+_OURS, _THEIRS = "#0072B2", "#999999"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One benchmark as it ran.
+
+    Attributes:
+        benchmark: train, input, overhead or scaling.
+        title: of table and figure.
+        unit: what the rates count, e.g. `images/s`.
+        settings: everything that decides what was measured.
+        environment: versions and hardware.
+        rows: one per contender.
+        reference: name of the row that ratios refer to.
+        ours: names of the rows that are vitbench's own.
+        higher_is_better: False where the figures are costs.
+    """
+
+    benchmark: str
+    title: str
+    unit: str
+    settings: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    rows: Sequence[Row]
+    reference: str
+    ours: frozenset[str] = field(default_factory=frozenset)
+    higher_is_better: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, ratios included."""
+        rows = []
+        for row in self.rows:
+            ratio = self._ratio(row)
+            summary = (
+                {"median": row.median, "low": min(row.rates), "high": max(row.rates)}
+                if row.rates
+                else {}
+            )
+            rows.append({**asdict(row), **summary, "ratio": ratio, "ours": row.name in self.ours})
+        return {
+            "format": FORMAT,
+            "benchmark": self.benchmark,
+            "title": self.title,
+            "unit": self.unit,
+            "higher_is_better": self.higher_is_better,
+            "reference": self.reference,
+            "settings": dict(self.settings),
+            "environment": dict(self.environment),
+            "rows": rows,
+        }
+
+    def _ratio(self, row: Row) -> float | None:
+        reference = next((r for r in self.rows if r.name == self.reference), None)
+        if reference is None or not reference.rates or len(row.rates) != len(reference.rates):
+            return None
+        return row.ratio_to(reference)
+
+
+def write(report: Report, folder: Path) -> list[Path]:
+    """Write `<benchmark>.json`, `.md` and `.png` into the folder; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = report.to_json()
+    paths = [folder / f"{report.benchmark}{suffix}" for suffix in (".json", ".md", ".png")]
+    paths[0].write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    paths[1].write_text(markdown(record), encoding="utf-8")
+    draw(record, paths[2])
+    return paths
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read one benchmark's JSON.
+
+    Raises:
+        UserError: not a file of this benchmark suite, or of another version of it.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = record["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a result of vitbench.bench ({error})") from error
+    if found != FORMAT:
+        raise UserError(f"{path}: format {found}, and this version reads {FORMAT}; run it again")
+    return record
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """The table of one benchmark, its settings below it."""
+    head = ["", record["unit"], "range", f"against {record['reference']}", "peak GiB", ""]
+    lines = [
+        f"### {record['title']}",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
+    for row in record["rows"]:
+        name = f"**{row['name']}**" if row["ours"] else row["name"]
+        if not row["rates"]:
+            lines.append(f"| {name} | | | | | not measured: {row['error']} |")
+            continue
+        ratio = "" if row["ratio"] is None else f"x{number(row['ratio'])}"
+        peak = "" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}"
+        cells = [
+            name,
+            number(row["median"]),
+            f"{number(row['low'])} to {number(row['high'])}",
+            ratio,
+            peak,
+            row["note"],
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    settings = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
+    return "\n".join([*lines, "", f"{settings}.", ""])
+
+
+def draw(record: Mapping[str, Any], path: Path) -> None:
+    """Bars of the medians with the range of the rounds as whiskers."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [row for row in record["rows"] if row["rates"]]
+    figure = Figure(figsize=(8, 1.3 + 0.36 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        axes.barh(place, row["median"], color=_OURS if row["ours"] else _THEIRS, height=0.66)
+        axes.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1.2)
+        ratio = "" if row["ratio"] is None else f"  (x{number(row['ratio'])})"
+        axes.annotate(
+            f"{number(row['median'])}{ratio}",
+            (max(row["high"], row["median"]), place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.invert_yaxis()
+    top = max(row["high"] for row in rows)
+    axes.set_xlim(0, top * 1.25)
+    better = "more" if record["higher_is_better"] else "less"
+    axes.set_xlabel(
+        f"{record['unit']} ({better} is better); bar: median, line: range of the rounds"
+    )
+    axes.set_title(record["title"], fontsize=11, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands with a comma: 0.0123, 12.3, 12,300."""
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}"
