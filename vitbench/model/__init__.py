@@ -1,0 +1,1 @@
+"""The stacked Vision Transformer: K models of one shape, trained as one."""

@@ -1,0 +1,65 @@
+"""Layers with a leading member dimension, as functions of their weights.
+
+Shape legend: K members, B batch, T tokens, D width, H heads, C head width, I inputs, O outputs.
+A stack of one takes torch's own kernels (`squeeze(0)`, not `w[0]`, whose backward fills a tensor
+with zeros); there it is as fast as a plain model.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def linear(x_KNI: Tensor, weight_KOI: Tensor, bias_KO: Tensor) -> Tensor:
+    """Apply each member's affine map to its rows: [K, N, I] -> [K, N, O]."""
+    if weight_KOI.shape[0] == 1:
+        return F.linear(x_KNI, weight_KOI.squeeze(0), bias_KO.squeeze(0))
+    return torch.baddbmm(bias_KO.unsqueeze(1), x_KNI, weight_KOI.transpose(1, 2))
+
+
+def layer_norm(x_KND: Tensor, weight_KD: Tensor, bias_KD: Tensor) -> Tensor:
+    """Normalise over the last dimension, then scale and shift with each member's weights."""
+    width = x_KND.shape[-1]
+    if weight_KD.shape[0] == 1:
+        return F.layer_norm(x_KND, (width,), weight_KD.squeeze(0), bias_KD.squeeze(0))
+    normal_KND = F.layer_norm(x_KND, (width,))
+    return torch.addcmul(bias_KD.unsqueeze(1), normal_KND, weight_KD.unsqueeze(1))
+
+
+def split_heads(qkv_KNE: Tensor, tokens: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[K, B * T, 3 * D] -> query, key and value, each [K * B, H, T, C]."""
+    members, rows, three_width = qkv_KNE.shape
+    head_width = three_width // (3 * heads)
+    qkv = qkv_KNE.view(members * rows // tokens, tokens, 3, heads, head_width)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    return query, key, value
+
+
+def merge_heads(x_GHTC: Tensor, members: int) -> Tensor:
+    """[K * B, H, T, C] -> [K, B * T, D]."""
+    groups, heads, tokens, head_width = x_GHTC.shape
+    rows = groups // members * tokens
+    return x_GHTC.transpose(1, 2).reshape(members, rows, heads * head_width)
+
+
+def attention_weights(query_GHTC: Tensor, key_GHTC: Tensor) -> Tensor:
+    """softmax(Q K^T / sqrt(C)), written out: [K * B, H, T, T], rows sum to 1."""
+    scores = query_GHTC @ key_GHTC.transpose(-2, -1) / query_GHTC.shape[-1] ** 0.5
+    return scores.softmax(dim=-1)
+
+
+def drop(x_KX: Tensor, rate: float, generators: list[torch.Generator]) -> Tensor:
+    """Dropout in which each member draws from its own stream, whoever else is in the stack.
+
+    Args:
+        x_KX: activations, the first dimension over members or over members x batch.
+        rate: share of values set to zero; the rest are scaled by 1 / (1 - rate).
+        generators: one per member, on the device of `x_KX`.
+    """
+    shape = (len(generators), x_KX.numel() // len(generators))
+    keep_KN = torch.empty(shape, device=x_KX.device)
+    for row, stream in zip(keep_KN, generators, strict=True):
+        row.bernoulli_(1.0 - rate, generator=stream)
+    return x_KX * (keep_KN / (1.0 - rate)).view_as(x_KX).to(x_KX.dtype)

@@ -1,0 +1,232 @@
+"""K Vision Transformers of one shape as one module with one flat parameter.
+
+Shape legend: K members, B batch, T tokens (CLS first), M patches, D width, O outputs,
+P parameters of one member.
+
+The model is the paper's: patches by a convolution with kernel = stride, a learned CLS token, a
+learned position embedding added to all tokens, both from uniform(0, 1); blocks of LayerNorm,
+multi-head self-attention, LayerNorm and MLP (GELU), each with a skip connection; a final
+LayerNorm; a classifier on the CLS token. Dropout, where asked for, follows the embedding, the
+attention weights, the projection and both layers of the MLP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod, sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitbench.model import layers
+from vitbench.rng import generator
+
+
+@dataclass(frozen=True)
+class VitShape:
+    """Everything that decides the parameters' shapes, and the dropout rate."""
+
+    image_size: int
+    channels: int
+    patch_grid: int
+    depth: int
+    heads: int
+    width: int
+    mlp: int
+    outputs: int
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide width={self.width}")
+        if self.image_size % self.patch_grid:
+            raise ValueError(
+                f"patch_grid={self.patch_grid} does not divide image_size={self.image_size}"
+            )
+
+    @property
+    def patch_px(self) -> int:
+        """Side of a patch in pixels."""
+        return self.image_size // self.patch_grid
+
+    @property
+    def tokens(self) -> int:
+        """Patches and the CLS token."""
+        return self.patch_grid**2 + 1
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor of a member inside the flat parameter."""
+
+    name: str
+    shape: tuple[int, ...]
+    decay: bool  # weight decay applies to matrices, not to biases, norms and embeddings
+    init: str  # "uniform01", "ones", "zeros", or "fan_in:<inputs>"
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+def layout(shape: VitShape) -> list[Slot]:
+    """The member's tensors in the order in which they lie; those with weight decay come first."""
+    width, patch = shape.width, shape.channels * shape.patch_px**2
+    slots = []
+
+    def affine(name: str, inputs: int, outputs: int) -> None:
+        slots.append(Slot(f"{name}.weight", (outputs, inputs), True, f"fan_in:{inputs}"))
+        slots.append(Slot(f"{name}.bias", (outputs,), False, f"fan_in:{inputs}"))
+
+    def norm(name: str) -> None:
+        slots.append(Slot(f"{name}.weight", (width,), False, "ones"))
+        slots.append(Slot(f"{name}.bias", (width,), False, "zeros"))
+
+    affine("patch", patch, width)
+    slots.append(Slot("cls", (width,), False, "uniform01"))
+    slots.append(Slot("position", (shape.tokens, width), False, "uniform01"))
+    for number in range(shape.depth):
+        block = f"blocks.{number}"
+        norm(f"{block}.norm1")
+        affine(f"{block}.qkv", width, 3 * width)
+        affine(f"{block}.out", width, width)
+        norm(f"{block}.norm2")
+        affine(f"{block}.mlp1", width, shape.mlp)
+        affine(f"{block}.mlp2", shape.mlp, width)
+    norm("norm")
+    affine("head", width, shape.outputs)
+    return sorted(slots, key=lambda slot: not slot.decay)
+
+
+class StackedVit(nn.Module):
+    """K models of one shape; `flat` [K, P] holds one member a row.
+
+    Args:
+        shape: of every member.
+        members: K, at least 1.
+    """
+
+    def __init__(self, shape: VitShape, members: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.members = members
+        self.slots = layout(shape)
+        self._sizes = [slot.size for slot in self.slots]
+        self.decayed = sum(slot.size for slot in self.slots if slot.decay)
+        self.flat = nn.Parameter(torch.zeros(members, sum(self._sizes)))
+
+    def initialise(self, seeds: Sequence[int]) -> None:
+        """Give each member the initial weights of its seed, the same in every stack.
+
+        Affine maps start from uniform(-1, 1) / sqrt(inputs), as torch's own layers do.
+        """
+        with torch.no_grad():
+            for row, seed in zip(self.flat, seeds, strict=True):
+                for part, slot in zip(row.split(self._sizes), self.slots, strict=True):
+                    part.copy_(_initial(slot, seed))
+
+    def tensors(self, flat_KP: Tensor | None = None) -> dict[str, Tensor]:
+        """Views of all tensors by name, each [K, ...]."""
+        flat_KP = self.flat if flat_KP is None else flat_KP
+        parts = flat_KP.split(self._sizes, dim=1)
+        return {
+            slot.name: part.view(flat_KP.shape[0], *slot.shape)
+            for slot, part in zip(self.slots, parts, strict=True)
+        }
+
+    def member_state(self, k: int, flat_KP: Tensor | None = None) -> dict[str, Tensor]:
+        """Copies of one member's tensors by name, on the CPU."""
+        row = (self.flat if flat_KP is None else flat_KP).detach()[k : k + 1]
+        return {name: t.squeeze(0).cpu().clone() for name, t in self.tensors(row).items()}
+
+    def load_member(self, k: int, state: dict[str, Tensor]) -> None:
+        """Set one member's tensors by name.
+
+        Raises:
+            ValueError: if a name is missing or unknown, or a shape differs.
+        """
+        expected = {slot.name: slot.shape for slot in self.slots}
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if expected != found:
+            names = [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
+            first = names[0]
+            raise ValueError(
+                f"{first}: expected shape {expected.get(first)}, found {found.get(first)}"
+            )
+        with torch.no_grad():
+            for name, view in self.tensors(self.flat[k : k + 1]).items():
+                view.copy_(state[name].unsqueeze(0))
+
+    def embed(self, w: dict[str, Tensor], images_KBCYX: Tensor) -> Tensor:
+        """Cut images into patches and embed them: [K or 1, B, C, Y, X] -> [K, B * T, D].
+
+        One set of images serves all members where the first dimension is 1.
+        """
+        shape, members = self.shape, self.members
+        batch, grid, px = images_KBCYX.shape[1], shape.patch_grid, shape.patch_px
+        sources = images_KBCYX.shape[0]
+        patches = images_KBCYX.view(sources, batch, shape.channels, grid, px, grid, px)
+        patches = patches.permute(0, 1, 3, 5, 2, 4, 6).reshape(sources, batch * grid**2, -1)
+        if sources != members:
+            patches = patches.expand(members, -1, -1)
+        x = layers.linear(patches, w["patch.weight"], w["patch.bias"])
+        x = x.view(members, batch, grid**2, shape.width)
+        cls = w["cls"].view(members, 1, 1, -1).expand(-1, batch, -1, -1).to(x.dtype)
+        x = torch.cat((cls, x), dim=2) + w["position"].unsqueeze(1)
+        return x.view(members, batch * shape.tokens, shape.width)
+
+    def forward(
+        self, images_KBCYX: Tensor, dropout: list[torch.Generator] | None = None
+    ) -> Tensor:
+        """Logits of every member.
+
+        Args:
+            images_KBCYX: normalised images, [K, B, C, Y, X], or [1, B, C, Y, X] for all members.
+            dropout: in training with dropout, one generator per member; None otherwise.
+
+        Returns:
+            Shape [K, B, O].
+        """
+        shape, w = self.shape, self.tensors()
+        rate = shape.dropout if dropout is not None else 0.0
+        streams = dropout or []
+        x = self.embed(w, images_KBCYX)
+        if rate:
+            x = layers.drop(x, rate, streams)
+        for number in range(shape.depth):
+            p = f"blocks.{number}"
+            y = layers.layer_norm(x, w[f"{p}.norm1.weight"], w[f"{p}.norm1.bias"])
+            y = layers.linear(y, w[f"{p}.qkv.weight"], w[f"{p}.qkv.bias"])
+            query, key, value = layers.split_heads(y, shape.tokens, shape.heads)
+            if rate:  # the fused kernel would draw from the global stream
+                weights = layers.drop(layers.attention_weights(query, key), rate, streams)
+                y = weights @ value
+            else:
+                y = F.scaled_dot_product_attention(query, key, value)
+            y = layers.merge_heads(y, self.members)
+            y = layers.linear(y, w[f"{p}.out.weight"], w[f"{p}.out.bias"])
+            x = x + (layers.drop(y, rate, streams) if rate else y)
+            y = layers.layer_norm(x, w[f"{p}.norm2.weight"], w[f"{p}.norm2.bias"])
+            y = F.gelu(layers.linear(y, w[f"{p}.mlp1.weight"], w[f"{p}.mlp1.bias"]))
+            if rate:
+                y = layers.drop(y, rate, streams)
+            y = layers.linear(y, w[f"{p}.mlp2.weight"], w[f"{p}.mlp2.bias"])
+            x = x + (layers.drop(y, rate, streams) if rate else y)
+        cls = x.view(self.members, -1, shape.tokens, shape.width)[:, :, 0]
+        cls = layers.layer_norm(cls, w["norm.weight"], w["norm.bias"])
+        return layers.linear(cls, w["head.weight"], w["head.bias"])
+
+
+def _initial(slot: Slot, seed: int) -> Tensor:
+    if slot.init == "ones":
+        return torch.ones(slot.size)
+    if slot.init == "zeros":
+        return torch.zeros(slot.size)
+    values = torch.rand(slot.size, generator=generator(seed, "init", slot.name))
+    if slot.init == "uniform01":
+        return values
+    bound = 1.0 / sqrt(int(slot.init.removeprefix("fan_in:")))
+    return (2.0 * values - 1.0) * bound

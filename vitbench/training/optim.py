@@ -1,0 +1,187 @@
+"""RAdam, AdamW and SGD for K members at once, each with its own learning rate and decay.
+
+Shape legend: K members, P parameters of one member.
+
+The rules are torch.optim's (RAdam and SGD add the decay to the gradient, AdamW shrinks the
+weights). Everything that depends only on the step's number is computed beforehand, so an update
+needs no host: on CUDA it can be captured in a graph. Members that have diverged are left alone
+bit for bit. Weight decay applies to the first `decayed` columns (see model.vit.layout).
+
+Sources: RAdam arXiv:1908.03265, AdamW arXiv:1711.05101.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+# Moments, gradient and weights of so many values stay in a core's cache together.
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an update needs to know of its step: factors on the host."""
+
+    lr: float  # factor of the learning rate (schedule)
+    scale: float  # factor of the first moment, bias corrections included
+    eps: float  # added to the root of the second moment
+    adaptive: float  # 1 divides by the root of the second moment, 0 does not (RAdam's first steps)
+
+
+def coefficients(rule: str, t: int, lr_factor: float) -> Step:
+    """Factors of update t (from 1) for `radam`, `adamw` or `sgd`."""
+    if rule == "sgd":
+        return Step(lr_factor, 1.0, 0.0, 0.0)
+    correction1, correction2 = 1.0 - BETA1**t, 1.0 - BETA2**t
+    if rule == "adamw":
+        root = math.sqrt(correction2)
+        return Step(lr_factor, root / correction1, EPS * root, 1.0)
+    if rule != "radam":
+        raise ValueError(f"unknown optimizer {rule!r}")
+    rho_inf = 2.0 / (1.0 - BETA2) - 1.0
+    rho = rho_inf - 2.0 * t * BETA2**t / correction2
+    if rho <= 5.0:
+        return Step(lr_factor, 1.0 / correction1, EPS, 0.0)
+    rectify = math.sqrt(
+        (rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho)
+    )
+    return Step(lr_factor, rectify * math.sqrt(correction2) / correction1, EPS, 1.0)
+
+
+class StackedOptimizer:
+    """One update rule for all members of a stack.
+
+    Args:
+        flat_KP: the weights, updated in place.
+        rule: radam, adamw or sgd.
+        lr_K: peak learning rate of each member.
+        weight_decay_K: weight decay of each member.
+        decayed: columns with weight decay, from the first.
+        schedule: factor of the learning rate for each step from 0.
+        momentum: of sgd.
+    """
+
+    def __init__(
+        self,
+        flat_KP: Tensor,
+        *,
+        rule: str,
+        lr_K: list[float],
+        weight_decay_K: list[float],
+        decayed: int,
+        schedule: Callable[[int], float],
+        momentum: float = 0.9,
+    ) -> None:
+        if not len(lr_K) == len(weight_decay_K) == flat_KP.shape[0]:
+            raise ValueError(
+                f"{flat_KP.shape[0]} members need as many learning rates and decays, "
+                f"got {len(lr_K)} and {len(weight_decay_K)}"
+            )
+        coefficients(rule, 1, 1.0)  # an unknown rule ends here
+        self._flat = flat_KP
+        self._rule = rule
+        self._lr = lr_K
+        self._decay = weight_decay_K
+        self._decayed = decayed
+        self._schedule = schedule
+        self._momentum = momentum
+        self.steps = 0
+        self.exp_avg = torch.zeros_like(flat_KP)
+        self.exp_avg_sq = torch.zeros_like(flat_KP) if rule != "sgd" else torch.empty(0)
+        device, dtype = flat_KP.device, flat_KP.dtype
+        self._lr_K1 = torch.tensor(lr_K, device=device, dtype=dtype).unsqueeze(1)
+        self._decay_K1 = torch.tensor(weight_decay_K, device=device, dtype=dtype).unsqueeze(1)
+        self._now_4 = torch.zeros(4, device=device, dtype=dtype)  # this step's factors
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Moments by name, each [K, P]."""
+        moments = {"exp_avg": self.exp_avg}
+        return moments if self._rule == "sgd" else {**moments, "exp_avg_sq": self.exp_avg_sq}
+
+    def advance(self) -> Step:
+        """Begin the next step: its factors, on the host and in the device's buffer."""
+        self.steps += 1
+        step = coefficients(self._rule, self.steps, self._schedule(self.steps - 1))
+        if self._flat.device.type == "cuda":
+            values = torch.tensor([step.lr, step.scale, step.eps, step.adaptive])
+            self._now_4.copy_(values.pin_memory(), non_blocking=True)
+        return step
+
+    def update_rows(self, grad_KP: Tensor, alive: list[bool], step: Step) -> None:
+        """Update on the host's terms: member by member, in pieces that fit a core's cache."""
+        for k, is_alive in enumerate(alive):
+            if not is_alive:
+                continue
+            for start in range(0, grad_KP.shape[1], _CHUNK):
+                stop = min(start + _CHUNK, grad_KP.shape[1])
+                decayed = min(max(self._decayed - start, 0), stop - start)
+                self._update_piece(k, slice(start, stop), decayed, grad_KP, step)
+
+    def _update_piece(
+        self, k: int, piece: slice, decayed: int, grad_KP: Tensor, step: Step
+    ) -> None:
+        weights, grad = self._flat.detach()[k, piece], grad_KP[k, piece]
+        average = self.exp_avg[k, piece]
+        lr, decay = self._lr[k] * step.lr, self._decay[k]
+        if decay and decayed:
+            if self._rule == "adamw":
+                weights[:decayed].mul_(1.0 - lr * decay)
+            else:
+                grad[:decayed].add_(weights[:decayed], alpha=decay)
+        if self._rule == "sgd":
+            average.mul_(self._momentum).add_(grad)
+            weights.add_(average, alpha=-lr)
+            return
+        square = self.exp_avg_sq[k, piece]
+        average.lerp_(grad, 1.0 - BETA1)
+        square.mul_(BETA2).addcmul_(grad, grad, value=1.0 - BETA2)
+        if step.adaptive:
+            weights.addcdiv_(average, square.sqrt().add_(step.eps), value=-lr * step.scale)
+        else:
+            weights.add_(average, alpha=-lr * step.scale)
+
+    def update_stack(self, grad_KP: Tensor, alive_K: Tensor) -> None:
+        """Update on the device's terms: all members at once, nothing read back.
+
+        The step's factors are read from the buffer that `advance` filled, so the same captured
+        graph serves every step.
+        """
+        weights = self._flat.detach()
+        lr_factor, scale, eps, adaptive = self._now_4.unbind(0)
+        lr_K1 = self._lr_K1 * lr_factor
+        d = self._decayed
+        # 0 * NaN is NaN: dead members are left alone by selection, not by a learning rate of 0.
+        dead_K1 = ~alive_K.unsqueeze(1)
+        if any(self._decay):
+            if self._rule == "adamw":
+                shrink_K1 = (1.0 - lr_K1 * self._decay_K1).masked_fill(dead_K1, 1.0)
+                weights[:, :d].mul_(shrink_K1)
+            else:
+                grad_KP[:, :d].addcmul_(weights[:, :d], self._decay_K1)
+        if self._rule == "sgd":
+            self.exp_avg.mul_(self._momentum).add_(grad_KP)
+            change_KP = self.exp_avg * lr_K1
+        else:
+            self.exp_avg.lerp_(grad_KP, 1.0 - BETA1)
+            self.exp_avg_sq.mul_(BETA2).addcmul_(grad_KP, grad_KP, value=1.0 - BETA2)
+            # adaptive is 1 or 0: the divisor is the root of the second moment, or 1
+            divisor = self.exp_avg_sq.sqrt().add_(eps).mul_(adaptive).add_(1.0 - adaptive)
+            change_KP = (self.exp_avg * (lr_K1 * scale)).div_(divisor)
+        weights.sub_(change_KP.masked_fill_(dead_K1, 0.0))
+
+
+def clip_rows_(grad_KP: Tensor, max_norm: float) -> Tensor:
+    """Scale each member's gradient to a norm of at most `max_norm`; returns the norms before, [K].
+
+    The rule is torch.nn.utils.clip_grad_norm_'s, per member.
+    """
+    norm_K = torch.linalg.vector_norm(grad_KP, dim=1)
+    grad_KP.mul_((max_norm / (norm_K + 1e-6)).clamp(max=1.0).unsqueeze(1))
+    return norm_K
