@@ -1,0 +1,38 @@
+"""Images for the benchmarks: real ones, repeated to the size asked for, in one order for all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitbench import data
+from vitbench.config import Dataset
+from vitbench.data.image_set import ImageSet, Split
+from vitbench.rng import generator
+
+
+def tiled_digits(train_images: int, held_out: int) -> ImageSet:
+    """The embedded digits (1 x 32 x 32), repeated until there are so many training images.
+
+    Speed depends on shapes, not on content; real images keep the losses those of a real run.
+    """
+    digits = data.load(Dataset(name="digits"), None)
+    index = np.resize(np.arange(len(digits.train.images)), train_images)
+    return dataclasses.replace(
+        digits,
+        train=_take(digits.train, index),
+        val=_take(digits.val, np.arange(held_out)),
+        test=_take(digits.test, np.arange(held_out)),
+    )
+
+
+def _take(split: Split, index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Split:
+    return Split(split.images[index], split.targets[index], None)
+
+
+def order_of_epoch(count: int, epoch: int) -> Tensor:
+    """The order in which every contender sees the images in an epoch (1-based)."""
+    return torch.randperm(count, generator=generator(0, "order", epoch))

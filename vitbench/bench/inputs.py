@@ -1,0 +1,132 @@
+"""`bench input`: how fast images reach the model, normalised and on its device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vitbench.bench.contest import Contender, Turns, run
+from vitbench.bench.images import tiled_digits
+from vitbench.bench.peers import import_torchvision
+from vitbench.bench.report import Report
+from vitbench.bench.sides import DataLoaderBatches, consume
+
+_STORED_PX = 28  # MNIST's images, as a data set class hands them out
+_MODEL_PX = 32
+_HERE = "vitbench.bench.inputs"
+
+
+def contenders(
+    *, device: str, batch_size: int, images: int, threads: int, workers: int
+) -> list[Contender]:
+    """Everyone in the order of the table."""
+    common: dict[str, Any] = {
+        "device": device,
+        "batch_size": batch_size,
+        "images": images,
+        "threads": threads,
+    }
+    fast = {**common, "images": images * 20}  # a turn of a few milliseconds measures nothing
+    return [
+        Contender("vitbench", f"{_HERE}:ours", fast),
+        Contender("torchvision, in process", f"{_HERE}:torchvision", {**common, "workers": 0}),
+        Contender(
+            f"torchvision, {workers} workers",
+            f"{_HERE}:torchvision",
+            {**common, "workers": workers},
+        ),
+        Contender("resized tensors, DataLoader", f"{_HERE}:resized", common),
+    ]
+
+
+def measure(
+    everyone: list[Contender],
+    *,
+    rounds: int,
+    warmup: int,
+    hardware: str,
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    on_progress: Callable[[str], None],
+) -> Report:
+    """Run the contest; ratios refer to the torchvision pipeline in one process."""
+    return Report(
+        benchmark="input",
+        title=f"Input, 28x28 images to normalised 32x32 batches, {hardware}",
+        unit="images/s",
+        settings=settings,
+        environment=environment,
+        rows=run(everyone, rounds=rounds, warmup=warmup, on_progress=on_progress),
+        reference="torchvision, in process",
+        ours=frozenset({"vitbench"}),
+    )
+
+
+def ours(turns: Turns, *, device: str, batch_size: int, images: int, threads: int) -> None:
+    """The engine's own batches: uint8 images on the device, gathered and normalised there."""
+    raise NotImplementedError
+
+
+class _Stored(Dataset[tuple[Image.Image, int]]):
+    """What torchvision.datasets.MNIST does: an array in memory, a PIL image per item."""
+
+    def __init__(self, images: int, transform: Callable[[Image.Image], Tensor]) -> None:
+        split = tiled_digits(images, 1).train
+        pictures = (Image.fromarray(image[0]) for image in split.images)
+        self._images = [np.asarray(p.resize((_STORED_PX, _STORED_PX))) for p in pictures]
+        self._targets = split.targets[:, 0].tolist()
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._transform(Image.fromarray(self._images[index])), self._targets[index]
+
+
+def torchvision(
+    turns: Turns, *, device: str, batch_size: int, images: int, threads: int, workers: int
+) -> None:
+    """Resize, ToTensor and Normalize per image, in a shuffling DataLoader."""
+    torch.set_num_threads(threads)
+    transforms = import_torchvision().transforms
+    where = torch.device(device)
+    steps = [
+        transforms.Resize((_MODEL_PX, _MODEL_PX)),
+        transforms.ToTensor(),
+        transforms.Normalize((0.1307,), (0.3081,)),
+    ]
+    loader = DataLoader(
+        _Stored(images, transforms.Compose(steps)),
+        batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=where.type == "cuda",
+    )
+    turns.ready()
+    while turns.wait():
+        start_s = time.perf_counter()
+        consume(((x.to(where), y.to(where)) for x, y in loader), where)
+        turns.done(images, time.perf_counter() - start_s)
+
+
+def resized(turns: Turns, *, device: str, batch_size: int, images: int, threads: int) -> None:
+    """Images resized beforehand, normalised one by one in a DataLoader of one process."""
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    batches = DataLoaderBatches(tiled_digits(images, 1), batch_size, 0, where)
+    turns.ready()
+    epoch = 0
+    while turns.wait():
+        epoch += 1
+        start_s = time.perf_counter()
+        consume(batches.epoch(epoch), where)
+        turns.done(images, time.perf_counter() - start_s)

@@ -1,0 +1,205 @@
+"""The contenders of `bench train`, each the body of a process of its own (see `contest`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vitbench.bench import peers
+from vitbench.bench.contest import Turns
+from vitbench.bench.images import order_of_epoch, tiled_digits
+from vitbench.data.image_set import ImageSet, Split
+
+# Held-out images cost an evaluation per epoch; these few keep it out of the measurement.
+_HELD_OUT = 32
+_MANY_EPOCHS = 1_000_000
+_LR = 3e-4
+
+
+def engine(
+    turns: Turns,
+    *,
+    members: int,
+    batch_size: int,
+    images: int,
+    device: str,
+    threads: int,
+    width: int = 192,
+    depth: int = 12,
+) -> None:
+    """vitbench's engine: a stack of K models that differ in learning rate."""
+    from vitbench.config import Dataset as DatasetConfig
+    from vitbench.config import Model, Train, TrialConfig
+    from vitbench.plan import StackPlan, parameter_count
+    from vitbench.training.engine import EpochReport, fit
+
+    torch.set_num_threads(threads)
+    image_set = tiled_digits(images, _HELD_OUT)
+    model = Model(width=width, depth=depth, mlp=4 * width)
+    plan = StackPlan(
+        tuple(
+            TrialConfig(
+                dataset=DatasetConfig(name="digits"),
+                model=model,
+                train=Train(epochs=_MANY_EPOCHS, batch_size=batch_size, lr=float(lr)),
+            )
+            for lr in np.geomspace(1e-5, 1e-3, members)
+        )
+    )
+    turns.ready(parameters=parameter_count(model, 32, 1, 10))
+
+    def report(epoch: EpochReport) -> bool:
+        units = images * members
+        turns.done(units, units / epoch.images_per_s)
+        return turns.wait()
+
+    if turns.wait():
+        fit(plan, image_set, device=torch.device(device), report=report)
+
+
+def peer(
+    turns: Turns,
+    *,
+    library: str,
+    batch_size: int,
+    images: int,
+    device: str,
+    threads: int,
+    loader: str,
+    workers: int,
+    autocast: bool,
+    compiled: bool,
+) -> None:
+    """Another library's model in the loop that its users write, with torch.optim.RAdam.
+
+    Args:
+        library: a key of `peers.BUILDERS`.
+        loader: `dataloader`, or `tensors` for batches gathered from a tensor on the device.
+        autocast: bfloat16 autocast; else float32 as torch comes.
+        compiled: torch.compile in its mode for small batches (CUDA graphs on a GPU).
+    """
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    image_set = tiled_digits(images, _HELD_OUT)
+    model = peers.BUILDERS[library](peers.Shape()).to(where).train()
+    turns.ready(parameters=sum(p.numel() for p in model.parameters()))
+    if compiled:
+        model.compile(mode="reduce-overhead")
+    optimizer = torch.optim.RAdam(model.parameters(), lr=_LR)
+    if loader == "dataloader":
+        batches: DataLoaderBatches | TensorBatches = DataLoaderBatches(
+            image_set, batch_size, workers, where
+        )
+    else:
+        batches = TensorBatches(image_set, batch_size, where)
+
+    epoch = 0
+    while turns.wait():
+        epoch += 1
+        start_s = time.perf_counter()
+        total = torch.zeros((), device=where)
+        for x_BCSS, y_B in batches.epoch(epoch):
+            optimizer.zero_grad(set_to_none=True)
+            with _autocast(where, autocast):
+                loss = nn.functional.cross_entropy(model(x_BCSS), y_B)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.detach()
+        total.item()  # the epoch is over when the device is done
+        turns.done(images, time.perf_counter() - start_s)
+
+
+def consume(batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> None:
+    """Touch every batch, and wait until the device has them all."""
+    total = torch.zeros((), device=device)
+    for x_BCSS, y_B in batches:
+        total += x_BCSS[0, 0, 0, 0] + y_B[0]
+    total.item()
+
+
+def _autocast(device: torch.device, enabled: bool) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()
+
+
+class _Items(Dataset[tuple[Tensor, Tensor]]):
+    """Resized images in memory, normalised one by one: cheaper than decoding and resizing each."""
+
+    def __init__(self, split: Split, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self._images = torch.from_numpy(np.ascontiguousarray(split.images))
+        self._targets = torch.from_numpy(np.ascontiguousarray(split.targets[:, 0]))
+        self._mean = torch.tensor(mean)[:, None, None]
+        self._std = torch.tensor(std)[:, None, None]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = self._images[index].float().div(255).sub(self._mean).div(self._std)
+        return image, self._targets[index]
+
+
+class _Order(Sampler[int]):
+    """The same order of images as every other contender, epoch by epoch."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(order_of_epoch(self._count, self.epoch).tolist())
+
+
+class DataLoaderBatches:
+    """A torch DataLoader: what most training scripts use."""
+
+    def __init__(
+        self, image_set: ImageSet, batch_size: int, workers: int, device: torch.device
+    ) -> None:
+        items = _Items(image_set.train, image_set.mean, image_set.std)
+        self._order = _Order(len(items))
+        self._device = device
+        self._loader = DataLoader(
+            items,
+            batch_size,
+            sampler=self._order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of one epoch on the device."""
+        self._order.epoch = number
+        for x_BCSS, y_B in self._loader:
+            yield (
+                x_BCSS.to(self._device, non_blocking=True),
+                y_B.to(self._device, non_blocking=True),
+            )
+
+
+class TensorBatches:
+    """All images on the device; a batch is an index and a normalisation."""
+
+    def __init__(self, image_set: ImageSet, batch_size: int, device: torch.device) -> None:
+        split = image_set.train
+        self._images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
+        self._targets = torch.from_numpy(np.ascontiguousarray(split.targets[:, 0])).to(device)
+        self._mean = torch.tensor(image_set.mean, device=device)[:, None, None]
+        self._std = torch.tensor(image_set.std, device=device)[:, None, None]
+        self._batch_size = batch_size
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of one epoch on the device."""
+        order = order_of_epoch(len(self._images), number).to(self._images.device)
+        for index_B in order.split(self._batch_size):
+            x_BCSS = self._images[index_B].float().div(255).sub(self._mean).div(self._std)
+            yield x_BCSS, self._targets[index_B]

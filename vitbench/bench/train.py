@@ -1,0 +1,102 @@
+"""`bench train`: images a second of training, this engine beside the public libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vitbench.bench.contest import Contender, run
+from vitbench.bench.report import Report
+from vitbench.errors import UserError
+
+REFERENCE = "timm"
+
+
+def contenders(
+    *, device: str, batch_size: int, images: int, threads: int, members: Sequence[int], workers: int
+) -> list[Contender]:
+    """Everyone in the order of the table. `images` is the work of one turn, summed over members."""
+    common: dict[str, Any] = {"batch_size": batch_size, "device": device, "threads": threads}
+    everyone = []
+    for size in members:
+        # Wide stacks see fewer images per turn, so that all turns take about as long; on a GPU they
+        # are so much faster that they need all of them to be measured well.
+        per_member = images if device == "cuda" else whole_batches(images // size, batch_size)
+        settings = {**common, "members": size, "images": per_member}
+        everyone.append(Contender(f"vitbench K={size}", "vitbench.bench.sides:engine", settings))
+
+    def peer(name: str, library: str, **differs: Any) -> None:
+        settings = {
+            **common,
+            "images": images,
+            "library": library,
+            "loader": "dataloader",
+            "workers": workers,
+            "autocast": False,
+            "compiled": False,
+            **differs,
+        }
+        everyone.append(Contender(name, "vitbench.bench.sides:peer", settings))
+
+    peer("paper's listing", "paper")
+    peer("timm", "timm")
+    peer("torchvision", "torchvision")
+    peer("vit-pytorch", "vit-pytorch")
+    peer("timm, no loader", "timm", loader="tensors")
+    if device == "cuda":
+        peer("timm, no loader, bf16", "timm", loader="tensors", autocast=True)
+        peer(
+            "timm, no loader, bf16, compiled",
+            "timm",
+            loader="tensors",
+            autocast=True,
+            compiled=True,
+        )
+    return everyone
+
+
+def whole_batches(images: int, batch_size: int) -> int:
+    """Round down to whole batches, two at least."""
+    return max(2, images // batch_size) * batch_size
+
+
+def choose(everyone: Sequence[Contender], only: Sequence[str]) -> list[Contender]:
+    """Those whose names contain one of the words; all where none is given.
+
+    Raises:
+        UserError: a word that names nobody.
+    """
+    for word in only:
+        if not any(word in contender.name for contender in everyone):
+            names = ", ".join(contender.name for contender in everyone)
+            raise UserError(f"--only {word}: no contender is called so; there are: {names}.")
+    return [c for c in everyone if not only or any(word in c.name for word in only)]
+
+
+def measure(
+    everyone: Sequence[Contender],
+    *,
+    rounds: int,
+    warmup: int,
+    batch_size: int,
+    hardware: str,
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    on_progress: Callable[[str], None],
+) -> Report:
+    """Run the contest; ratios refer to timm, or to the first contender where timm is not in it."""
+    rows = run(everyone, rounds=rounds, warmup=warmup, on_progress=on_progress)
+    for row in rows:
+        if row.parameters is not None:
+            row.note = f"{row.parameters / 1e6:.3f} M parameters"
+    names = [contender.name for contender in everyone]
+    return Report(
+        benchmark=f"train-b{batch_size}",
+        title=f"Training, batch {batch_size}, ViT of 12 x 192 on 32x32 images, {hardware}",
+        unit="images/s",
+        settings=settings,
+        environment=environment,
+        rows=rows,
+        reference=REFERENCE if REFERENCE in names else names[0],
+        ours=frozenset(name for name in names if name.startswith("vitbench")),
+    )
