@@ -57,13 +57,16 @@ $(PY):
 	"$(PYTHON)" -m venv $(VENV)
 
 $(RUN_STAMP): $(PY) $(REQUIREMENTS)
-	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e .
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PY) -m pip install -qq $(PIP_ARGS) -c constraints.txt -e .
 	@touch $@
 
 $(DEV_STAMP): $(PY) $(REQUIREMENTS)
-	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PY) -m pip install -qq $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $(RUN_STAMP) $@
 
 $(BENCH_STAMP): $(PY) $(REQUIREMENTS)
-	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[bench]'
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PY) -m pip install -qq $(PIP_ARGS) -c constraints.txt -e '.[bench]'
 	@touch $(RUN_STAMP) $@
