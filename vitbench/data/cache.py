@@ -1,0 +1,82 @@
+"""Images decoded and resized once: memory-mapped .npy files under a content-hashed name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vitbench.data.image_set import ImageSet, Split
+
+SPLITS = ("train", "val", "test")
+_ARRAYS = ("images", "targets", "landmarks")
+
+
+def folder(cache_dir: Path | None) -> Path:
+    """Where caches lie: the argument, else $VITBENCH_CACHE, else ~/.cache/vitbench/images."""
+    if cache_dir is not None:
+        return cache_dir
+    if chosen := os.environ.get("VITBENCH_CACHE"):
+        return Path(chosen)
+    return Path.home() / ".cache" / "vitbench" / "images"
+
+
+def cached(key: str, cache_dir: Path | None, make: Callable[[], ImageSet]) -> ImageSet:
+    """Open the image set kept under `key`, making it first where it is not there.
+
+    Several processes may ask at once: each writes a folder of its own, the first to finish gives
+    it the name, and all open the same files.
+    """
+    path = folder(cache_dir) / key
+    if not (path / "info.json").is_file():
+        images = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=path.parent))
+        try:
+            _write(temporary, images)
+            os.replace(temporary, path)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not (path / "info.json").is_file():  # nobody else was faster: a real failure
+                raise
+    return _open(path)
+
+
+def _write(path: Path, images: ImageSet) -> None:
+    for name in SPLITS:
+        split: Split = getattr(images, name)
+        for array in _ARRAYS:
+            values = getattr(split, array)
+            if values is not None:
+                np.save(path / f"{name}_{array}.npy", values)
+    info = {
+        "name": images.name,
+        "classes": images.classes,
+        "labels": images.labels,
+        "mean": images.mean,
+        "std": images.std,
+        "checksum": images.checksum,
+        "source": images.source,
+    }
+    (path / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
+
+
+def _open(path: Path) -> ImageSet:
+    info = json.loads((path / "info.json").read_text(encoding="utf-8"))
+    splits = {}
+    for name in SPLITS:
+        marks = path / f"{name}_landmarks.npy"
+        splits[name] = Split(
+            images=np.load(path / f"{name}_images.npy", mmap_mode="r"),
+            targets=np.load(path / f"{name}_targets.npy"),
+            landmarks=np.load(marks) if marks.is_file() else None,
+        )
+    tuples = {key: tuple(info[key]) for key in ("classes", "labels", "mean", "std")}
+    return ImageSet(
+        name=info["name"], checksum=info["checksum"], source=info["source"], **splits, **tuples
+    )

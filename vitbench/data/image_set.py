@@ -1,0 +1,126 @@
+"""Images and targets of one data set, as arrays; where they came from is not known here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        images: uint8 [N, C, Y, X], perhaps memory-mapped and read-only.
+        targets: int64 [N, L]: the class number (L = 1), or one 0/1 column per attribute.
+        landmarks: float32 [N, points, 2], (x, y) in pixels, where known.
+    """
+
+    images: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+    landmarks: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, index: NDArray[np.int64]) -> Split:
+        """The images at these places, in this order."""
+        marks = None if self.landmarks is None else self.landmarks[index]
+        return Split(self.images[index], self.targets[index], marks)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Train, validation and test images of one data set.
+
+    Attributes:
+        name: the data set that these images really are.
+        classes: names of the classes of target column 0; empty for attribute sets.
+        labels: what a model may be trained on alone: the classes, or the attributes in column
+            order.
+        mean, std: of each channel over the training images, in units of 0 to 1.
+        checksum: SHA-256 over content and settings.
+        source: one sentence for people.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    classes: tuple[str, ...]
+    labels: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    checksum: str
+    source: str
+
+    @property
+    def channels(self) -> int:
+        """Colour channels."""
+        return int(self.train.images.shape[1])
+
+    @property
+    def image_size(self) -> int:
+        """Pixels per side."""
+        return int(self.train.images.shape[-1])
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a model that is trained on all classes (or on all attributes)."""
+        return len(self.classes) or len(self.labels)
+
+    def binary_targets(self, split: str, label: str) -> NDArray[np.int64]:
+        """Whether each image has the label: one class against the rest, or an attribute.
+
+        Raises:
+            UserError: if the data set has no such label.
+        """
+        if label not in self.labels:
+            raise UserError(
+                f"label: {label!r} is not a label of {self.name}; use one of "
+                f"{', '.join(self.labels)}"
+            )
+        targets: NDArray[np.int64] = getattr(self, split).targets
+        column = self.labels.index(label)
+        if self.classes:
+            return (targets[:, 0] == column).astype(np.int64)
+        return targets[:, column]
+
+    def subset(
+        self, train_images: int | None, val_images: int | None, test_images: int | None
+    ) -> ImageSet:
+        """Cut the splits to fixed subsets, the same for every seed and machine.
+
+        Raises:
+            UserError: if a split has fewer images than asked for.
+        """
+        wanted = {"train": train_images, "val": val_images, "test": test_images}
+        cut: dict[str, Split] = {}
+        for name, count in wanted.items():
+            split: Split = getattr(self, name)
+            if count is None or count == len(split):
+                continue
+            if count > len(split):
+                raise UserError(
+                    f"train.{name}_images={count}: {self.name} has {len(split)} images in this "
+                    f"split; ask for at most that many, or leave it out for all"
+                )
+            cut[name] = split.take(stratified_order(split.targets[:, 0])[:count])
+        return replace(self, **cut)
+
+
+def stratified_order(targets: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+    """A fixed order of all images in which every beginning has nearly the classes' shares.
+
+    Each class is shuffled and spread evenly over 0 to 1; the order is that of those places.
+    """
+    rng = np.random.default_rng(seed)
+    place = np.empty(len(targets))
+    for value in np.unique(targets):
+        members = np.flatnonzero(targets == value)
+        place[rng.permutation(members)] = (np.arange(len(members)) + rng.random()) / len(members)
+    return np.argsort(place, kind="stable").astype(np.int64)

@@ -1,0 +1,317 @@
+"""The only training loop: epochs of a stack, its records, its checkpoints.
+
+It is handed everything from outside: plan, images, device, where to report and where to keep
+checkpoints. It knows no Ray, no YAML and no file layout.
+
+Shape legend: K members, P parameters.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitbench.data.image_set import ImageSet
+from vitbench.plan import StackPlan
+from vitbench.training.checkpoint import CheckpointStore
+from vitbench.training.parallel import SOLO, Parallel
+from vitbench.training.stack import Stack
+
+METRICS = (
+    "train_loss",
+    "val_loss",
+    "test_loss",
+    "train_accuracy",
+    "val_accuracy",
+    "test_accuracy",
+)
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch of a stack: a row for each member that trained in it."""
+
+    epoch: int  # from 1
+    rows: list[dict[str, Any]]
+    epoch_s: float
+    images_per_s: float  # training images of all members together
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a stack ended: an outcome row per member; `stopped` if `report` asked to end early."""
+
+    trials: list[dict[str, Any]]
+    stopped: bool
+
+
+@dataclass
+class Member:
+    """What is known of one member, beside its weights; saved with its state."""
+
+    trial_id: str
+    last: dict[str, float] = field(default_factory=dict)
+    epochs: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    best_epoch: int | None = None
+    diverged_epoch: int | None = None
+    initial_val_loss: float = math.nan
+
+    def take(self, epoch: int, metrics: dict[str, float]) -> bool:
+        """Record an epoch; returns whether it is the best so far (lowest validation loss)."""
+        self.epochs, self.last = epoch, metrics
+        if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["val_loss"]):
+            self.diverged_epoch = epoch
+            return False
+        if self.best and metrics["val_loss"] >= self.best["val_loss"]:
+            return False
+        self.best, self.best_epoch = metrics, epoch
+        return True
+
+
+def fit(
+    plan: StackPlan,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    report: Callable[[EpochReport], bool],
+    store: CheckpointStore | None = None,
+    parallel: Parallel = SOLO,
+    resume: bool = True,
+    checkpoint_every_s: float = 30.0,
+    dtype: torch.dtype = torch.float32,
+) -> FitResult:
+    """Train a stack to its last epoch, until `report` returns False, or until all diverged.
+
+    Order and dropout of an epoch depend on the seed and the epoch alone, so a run that goes on
+    from a checkpoint gives the same numbers as one that was never interrupted.
+
+    Args:
+        plan: the members; equal in everything that is not stackable.
+        images: cut to the sizes that the plan asks for.
+        device: where to compute; the caller sets the number of threads.
+        report: receives every epoch; called on rank 0 alone, and decides for all workers.
+        store: where checkpoints go; without one nothing is kept.
+        parallel: this worker's place among the workers of the stack.
+        resume: whether to go on from states in the store.
+        checkpoint_every_s: seconds between states; the last epoch always has one.
+        dtype: of weights and optimiser; float64 serves tests.
+
+    Raises:
+        torch.OutOfMemoryError: if the stack does not fit; the caller may halve it.
+    """
+    run = _Run(plan, images, device, store, parallel, dtype)
+    first = run.resume() + 1 if resume else 1
+    if first == 1:
+        run.measure_start()
+    checkpoint_s = time.monotonic()
+    stopped = False
+    for epoch in range(first, plan.train.epochs + 1):
+        epoch_report = run.epoch(epoch)
+        go_on = run.agree(report(epoch_report) if parallel.rank == 0 else True)
+        last = epoch == plan.train.epochs or run.all_diverged
+        if last:
+            break
+        stopped = not go_on
+        if stopped or time.monotonic() - checkpoint_s >= checkpoint_every_s:
+            run.save_state(epoch)
+            checkpoint_s = time.monotonic()
+        if stopped:
+            break
+    return run.finish(stopped)
+
+
+def probe(plan: StackPlan, images: ImageSet, *, device: torch.device, steps: int = 4) -> float:
+    """Seconds that one epoch would take, evaluation included, from a few real steps."""
+    stack = Stack(plan, images, device)
+    stack.train_epoch(1, max_steps=1)  # first-use costs are not part of an epoch
+    started_s = time.perf_counter()
+    stack.train_epoch(1, max_steps=steps)
+    train_s = (time.perf_counter() - started_s) / min(steps, stack.steps_per_epoch)
+    evaluated = len(images.val.targets) + len(images.test.targets)
+    started_s = time.perf_counter()
+    stack.evaluate("val", max_batches=1)
+    per_image_s = (time.perf_counter() - started_s) / min(256, len(images.val.targets))
+    return train_s * stack.steps_per_epoch + per_image_s * evaluated
+
+
+class _Run:
+    """The state of one call of `fit`."""
+
+    def __init__(
+        self,
+        plan: StackPlan,
+        images: ImageSet,
+        device: torch.device,
+        store: CheckpointStore | None,
+        parallel: Parallel,
+        dtype: torch.dtype,
+    ) -> None:
+        self._plan, self._images = plan, images
+        self._device, self._parallel = device, parallel
+        self._store = store
+        self._stack = Stack(plan, images, device, parallel=parallel, dtype=dtype)
+        self._members = [Member(member.trial_id) for member in plan.members]
+        self._best_KP = self._stack.model.flat.detach().clone()
+        self._trained_images, self._train_s, self._wall_s = 0, 0.0, 0.0
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether no member trains any more."""
+        return all(member.diverged_epoch is not None for member in self._members)
+
+    def measure_start(self) -> None:
+        """Record the validation loss before training: the stand-in for diverged models."""
+        loss_K, _ = self._stack.evaluate("val")
+        for member, loss in zip(self._members, loss_K.tolist(), strict=True):
+            member.initial_val_loss = loss
+
+    def epoch(self, epoch: int) -> EpochReport:
+        """Train and evaluate one epoch; returns a row for each member that began it alive."""
+        started_s = time.perf_counter()
+        train_loss_K, train_accuracy_K = self._stack.train_epoch(epoch)
+        train_s = time.perf_counter() - started_s
+        val_loss_K, val_accuracy_K = self._stack.evaluate("val")
+        test_loss_K, test_accuracy_K = self._stack.evaluate("test")
+        epoch_s = time.perf_counter() - started_s
+        columns = (
+            train_loss_K,
+            val_loss_K,
+            test_loss_K,
+            train_accuracy_K,
+            val_accuracy_K,
+            test_accuracy_K,
+        )
+        alive = self._stack.alive_K.tolist()
+        rows = []
+        for k, member in enumerate(self._members):
+            if member.diverged_epoch is not None:
+                continue
+            values = (float(column[k]) if alive[k] else math.nan for column in columns)
+            metrics = dict(zip(METRICS, values, strict=True))
+            if member.take(epoch, metrics):
+                self._best_KP[k].copy_(self._stack.model.flat.detach()[k])
+            if member.diverged_epoch is not None:
+                self._stack.alive_K[k] = False
+            rows.append({"trial_id": member.trial_id, "epoch": epoch, **metrics, "epoch_s": epoch_s})
+        images = self._stack.images_per_epoch
+        self._trained_images += images
+        self._train_s += train_s
+        self._wall_s += epoch_s
+        return EpochReport(epoch, rows, epoch_s, images * self._plan.size / train_s)
+
+    def agree(self, go_on: bool) -> bool:
+        """Rank 0 decides for all workers."""
+        flag = torch.tensor([int(go_on)], device=self._device)
+        return int(self._parallel.all_sum_(flag)) == self._parallel.size
+
+    def resume(self) -> int:
+        """Go on from the last epoch that every member has a state of; returns it, 0 if none."""
+        if self._store is None:
+            return 0
+        epoch = self._store.common_epoch([member.trial_id for member in self._members])
+        if epoch == 0:
+            return 0
+        flat_KP = self._stack.model.flat.detach()
+        for k, member in enumerate(self._members):
+            tensors, info = self._store.load_state(member.trial_id, epoch)
+            flat_KP[k].copy_(tensors["params"])
+            for name, moment_KP in self._stack.optimizer.state.items():
+                moment_KP[k].copy_(tensors[name])
+            self._best_KP[k].copy_(tensors["best"])
+            self._members[k] = Member(**info["member"])
+            self._stack.alive_K[k] = self._members[k].diverged_epoch is None
+            self._stack.optimizer.steps = info["steps"]
+            self._trained_images, self._train_s = info["trained_images"], info["train_s"]
+            self._wall_s = info["wall_s"]
+        return epoch
+
+    def save_state(self, epoch: int) -> None:
+        """Write every member's state of this epoch, then remove the states before."""
+        if self._store is not None and self._parallel.rank == 0:
+            flat_KP = self._stack.model.flat.detach()
+            for k, member in enumerate(self._members):
+                tensors = {"params": flat_KP[k].cpu(), "best": self._best_KP[k].cpu()}
+                for name, moment_KP in self._stack.optimizer.state.items():
+                    tensors[name] = moment_KP[k].cpu()
+                info = {
+                    "member": vars(member),
+                    "steps": self._stack.optimizer.steps,
+                    "trained_images": self._trained_images,
+                    "train_s": self._train_s,
+                    "wall_s": self._wall_s,
+                }
+                self._store.save(member.trial_id, f"state-{epoch}", tensors, info)
+            self._store.keep_only([member.trial_id for member in self._members], epoch)
+        self._parallel.barrier()
+
+    def finish(self, stopped: bool) -> FitResult:
+        """Write the final checkpoints and return each member's outcome."""
+        if self._store is not None and self._parallel.rank == 0:
+            for k, member in enumerate(self._members):
+                if member.best:
+                    self._save_weights(k, "best", self._best_KP, member.best)
+                if member.diverged_epoch is None and not stopped:
+                    self._save_weights(k, "last", self._stack.model.flat, member.last)
+            if not stopped:
+                self._store.keep_only([member.trial_id for member in self._members], None)
+        self._parallel.barrier()
+        return FitResult([self._outcome(k) for k in range(self._plan.size)], stopped)
+
+    def _save_weights(self, k: int, kind: str, flat_KP: Tensor, metrics: dict[str, float]) -> None:
+        assert self._store is not None
+        member, config, images = self._members[k], self._plan.members[k], self._images
+        info = {
+            "trial_id": member.trial_id,
+            "kind": kind,
+            "epoch": member.best_epoch if kind == "best" else member.epochs,
+            "metrics": metrics,
+            "config": config.model_dump(mode="json"),
+            "shape": vars(self._stack.model.shape),
+            "label": config.train.label,
+            "images": {
+                "name": images.name,
+                "checksum": images.checksum,
+                "mean": list(images.mean),
+                "std": list(images.std),
+                "classes": list(images.classes),
+                "labels": list(images.labels),
+            },
+        }
+        self._store.save(
+            member.trial_id, kind, self._stack.model.member_state(k, flat_KP.detach()), info
+        )
+
+    def _outcome(self, k: int) -> dict[str, Any]:
+        member = self._members[k]
+        best = member.best
+        path = None
+        if self._store is not None and best:
+            best_path = self._store.path(member.trial_id, "best")
+            path = best_path.relative_to(self._store.root.parent).as_posix()
+        return {
+            "trial_id": member.trial_id,
+            "stack_id": self._plan.stack_id,
+            "status": "finished" if member.diverged_epoch is None else "diverged",
+            "epochs": member.epochs,
+            **{name: member.last.get(name, math.nan) for name in METRICS},
+            "best_epoch": member.best_epoch,
+            **{
+                f"best_{name}": best.get(name, math.nan)
+                for name in ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
+            },
+            "initial_val_loss": member.initial_val_loss,
+            "images_per_s": self._trained_images / self._train_s if self._train_s else math.nan,
+            "wall_s": self._wall_s,
+            "parameters": self._stack.model.flat.shape[1],
+            "stack_size": self._plan.size,
+            "diverged_epoch": member.diverged_epoch,
+            "checkpoint": path,
+            "error": None,
+        }

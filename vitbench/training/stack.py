@@ -1,0 +1,272 @@
+"""A stack in training: its model, optimiser and data on one device, one epoch at a time.
+
+Shape legend: K members, S streams of batches, L distinct labels, B batch, P parameters.
+Nothing is read back from a GPU inside an epoch: losses, hits and the finite check stay there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitbench.data.image_set import ImageSet, Split
+from vitbench.model.vit import StackedVit, VitShape
+from vitbench.plan import StackPlan
+from vitbench.rng import generator
+from vitbench.training import schedules
+from vitbench.training.batches import DeviceSplit, Streams
+from vitbench.training.optim import StackedOptimizer, clip_rows_
+from vitbench.training.parallel import SOLO, Parallel
+from vitbench.training.tasks import losses_and_hits
+
+_EVAL_BATCH = 256
+_WARM_UP_STEPS = 3  # eager steps before a CUDA graph is captured, as torch asks for
+
+
+def shape_of(plan: StackPlan, images: ImageSet) -> VitShape:
+    """The shape of a stack's models on these images."""
+    model = plan.model
+    return VitShape(
+        image_size=images.image_size,
+        channels=images.channels,
+        patch_grid=model.patch_grid,
+        depth=model.depth,
+        heads=model.heads,
+        width=model.width,
+        mlp=model.mlp_width,
+        outputs=images.outputs if plan.train.label is None else 1,
+        dropout=model.dropout,
+    )
+
+
+class Stack:
+    """K members of one plan on one device.
+
+    Args:
+        plan: what trains together.
+        images: already cut to the sizes that the plan asks for.
+        device: where to compute.
+        parallel: this worker's place among the workers of the stack.
+        dtype: of weights and optimiser; float64 serves tests.
+    """
+
+    def __init__(
+        self,
+        plan: StackPlan,
+        images: ImageSet,
+        device: torch.device,
+        *,
+        parallel: Parallel = SOLO,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        train = plan.train
+        self.plan = plan
+        self._device, self._parallel = device, parallel
+        self._binary = train.label is not None
+        self._clip_norm = train.clip_norm
+        self._batch_size = train.batch_size
+        seeds = [member.train.seed for member in plan.members]
+
+        self.model = StackedVit(shape_of(plan, images), plan.size)
+        self.model.initialise(seeds)
+        self.model = self.model.to(device=device, dtype=dtype)
+        self._wrapped = parallel.wrap(self.model)
+        self._seeds = seeds
+
+        labels = [member.train.label for member in plan.members]
+        distinct = list(dict.fromkeys(labels))
+        self._label_K = torch.tensor([distinct.index(label) for label in labels], device=device)
+        self._splits = {
+            name: DeviceSplit(
+                getattr(images, name),
+                np.stack([_targets(images, name, label) for label in distinct]),
+                images.mean,
+                images.std,
+                device,
+                dtype,
+            )
+            for name in ("train", "val", "test")
+        }
+        everything = torch.arange(len(self._splits["train"]))
+        self._streams = Streams.build(seeds, ["all"] * plan.size, {"all": everything})
+        self._stream_K = torch.tensor(self._streams.of_member, device=device)
+
+        self.steps_per_epoch = math.ceil(self._streams.images / train.batch_size)
+        total_steps = train.epochs * self.steps_per_epoch
+        warmup_steps = train.warmup_epochs * self.steps_per_epoch
+        self.optimizer = StackedOptimizer(
+            self.model.flat.detach(),
+            rule=train.optimizer,
+            lr_K=[member.train.lr for member in plan.members],
+            weight_decay_K=[member.train.weight_decay for member in plan.members],
+            decayed=self.model.decayed,
+            schedule=lambda step: schedules.factor(
+                train.schedule, step, total_steps=total_steps, warmup_steps=warmup_steps
+            ),
+            momentum=train.momentum,
+        )
+        self.alive_K = torch.ones(plan.size, dtype=torch.bool, device=device)
+        self._sums_2K = torch.zeros(2, plan.size, device=device, dtype=dtype)
+        self._autocast = _uses_bfloat16(train.precision, device) and dtype == torch.float32
+        self._graph: _CapturedStep | None = None
+        self._eager_steps = 0
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Training images of one member in one epoch."""
+        return self._streams.images
+
+    def train_epoch(self, epoch: int, *, max_steps: int | None = None) -> tuple[Tensor, Tensor]:
+        """Train on every image once.
+
+        Args:
+            epoch: from 1; it names the streams of order and dropout.
+            max_steps: end earlier, for a probe.
+
+        Returns:
+            Running means of loss and accuracy over the epoch's images, [K] each, on the CPU.
+            NaN for a member whose loss was not finite at any step.
+        """
+        self._sums_2K.zero_()
+        self._dropout = self._dropout_streams(epoch)
+        order_SN = self._streams.order(epoch).to(self._device)
+        batches = order_SN.split(self._batch_size, dim=1)[:max_steps]
+        for index_SB in batches:
+            self._train_step(index_SB)
+        sums = self._parallel.all_sum_(self._sums_2K.clone())
+        seen = sum(batch.shape[1] for batch in batches)
+        loss_K, accuracy_K = (sums / seen).cpu().unbind(0)
+        return loss_K, accuracy_K
+
+    def evaluate(self, name: str, *, max_batches: int | None = None) -> tuple[Tensor, Tensor]:
+        """Mean loss and accuracy of every member on a split, [K] each, on the CPU."""
+        split = self._splits[name]
+        sums_2K = torch.zeros_like(self._sums_2K)
+        mine = torch.arange(len(split), device=self._device)
+        batches = mine.split(_EVAL_BATCH)[:max_batches]
+        with torch.inference_mode(), self._precision():
+            for number, index_B in enumerate(batches):
+                if number % self._parallel.size != self._parallel.rank:
+                    continue
+                logits_KBO = self.model(split.normalised(index_B.unsqueeze(0)))
+                targets_KB = split.targets_LN[self._label_K][:, index_B]
+                loss_KB, hit_KB = losses_and_hits(logits_KBO, targets_KB, binary=self._binary)
+                sums_2K += torch.stack((loss_KB.sum(1), hit_KB.sum(1)))
+        self._parallel.all_sum_(sums_2K)
+        seen = sum(len(batch) for batch in batches)
+        loss_K, accuracy_K = (sums_2K / seen).cpu().unbind(0)
+        return loss_K, accuracy_K
+
+    def logits(self, name: str) -> Tensor:
+        """Logits of every member on a whole split, [K, N, O], on the CPU."""
+        split = self._splits[name]
+        parts = []
+        with torch.inference_mode(), self._precision():
+            for index_B in torch.arange(len(split), device=self._device).split(_EVAL_BATCH):
+                parts.append(self.model(split.normalised(index_B.unsqueeze(0))).float().cpu())
+        return torch.cat(parts, dim=1)
+
+    def _train_step(self, index_SB: Tensor) -> None:
+        if self._device.type != "cuda":
+            step = self.optimizer.advance()
+            grad_KP = self._backward(index_SB)
+            self.optimizer.update_rows(grad_KP, self.alive_K.tolist(), step)
+            return
+        graphable = (
+            self._parallel.size == 1
+            and not self._dropout
+            and index_SB.shape[1] == self._batch_size
+        )
+        self.optimizer.advance()
+        if graphable and self._eager_steps >= _WARM_UP_STEPS:
+            if self._graph is None:
+                self._graph = _CapturedStep(self, index_SB)
+            self._graph.replay(index_SB)
+            return
+        self._eager_steps += 1
+        self.device_step(index_SB)
+
+    def device_step(self, index_SB: Tensor) -> None:
+        """Forward, backward, clip and update on the device; nothing is read back."""
+        grad_KP = self._backward(index_SB)
+        self.optimizer.update_stack(grad_KP, self.alive_K)
+
+    def _backward(self, index_SB: Tensor) -> Tensor:
+        """Gradients of all members [K, P]; also sums the metrics and finds who diverged."""
+        split = self._splits["train"]
+        global_batch = index_SB.shape[1]
+        index_SB, weight = self._my_share(index_SB)
+        index_KB = index_SB[self._stream_K]
+        targets_KB = split.targets_LN[self._label_K.unsqueeze(1), index_KB]
+        pixels = split.normalised(index_SB)
+        if index_SB.shape[0] > 1:
+            pixels = pixels[self._stream_K]
+        with self._precision():
+            logits_KBO = self._wrapped(pixels, self._dropout)
+        loss_KB, hit_KB = losses_and_hits(logits_KBO, targets_KB, binary=self._binary)
+        loss_K = loss_KB.sum(1) * (weight / global_batch)
+        self.model.flat.grad = None
+        # Workers average their gradients; what is wanted is the sum over the global batch.
+        (loss_K.sum() * self._parallel.size).backward()
+        grad_KP = self.model.flat.grad
+        assert grad_KP is not None
+        with torch.no_grad():
+            self._sums_2K += torch.stack((loss_KB.sum(1), hit_KB.sum(1))) * weight
+            finite_K = self._parallel.all_sum_(loss_K.detach().clone()).isfinite()
+            if self._clip_norm is not None:
+                finite_K &= clip_rows_(grad_KP, self._clip_norm).isfinite()
+            self.alive_K &= finite_K
+        return grad_KP
+
+    def _my_share(self, index_SB: Tensor) -> tuple[Tensor, float]:
+        """This worker's part of a global batch; a worker with none repeats one with weight 0."""
+        if self._parallel.size == 1:
+            return index_SB, 1.0
+        mine = index_SB[:, self._parallel.rank :: self._parallel.size]
+        return (mine, 1.0) if mine.shape[1] else (index_SB[:, :1], 0.0)
+
+    def _dropout_streams(self, epoch: int) -> list[torch.Generator] | None:
+        if not self.model.shape.dropout:
+            return None
+        rank = self._parallel.rank
+        return [generator(s, "dropout", epoch, rank, device=self._device) for s in self._seeds]
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if not self._autocast:
+            return contextlib.nullcontext()
+        # The cache of casted weights would outlive the graph's memory.
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+class _CapturedStep:
+    """A whole training step as one CUDA graph: one launch instead of a thousand."""
+
+    def __init__(self, stack: Stack, index_SB: Tensor) -> None:
+        self._index_SB = index_SB.clone()
+        torch.cuda.synchronize()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            stack.device_step(self._index_SB)
+
+    def replay(self, index_SB: Tensor) -> None:
+        """Run the step on another batch of the same shape."""
+        self._index_SB.copy_(index_SB)
+        self._graph.replay()
+
+
+def _targets(images: ImageSet, name: str, label: str | None) -> np.ndarray:
+    split: Split = getattr(images, name)
+    targets = split.targets[:, 0] if label is None else images.binary_targets(name, label)
+    return np.asarray(targets, dtype=np.int64)
+
+
+def _uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """`auto` is bfloat16 on CUDA; on a CPU without its instructions it is many times slower."""
+    if precision == "auto":
+        return device.type == "cuda"
+    return precision == "bfloat16"
