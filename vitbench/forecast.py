@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from vitbench.config import Sweep
+from vitbench.config import PAPER, Sweep, load_sweep
 from vitbench.data.image_set import ImageSet
 from vitbench.outcome import settings, varying_fields
-from vitbench.plan import StackPlan, TrialConfig, parameter_count, stack_flops
+from vitbench.plan import StackPlan, TrialConfig, expand, parameter_count, stack_flops
 from vitbench.tuning.packing import local_slots, stacks_of
 from vitbench.tuning.progress import duration
+
+if TYPE_CHECKING:
+    from vitbench.tuning.runner import Job
 
 _MAX_ROWS = 60
 _PROBE_STEPS = 4
@@ -98,3 +104,19 @@ def _trials_table(
             str(trial.train.batch_size),
         )
     return table
+
+
+def paper_cost_s(file: Path, overrides: Sequence[str], job: Job, trials: pd.DataFrame) -> float:
+    """Seconds that the sweep would take here at the paper's scale, from the speed just measured."""
+    slots, on_gpu = local_slots(job.sweep.resources)
+    stacks = trials.dropna(subset=["wall_s"]).drop_duplicates("stack_id")
+    done = {trial.trial_id: trial for trial in job.trials}
+    worked = 0.0
+    for row in trials.dropna(subset=["wall_s"]).itertuples():
+        trial = done[row.trial_id]
+        share = row.epochs / trial.train.epochs
+        worked += share * stack_flops(StackPlan((trial,)))
+    paper = load_sweep(file, scale=PAPER, overrides=overrides)
+    paper = paper.model_copy(update={"dataset": job.sweep.dataset})
+    plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
+    return Rate(float(stacks["wall_s"].sum()) / worked, slots).wall_s(plans)

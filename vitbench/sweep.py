@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from vitbench import data, plan
-from vitbench.config import Sweep, load_sweep, resolved_yaml
+from vitbench.config import PAPER, Dataset, Sweep, load_sweep, resolved_yaml
+from vitbench.data import ImageSet
 from vitbench.errors import UserError
-from vitbench.outcome import describe, outcome_table, varying_fields
+from vitbench.forecast import paper_cost_s
+from vitbench.hardware import local_gpu_count
+from vitbench.outcome import failures, outcome_table, varying_fields
 from vitbench.records import environment, tables
 from vitbench.records.ledger import Ledger
-from vitbench.hardware import local_gpu_count
+from vitbench.tuning.progress import duration
+
+if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
+    from vitbench.tuning import runner
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -75,13 +81,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int:
     sweep, scale = _load(args)
-    data_dir = args.data or (Path(env) if (env := os.environ.get("VITBENCH_DATA")) else None)
-    resolved = data.resolve(sweep.dataset, data_dir)
+    resolved = data.resolve(sweep.dataset, args.data)
     if resolved.notice:
         console.print(resolved.notice, style="bold yellow", soft_wrap=True, markup=False)
-    sweep = sweep.model_copy(update={"dataset": resolved.dataset})
+    images = data.load(resolved.dataset, args.data)
+    sweep = with_images(sweep, resolved.dataset, images, substitute=resolved.notice is not None)
+    images = images.subset(
+        sweep.train.train_images, sweep.train.val_images, sweep.train.test_images
+    )
     trials = plan.expand(sweep)
-    images = data.load(resolved.dataset, data_dir)
 
     if args.dry_run:
         from vitbench.forecast import dry_run
@@ -89,37 +97,44 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
         dry_run(sweep, trials, images, scale=scale, console=console)
         return EXIT_OK
 
-    _check_subsets(sweep, trials, images)
+    from vitbench.tuning import cluster, runner
+
     results_dir = _new_results_dir(args.out, sweep)
     (results_dir / "sweep.yaml").write_text(resolved_yaml(sweep), encoding="utf-8")
     environment.write(
         results_dir,
         argv=argv,
         scale=scale,
-        image_set=images.name,
+        dataset=images.name,
         image_source=images.source,
         data_checksum=images.checksum,
     )
-    console.print(
-        f"{sweep.name} at scale {scale}, on {images.source}", soft_wrap=True, highlight=False
-    )
-
-    from vitbench.tuning import cluster, runner
-
+    console.print(f"{sweep.name} at scale {scale}: {images.source}", soft_wrap=True, markup=False)
     job = runner.Job(
-        sweep=sweep,
-        dataset=resolved.dataset,
-        trials=trials,
-        results_dir=results_dir,
-        data_dir=data_dir,
-        cache_dir=None,
-        label=lambda stack: describe(stack.members, varying_fields(trials)),
+        sweep=sweep, trials=trials, results_dir=results_dir, data_dir=args.data, cache_dir=None
     )
-    with Ledger(results_dir / "ledger.jsonl") as ledger:
+    with Ledger(results_dir / tables.LEDGER) as ledger:
         ledger.append("run", argv=list(argv), scale=scale)
         with cluster.connect(args.address, verbose=args.verbose):
             ending = runner.run(job, ledger, console)
-    return _finish(results_dir, ending, console)
+    return _finish(job, ending, scale, args, console)
+
+
+def with_images(sweep: Sweep, dataset: Dataset, images: ImageSet, *, substitute: bool) -> Sweep:
+    """The sweep with the data set that is really used and its numbers of images written out.
+
+    A substitute is smaller than what the sweep was written for: it is used whole where the sweep
+    asks for more. Otherwise asking for more images than there are is the user's error.
+    """
+    counts = {}
+    for split in ("train", "val", "test"):
+        asked = getattr(sweep.train, f"{split}_images")
+        there = len(getattr(images, split))
+        counts[f"{split}_images"] = (
+            there if asked is None or (substitute and asked > there) else asked
+        )
+    train = sweep.train.model_copy(update=counts)
+    return sweep.model_copy(update={"dataset": dataset, "train": train})
 
 
 def _load(args: argparse.Namespace) -> tuple[Sweep, str]:
@@ -145,11 +160,32 @@ def _new_results_dir(out: Path, sweep: Sweep) -> Path:
     return path
 
 
-def _finish(results_dir: Path, ending: "Ending", console: Console) -> int:
+def _finish(
+    job: runner.Job, ending: runner.Ending, scale: str, args: argparse.Namespace, console: Console
+) -> int:
     """Write the tables and figures, print the outcome; returns the exit code."""
     from vitbench.analysis import figures
 
-    trials, _ = tables.write(results_dir)
-    figures.draw_all(results_dir)
-    console.print(outcome_table(trials, results_dir))
-    return EXIT_OK
+    trials, _ = tables.write(job.results_dir)
+    figures.draw_all(job.results_dir)
+    title = f"{job.sweep.name}: {len(trials)} trials"
+    console.print(outcome_table(trials, varying_fields(job.trials), title))
+    for line in failures(trials):
+        console.print(line, style="red", soft_wrap=True, markup=False)
+    if scale != PAPER and not ending.interrupted:
+        cost_s = paper_cost_s(args.file, args.overrides, job, trials)
+        console.print(
+            f"At --scale paper this sweep would take about {duration(cost_s)} on this machine.",
+            highlight=False,
+        )
+    console.print(f"results: {job.results_dir}", soft_wrap=True, highlight=False, markup=False)
+    if ending.gave_up is not None:
+        console.print(f"ended early: the same crash again and again: {ending.gave_up}", style="red")
+        return EXIT_FAILED
+    if ending.interrupted:
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if failures(trials) else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

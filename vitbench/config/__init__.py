@@ -1,7 +1,7 @@
 """The sweep file: its models, and how it is read."""
 
 from vitbench.config.checks import broken_shape_rule, divisors
-from vitbench.config.loading import load_sweep, resolved_yaml
+from vitbench.config.loading import PAPER, load_sweep, resolved_yaml
 from vitbench.config.models import (
     AXES,
     Dataset,
@@ -17,6 +17,7 @@ from vitbench.config.search import Budget, Checkpoints, Range, Search
 
 __all__ = [
     "AXES",
+    "PAPER",
     "Budget",
     "Checkpoints",
     "ConfigError",

@@ -23,9 +23,7 @@ def load(image_size: int) -> ImageSet:
     images = resize(grey, image_size)
     order = stratified_order(targets[:, 0])
     ends = np.cumsum([TRAIN, VAL, TEST])
-    train, val, test = (
-        Split(images[index], targets[index]) for index in np.split(order, ends[:2])
-    )
+    train, val, test = (Split(images[index], targets[index]) for index in np.split(order, ends[:2]))
     mean, std = channel_statistics(train.images)
     names = tuple(str(digit) for digit in range(10))
     return ImageSet(

@@ -110,7 +110,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: is damaged or truncated ({error}); fetch the file again") from None
+        raise UserError(
+            f"{path}: is damaged or truncated ({error}); fetch the file again"
+        ) from None
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise UserError(f"{path}: is not an IDX file of bytes; fetch the file again")
     dimensions = content[3]

@@ -178,9 +178,7 @@ class StackedVit(nn.Module):
         x = torch.cat((cls, x), dim=2) + w["position"].unsqueeze(1)
         return x.view(members, batch * shape.tokens, shape.width)
 
-    def forward(
-        self, images_KBCYX: Tensor, dropout: list[torch.Generator] | None = None
-    ) -> Tensor:
+    def forward(self, images_KBCYX: Tensor, dropout: list[torch.Generator] | None = None) -> Tensor:
         """Logits of every member.
 
         Args:

@@ -74,7 +74,9 @@ class Streams:
     pools: dict[str, Tensor]
 
     @classmethod
-    def build(cls, seeds: Sequence[int], pool_names: Sequence[str], pools: dict[str, Tensor]) -> Streams:
+    def build(
+        cls, seeds: Sequence[int], pool_names: Sequence[str], pools: dict[str, Tensor]
+    ) -> Streams:
         """Share a stream between members with the same seed and pool."""
         wanted = list(zip(seeds, pool_names, strict=True))
         keys = tuple(dict.fromkeys(wanted))

@@ -199,7 +199,9 @@ class _Run:
                 self._best_KP[k].copy_(self._stack.model.flat.detach()[k])
             if member.diverged_epoch is not None:
                 self._stack.alive_K[k] = False
-            rows.append({"trial_id": member.trial_id, "epoch": epoch, **metrics, "epoch_s": epoch_s})
+            rows.append(
+                {"trial_id": member.trial_id, "epoch": epoch, **metrics, "epoch_s": epoch_s}
+            )
         images = self._stack.images_per_epoch
         self._trained_images += images
         self._train_s += train_s

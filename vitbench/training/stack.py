@@ -178,9 +178,7 @@ class Stack:
             self.optimizer.update_rows(grad_KP, self.alive_K.tolist(), step)
             return
         graphable = (
-            self._parallel.size == 1
-            and not self._dropout
-            and index_SB.shape[1] == self._batch_size
+            self._parallel.size == 1 and not self._dropout and index_SB.shape[1] == self._batch_size
         )
         self.optimizer.advance()
         if graphable and self._eager_steps >= _WARM_UP_STEPS:

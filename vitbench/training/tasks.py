@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def losses_and_hits(logits_KBO: Tensor, targets_KB: Tensor, *, binary: bool) -> tuple[Tensor, Tensor]:
+def losses_and_hits(
+    logits_KBO: Tensor, targets_KB: Tensor, *, binary: bool
+) -> tuple[Tensor, Tensor]:
     """Loss in nats and correctness of every prediction.
 
     Args:

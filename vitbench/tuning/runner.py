@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from vitbench.config import Dataset, Sweep
+from vitbench.config import Sweep
+from vitbench.outcome import describe, varying_fields
 from vitbench.plan import StackPlan, TrialConfig, stack_flops
 from vitbench.records.ledger import Ledger
 from vitbench.tuning.callback import Interrupt, Recorder
@@ -29,13 +30,11 @@ from vitbench.tuning.trainable import WorkerContext, train_stack
 class Job:
     """A validated sweep with everything that its run needs."""
 
-    sweep: Sweep
-    dataset: Dataset  # the one really used
+    sweep: Sweep  # with the data set that is really used
     trials: Sequence[TrialConfig]
     results_dir: Path
     data_dir: Path | None
     cache_dir: Path | None
-    label: Callable[[StackPlan], str]
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,10 @@ def run(job: Job, ledger: Ledger, console: Console) -> Ending:
     plans = stacks_of(job.sweep, job.trials, slots=room.slots, on_gpu=gpus > 0)
     console.print(_opening_line(job, plans, room), soft_wrap=True, highlight=False)
 
+    for stack in plans:
+        ledger.extend("trial", planned_rows(stack))
+
+    fields = varying_fields(job.trials)
     control = Control()
     searcher = PlanSearcher(ListSource(plans))
     view = SweepView(
@@ -70,11 +73,11 @@ def run(job: Job, ledger: Ledger, console: Console) -> Ending:
         tracker=Tracker(view, shown),
         control=control,
         searcher=searcher,
-        label=job.label,
+        label=lambda stack: describe(stack.members, fields),
         errors_dir=job.results_dir / "errors",
     )
     context = WorkerContext(
-        dataset=job.dataset,
+        dataset=job.sweep.dataset,
         data_dir=job.data_dir,
         cache_dir=job.cache_dir,
         checkpoints_dir=job.results_dir / "checkpoints",
@@ -91,6 +94,18 @@ def run(job: Job, ledger: Ledger, console: Console) -> Ending:
             return Ending(interrupted=True, gave_up=None)
     shutil.rmtree(job.results_dir / "ray", ignore_errors=True)  # Tune's working state
     return Ending(interrupted=interrupt.requested, gave_up=recorder.gave_up)
+
+
+def planned_rows(stack: StackPlan) -> list[dict[str, Any]]:
+    """Ledger rows that say what a stack's members are, before it starts."""
+    return [
+        {
+            "trial_id": member.trial_id,
+            "stack_id": stack.stack_id,
+            "config": member.model_dump(mode="json"),
+        }
+        for member in stack.members
+    ]
 
 
 def _tuner(

@@ -1,0 +1,1 @@
+"""Tables in, numbers and figures out. Needs neither Ray nor torch nor a GPU."""

@@ -1,0 +1,25 @@
+"""All figures of a results folder, drawn from its tables alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitbench.analysis import curves, results, style
+
+
+def draw_all(folder: Path) -> list[Path]:
+    """Draw every figure that the tables support into `<folder>/figures`; returns the files."""
+    found = results.load(folder)
+    out = folder / "figures"
+    written: list[Path] = []
+    if not found.epochs.empty:
+        data = curves.learning_curves_data(found)
+        title = f"Learning curves by learning rate ({found.subtitle})"
+        written += style.save(
+            curves.draw_learning_curves(data, title), data, out, "learning_curves"
+        )
+    if found.trials["lr"].nunique() > 1 and found.trials["train_loss"].notna().any():
+        data = curves.loss_by_lr_data(found)
+        title = f"Loss against learning rate ({found.subtitle})"
+        written += style.save(curves.draw_loss_by_lr(data, title), data, out, "loss_by_lr")
+    return written

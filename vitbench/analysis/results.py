@@ -1,0 +1,87 @@
+"""Open the results of a sweep, finished or not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from vitbench.errors import UserError
+from vitbench.records import tables
+
+
+@dataclass(frozen=True)
+class Results:
+    """One results folder.
+
+    Attributes:
+        folder: where it lies.
+        trials: one row per trial (columns: records.rows.TRIALS).
+        epochs: one row per trial and epoch (records.rows.EPOCHS).
+        sweep: the resolved sweep file, as plain values.
+        environment: environment.json.
+    """
+
+    folder: Path
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    sweep: dict[str, Any]
+    environment: dict[str, Any]
+
+    @property
+    def partial(self) -> bool:
+        """Whether some trial has no end yet: the sweep runs, or died."""
+        return bool((self.trials["status"] == "running").any())
+
+    @property
+    def dataset(self) -> str:
+        """The data set that was really used."""
+        return str(self.sweep["dataset"]["name"])
+
+    @property
+    def subtitle(self) -> str:
+        """What every figure must say: data set, scale, images, models, seeds."""
+        seeds = self.trials["seed"].nunique()
+        images = ", ".join(f"{n:,}" for n in sorted(self.trials["train_images"].dropna().unique()))
+        text = (
+            f"{self.dataset}, {self.environment.get('scale', '?')} scale, {images} training "
+            f"images, {len(self.trials)} models, {seeds} seed{'s' if seeds != 1 else ''}"
+        )
+        return f"PARTIAL: {text}" if self.partial else text
+
+
+def load(folder: Path) -> Results:
+    """Open a results folder; its tables are rebuilt from the ledger where that is newer.
+
+    Raises:
+        UserError: if the folder holds no results.
+    """
+    ledger = folder / tables.LEDGER
+    sweep, parquet = folder / "sweep.yaml", folder / "trials.parquet"
+    if not sweep.is_file() or not (ledger.is_file() or parquet.is_file()):
+        raise UserError(
+            f"{folder}: holds no results of a sweep (no sweep.yaml with ledger.jsonl or "
+            f"trials.parquet); name a folder such as results/mnist_lr/20260101-120000-ab12"
+        )
+    stale = ledger.is_file() and (
+        not parquet.is_file() or ledger.stat().st_mtime > parquet.stat().st_mtime
+    )
+    if stale:
+        trials, epochs = tables.build(folder)
+    else:
+        trials = pd.read_parquet(parquet)
+        epochs = pd.read_parquet(folder / "epochs.parquet")
+    environment = folder / "environment.json"
+    return Results(
+        folder=folder,
+        trials=trials,
+        epochs=epochs,
+        sweep=yaml.safe_load(sweep.read_text(encoding="utf-8")),
+        environment=json.loads(environment.read_text(encoding="utf-8"))
+        if environment.is_file()
+        else {},
+    )

@@ -1,0 +1,59 @@
+"""How figures look: colours safe for colour-blind readers, one size, files in three forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+
+matplotlib.use("Agg")
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# How a trial ended, as a marker: filled for a full run, hollow for a censored one.
+MARKS = {
+    "finished": {"marker": "o"},
+    "stopped": {"marker": "o", "markerfacecolor": "none"},
+    "interrupted": {"marker": "s", "markerfacecolor": "none"},
+    "budget": {"marker": "D", "markerfacecolor": "none"},
+    "diverged": {"marker": "x"},
+    "running": {"marker": ".", "markerfacecolor": "none"},
+}
+RC = {
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+
+
+def colour_of(values: Sequence[Any]) -> dict[Any, str]:
+    """A colour for each value, in order; beyond the palette colours repeat."""
+    return {value: COLOURS[n % len(COLOURS)] for n, value in enumerate(values)}
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """An empty figure in the house style."""
+    with matplotlib.rc_context(RC):
+        return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and PDF, and the numbers it shows as CSV."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv")]
+    with matplotlib.rc_context(RC):
+        figure.savefig(paths[0])
+        # No date inside: the same tables give the same file.
+        figure.savefig(paths[1], metadata={"CreationDate": None})
+    data.to_csv(paths[2], index=False)
+    return paths

@@ -1,0 +1,1 @@
+"""The one contract between training and analysis: row types, ledger, tables."""

@@ -1,0 +1,96 @@
+"""The record of a run: one JSON object a line, appended by the driver as results arrive.
+
+Tables are built from it, so whatever happens to the driver, all that was reported is there.
+`kind` says what a line is:
+
+    run      a driver started (time, command line)
+    trial    a planned trial: its stack and its whole configuration
+    epoch    one row of epochs.parquet
+    outcome  how a trial ended: the measured columns of trials.parquet
+    event    anything else worth knowing (retries, interruptions)
+
+Numbers that are not finite are written as NaN and Infinity, which Python's json reads back. Every
+append is flushed to the operating system; outcomes also reach the disk before it returns.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vitbench.errors import UserError
+
+
+class Ledger:
+    """The one writer of a ledger; use as a context manager.
+
+    Raises:
+        UserError: on entering, if another driver has the ledger open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Ledger:
+        self._file = self.path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise UserError(
+                f"{self.path}: another vitbench is running on this folder; wait for it to end, "
+                f"or stop it with Ctrl-C before you resume"
+            ) from None
+        self._mend()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Write one line."""
+        self.extend(kind, [fields])
+
+    def extend(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write one line per row."""
+        now_s = round(time.time(), 3)
+        lines = [json.dumps({"kind": kind, "time_s": now_s, **row}) + "\n" for row in rows]
+        if not lines:
+            return
+        self._file.write("".join(lines).encode())
+        self._file.flush()
+        if kind == "outcome":
+            os.fsync(self._file.fileno())
+
+    def _mend(self) -> None:
+        """Cut off a last line that a killed driver left half-written."""
+        size = self._file.seek(0, os.SEEK_END)
+        if size == 0:
+            return
+        content = self.path.read_bytes()
+        if not content.endswith(b"\n"):
+            self._file.truncate(content.rfind(b"\n") + 1)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """All whole lines of a ledger, oldest first; a torn last line is left out.
+
+    Raises:
+        UserError: if a line before the last one is not JSON.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return  # a driver is writing it now, or died while it did
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise UserError(
+                    f"{path}:{number}: is not a whole JSON object; the file was edited or the "
+                    f"disk is damaged; remove this line to read the rest"
+                ) from None

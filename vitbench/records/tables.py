@@ -1,0 +1,96 @@
+"""Tables from the ledger: trials and epochs, as parquet and CSV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vitbench.records import ledger
+from vitbench.records.rows import EPOCHS, TRIALS, Column
+
+LEDGER = "ledger.jsonl"
+
+
+def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Build both tables from the ledger: (trials, epochs).
+
+    A trial is keyed by its id, an epoch's row by trial and epoch; the last line wins, so what a
+    resumed run repeats replaces what it repeats. Trials are in the order in which they were
+    planned, epochs in the order of trials and time. A trial without an outcome is `running`.
+    """
+    trials: dict[str, dict[str, Any]] = {}
+    epochs: dict[tuple[str, int], dict[str, Any]] = {}
+    for line in ledger.read(results_dir / LEDGER):
+        kind = line.pop("kind")
+        line.pop("time_s", None)
+        if kind == "trial":
+            row = trials.setdefault(line["trial_id"], {})
+            row.update(planned_row(line["config"]))
+            row.setdefault("status", "running")
+            row.update({"trial_id": line["trial_id"], "stack_id": line["stack_id"]})
+        elif kind == "outcome":
+            trials.setdefault(line["trial_id"], {}).update(line)
+        elif kind == "epoch":
+            epochs[line["trial_id"], line["epoch"]] = line
+    for (trial_id, epoch), row in epochs.items():
+        trial = trials.get(trial_id)
+        if trial is not None and trial.get("epochs") is None and trial["status"] == "running":
+            trial.setdefault("_seen", []).append((epoch, row))
+    for trial in trials.values():
+        _fill_running(trial)
+    place = {trial_id: number for number, trial_id in enumerate(trials)}
+    ordered = sorted(
+        epochs.values(), key=lambda row: (place.get(row["trial_id"], -1), row["epoch"])
+    )
+    return _frame(list(trials.values()), TRIALS), _frame(ordered, EPOCHS)
+
+
+def planned_row(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that are known before a trial starts, from its configuration."""
+    dataset, model, train = config["dataset"], config["model"], config["train"]
+    row = {"dataset": dataset["name"], "image_size": dataset["image_size"], **model, **train}
+    row["planned_epochs"] = row.pop("epochs")
+    return row
+
+
+def write(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Build the tables and write trials and epochs as parquet and CSV, each atomically."""
+    trials, epochs = build(results_dir)
+    for name, frame in (("trials", trials), ("epochs", epochs)):
+        _replace(results_dir / f"{name}.parquet", lambda p, f=frame: f.to_parquet(p, index=False))
+        _replace(results_dir / f"{name}.csv", lambda p, f=frame: f.to_csv(p, index=False))
+    return trials, epochs
+
+
+def _fill_running(trial: dict[str, Any]) -> None:
+    """Show the last epoch of a trial that has not ended, so that a partial table says something."""
+    seen = trial.pop("_seen", None)
+    if seen:
+        epoch, row = max(seen, key=lambda pair: pair[0])
+        trial["epochs"] = epoch
+        trial.update({key: row[key] for key in row if key.endswith(("_loss", "_accuracy"))})
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:
+    """A frame with exactly these columns and types, also where a column is empty."""
+    data = {
+        column.name: pd.array([row.get(column.name) for row in rows], dtype=column.dtype)
+        if column.dtype != "float64"
+        else pd.Series([_number(row.get(column.name)) for row in rows], dtype="float64").array
+        for column in columns
+    }
+    return pd.DataFrame(data)
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _replace(path: Path, write_to: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    write_to(temporary)
+    os.replace(temporary, path)
