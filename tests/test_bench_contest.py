@@ -13,7 +13,8 @@ from vitbench.bench.contest import Contender, Row, Turns, run
 
 def fake(turns: Turns, *, name: str, log: str, units: float = 10.0, ballast_mib: int = 0) -> None:
     """A contender that writes down when it has its turn."""
-    turns.ready(parameters=7)
+    turns.state(parameters=7)
+    turns.ready()
     ballast = b""
     while turns.wait():
         ballast = ballast or os.urandom(ballast_mib * 1024**2)
@@ -43,7 +44,8 @@ def dies(turns: Turns) -> None:
 
 def reads_environment(turns: Turns) -> None:
     """Reports a variable that must stand before the process starts."""
-    turns.ready(note=os.environ.get("VITBENCH_TEST_VARIABLE", "absent"))
+    turns.state(note=os.environ.get("VITBENCH_TEST_VARIABLE", "absent"))
+    turns.ready()
     while turns.wait():
         turns.done(1, 1)
 

@@ -18,6 +18,7 @@ def example() -> report.Report:
     return report.Report(
         benchmark="train-b16",
         title="Training, batch 16",
+        hardware="Some CPU, 2 cores",
         unit="images/s",
         settings={"batch": 16, "threads": 1},
         environment={"torch": "2.13.0"},
@@ -52,7 +53,7 @@ def test_the_table_names_what_could_not_be_measured(example: report.Report) -> N
     """A contender that failed keeps its line, with the reason."""
     lines = report.markdown(example.to_json()).splitlines()
     ours = next(line for line in lines if "vitbench K=1" in line)
-    assert ours == "| **vitbench K=1** | 110 | 100 to 120 | x1.1 | 0.50 |  |"
+    assert ours == "| **vitbench K=1** | 110 | 100 to 120 | x1.10 | 0.50 |  |"
     assert any("K=64" in line and "not measured: OutOfMemoryError" in line for line in lines)
     assert lines[-1] == "batch 16, threads 1."
 

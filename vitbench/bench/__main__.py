@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from vitbench import hardware
 from vitbench.bench import report
 from vitbench.errors import UserError
+from vitbench.records.environment import environment
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
@@ -22,7 +24,7 @@ EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 # is what a GPU is commonly given.
 _BATCH_SIZES = {"cpu": [16], "cuda": [16, 128]}
 # Images of one turn, so that a turn takes seconds: a core trains about 100 of them a second.
-_IMAGES = {("cpu", False): 256, ("cpu", True): 64, ("cuda", False): 49_920, ("cuda", True): 9_984}
+_IMAGES = {("cpu", False): 512, ("cpu", True): 64, ("cuda", False): 49_920, ("cuda", True): 9_984}
 _INPUT_IMAGES = {False: 4096, True: 512}
 _MEMBERS = {False: [1, 3, 8, 16], True: [1, 3]}
 
@@ -135,15 +137,28 @@ def _device(wanted: str) -> str:
 
 
 def hardware_name(device: str) -> str:
-    """What was measured, in words: the GPU, or the processor and its usable cores."""
+    """What is measured, in words: the GPU, or the processor and its usable cores."""
     if device == "cuda":
         import torch
 
-        return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, flags=re.MULTILINE)
-    count = hardware.cpu_count()
-    return f"{found[1] if found else 'CPU'}, {count} core{'s' if count > 1 else ''}"
+        return str(torch.cuda.get_device_name())
+    facts = environment()
+    return f"{facts['cpu']}, {facts['cpus']} core{'s' if facts['cpus'] > 1 else ''}"
+
+
+def stamp(device: str) -> dict[str, Any]:
+    """The environment of a run, with the versions of the libraries compared."""
+    facts = environment()
+    for name in ("timm", "vit-pytorch"):
+        try:
+            facts["packages"][name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            facts["packages"][name] = None
+    if device == "cuda":
+        import torch
+
+        facts["cuda"] = torch.version.cuda
+    return facts
 
 
 def _slug(text: str) -> str:
@@ -161,8 +176,6 @@ Show = Callable[[str], None]
 
 
 def _common(args: argparse.Namespace, device: str, show: Show) -> dict[str, Any]:
-    from vitbench.bench.environment import stamp
-
     return {
         "rounds": args.rounds,
         "warmup": 1,

@@ -13,7 +13,6 @@ import importlib
 import logging
 import multiprocessing
 import os
-import resource
 import statistics
 import sys
 import time
@@ -86,9 +85,12 @@ class Turns:
         self._baseline_gib = 0.0
         self._facts: dict[str, Any] = {}
 
-    def ready(self, **facts: Any) -> None:
-        """Call once, after the imports: memory counts from here. Facts end in the row."""
-        self._baseline_gib = _resident_gib()
+    def ready(self) -> None:
+        """Call once, after the imports: memory counts from here."""
+        self._baseline_gib = _memory_gib("VmRSS")
+
+    def state(self, **facts: Any) -> None:
+        """Facts for the row: `parameters`, `note`."""
         self._facts.update(facts)
 
     def wait(self) -> bool:
@@ -104,7 +106,7 @@ class Turns:
 
     def finish(self) -> None:
         """Send the peak memory; called when the contender's function has returned."""
-        peak_gib = _peak_resident_gib() - self._baseline_gib
+        peak_gib = _memory_gib("VmHWM") - self._baseline_gib
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             peak_gib = torch.cuda.max_memory_reserved() / 1024**3
@@ -117,14 +119,13 @@ class Turns:
         self._pipe.send(("error", text))
 
 
-def _resident_gib() -> float:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        pages = int(file.read().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1024**3
-
-
-def _peak_resident_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+def _memory_gib(field: str) -> float:
+    """VmRSS (now) or VmHWM (peak) of this process; ru_maxrss would hold its parent's, too."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024**2
+    raise RuntimeError(f"/proc/self/status has no {field}")
 
 
 def serve(pipe: Connection, entry: str, settings: Mapping[str, Any]) -> None:

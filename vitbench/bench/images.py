@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitbench import data
 from vitbench.config import Dataset
-from vitbench.data.image_set import ImageSet, Split
+from vitbench.data.image_set import ImageSet
 from vitbench.rng import generator
 
 
@@ -23,14 +23,10 @@ def tiled_digits(train_images: int, held_out: int) -> ImageSet:
     index = np.resize(np.arange(len(digits.train.images)), train_images)
     return dataclasses.replace(
         digits,
-        train=_take(digits.train, index),
-        val=_take(digits.val, np.arange(held_out)),
-        test=_take(digits.test, np.arange(held_out)),
+        train=digits.train.take(index),
+        val=digits.val.take(np.arange(held_out)),
+        test=digits.test.take(np.arange(held_out)),
     )
-
-
-def _take(split: Split, index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Split:
-    return Split(split.images[index], split.targets[index], None)
 
 
 def order_of_epoch(count: int, epoch: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitbench.bench.contest import Contender, Turns, run
 from vitbench.bench.images import tiled_digits
-from vitbench.bench.peers import import_torchvision
 from vitbench.bench.report import Report
 from vitbench.bench.sides import DataLoaderBatches, consume
+from vitbench.data import _torchvision
+from vitbench.training.batches import DeviceSplit, Streams
 
 _STORED_PX = 28  # MNIST's images, as a data set class hands them out
 _MODEL_PX = 32
@@ -59,7 +60,8 @@ def measure(
     """Run the contest; ratios refer to the torchvision pipeline in one process."""
     return Report(
         benchmark="input",
-        title=f"Input, 28x28 images to normalised 32x32 batches, {hardware}",
+        title="Input, 28x28 images to normalised 32x32 batches",
+        hardware=hardware,
         unit="images/s",
         settings=settings,
         environment=environment,
@@ -71,7 +73,30 @@ def measure(
 
 def ours(turns: Turns, *, device: str, batch_size: int, images: int, threads: int) -> None:
     """The engine's own batches: uint8 images on the device, gathered and normalised there."""
-    raise NotImplementedError
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    image_set = tiled_digits(images, 1)
+    split = DeviceSplit(
+        image_set.train,
+        image_set.train.targets.T,
+        image_set.mean,
+        image_set.std,
+        where,
+        torch.float32,
+    )
+    streams = Streams.build([0], ["all"], {"all": torch.arange(images)})
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for index_SB in streams.order(epoch).to(where).split(batch_size, dim=1):
+            yield split.normalised(index_SB)[0], split.targets_LN[0, index_SB[0]]
+
+    turns.ready()
+    epoch = 0
+    while turns.wait():
+        epoch += 1
+        start_s = time.perf_counter()
+        consume(batches(epoch), where)
+        turns.done(images, time.perf_counter() - start_s)
 
 
 class _Stored(Dataset[tuple[Image.Image, int]]):
@@ -96,7 +121,7 @@ def torchvision(
 ) -> None:
     """Resize, ToTensor and Normalize per image, in a shuffling DataLoader."""
     torch.set_num_threads(threads)
-    transforms = import_torchvision().transforms
+    transforms = _torchvision.torchvision().transforms
     where = torch.device(device)
     steps = [
         transforms.Resize((_MODEL_PX, _MODEL_PX)),
@@ -108,6 +133,7 @@ def torchvision(
         batch_size,
         shuffle=True,
         num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
         persistent_workers=workers > 0,
         pin_memory=where.type == "cuda",
     )

@@ -9,14 +9,13 @@ vit-pytorch come with the `bench` extra.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
+from vitbench.data import _torchvision
 from vitbench.errors import UserError
 
 
@@ -49,15 +48,9 @@ class PeerMissing(UserError):
         )
 
 
-def import_torchvision() -> ModuleType:
-    """torchvision itself; the data room knows how to import it beside a CPU-only torch."""
-    importlib.import_module("vitbench.data._torchvision")
-    return importlib.import_module("torchvision")
-
-
 def timm(shape: Shape) -> nn.Module:
     """timm's VisionTransformer."""
-    import_torchvision()  # timm imports torchvision, which needs care beside a CPU-only torch
+    _torchvision.torchvision()  # timm imports it, and beside a CPU-only torch that needs care
     try:
         from timm.models.vision_transformer import VisionTransformer
     except ModuleNotFoundError as error:
@@ -77,8 +70,7 @@ def timm(shape: Shape) -> nn.Module:
 
 def torchvision(shape: Shape) -> nn.Module:
     """torchvision's VisionTransformer, its patch layer replaced where images are not RGB."""
-    module = import_torchvision()
-    model: nn.Module = module.models.VisionTransformer(
+    model: nn.Module = _torchvision.torchvision().models.VisionTransformer(
         image_size=shape.image_size,
         patch_size=shape.patch_px,
         num_layers=shape.depth,
@@ -96,6 +88,7 @@ def torchvision(shape: Shape) -> nn.Module:
 
 def vit_pytorch(shape: Shape) -> nn.Module:
     """vit-pytorch's ViT: two LayerNorms more in its patch layer, no bias in query, key, value."""
+    _torchvision.torchvision()  # vit-pytorch imports it, too
     try:
         from vit_pytorch import ViT
     except ModuleNotFoundError as error:

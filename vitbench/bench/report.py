@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ class Report:
     Attributes:
         benchmark: train, input, overhead or scaling.
         title: of table and figure.
+        hardware: what was measured, in words.
         unit: what the rates count, e.g. `images/s`.
         settings: everything that decides what was measured.
         environment: versions and hardware.
@@ -34,6 +36,7 @@ class Report:
 
     benchmark: str
     title: str
+    hardware: str
     unit: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
@@ -57,6 +60,7 @@ class Report:
             "format": FORMAT,
             "benchmark": self.benchmark,
             "title": self.title,
+            "hardware": self.hardware,
             "unit": self.unit,
             "higher_is_better": self.higher_is_better,
             "reference": self.reference,
@@ -113,7 +117,7 @@ def markdown(record: Mapping[str, Any]) -> str:
         if not row["rates"]:
             lines.append(f"| {name} | | | | | not measured: {row['error']} |")
             continue
-        ratio = "" if row["ratio"] is None else f"x{number(row['ratio'])}"
+        ratio = "" if row["ratio"] is None else times(row["ratio"])
         peak = "" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}"
         cells = [
             name,
@@ -140,7 +144,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     for place, row in enumerate(rows):
         axes.barh(place, row["median"], color=_OURS if row["ours"] else _THEIRS, height=0.66)
         axes.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1.2)
-        ratio = "" if row["ratio"] is None else f"  (x{number(row['ratio'])})"
+        ratio = "" if row["ratio"] is None else f"  ({times(row['ratio'])})"
         axes.annotate(
             f"{number(row['median'])}{ratio}",
             (max(row["high"], row["median"]), place),
@@ -157,7 +161,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     axes.set_xlabel(
         f"{record['unit']} ({better} is better); bar: median, line: range of the rounds"
     )
-    axes.set_title(record["title"], fontsize=11, loc="left")
+    axes.set_title(f"{record['title']}\n{record['hardware']}", fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
 
@@ -168,3 +172,50 @@ def number(value: float) -> str:
         return "0"
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}"
+
+
+def times(ratio: float) -> str:
+    """A ratio as text: x1.03, x24.6."""
+    return f"x{ratio:.2f}" if ratio < 10 else f"x{ratio:.1f}"
+
+
+def write_results(folders: Sequence[Path], path: Path) -> None:
+    """Write one page out of the result folders: per machine its environment, tables and figures.
+
+    Raises:
+        UserError: if a folder holds no results.
+    """
+    parts = [
+        "# Benchmark results",
+        "",
+        "Written by `python -m vitbench.bench report`; [README.md](README.md) says how to measure "
+        "and how to read the tables. Rates are medians over the rounds of one run in which all "
+        "rows took turns; a ratio is the median of the ratios within each round.",
+        "",
+    ]
+    for folder in folders:
+        files = sorted(folder.glob("*.json"))
+        if not files:
+            raise UserError(
+                f"{folder}: no results there; write some with "
+                f"`python -m vitbench.bench all --out {folder}`"
+            )
+        records = [load(file) for file in files]
+        parts += [f"## {records[0]['hardware']}", "", _environment(records[0]["environment"]), ""]
+        for file, record in zip(files, records, strict=True):
+            figure = os.path.relpath(file.with_suffix(".png"), path.parent)
+            parts += [markdown(record), f"![{record['title']}]({figure})", ""]
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _environment(facts: Mapping[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    commit = (facts["git_commit"] or "not known")[:12]
+    dirty = " with changes" if facts["git_dirty"] else ""
+    lines = [
+        f"{facts['cpu']}, {facts['cpus']} cores, {facts['memory_gib']:g} GiB",
+        *(facts["gpus"] or ["no GPU"]),
+        f"Python {facts['python']}, {packages}",
+        f"commit {commit}{dirty}, {facts['time_utc']}",
+    ]
+    return "\n".join(f"- {line}" for line in lines)

@@ -63,7 +63,8 @@ def measure(
     """Run the contest; images of all members and processes together, against one model alone."""
     return Report(
         benchmark=f"scaling-b{batch_size}",
-        title=f"Stacks, threads and processes, batch {batch_size}, {hardware}",
+        title=f"Stacks, threads and processes, batch {batch_size}",
+        hardware=hardware,
         unit="images/s",
         settings=settings,
         environment=environment,

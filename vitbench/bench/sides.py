@@ -52,7 +52,8 @@ def engine(
             for lr in np.geomspace(1e-5, 1e-3, members)
         )
     )
-    turns.ready(parameters=parameter_count(model, 32, 1, 10))
+    turns.state(parameters=parameter_count(model, 32, 1, 10))
+    turns.ready()
 
     def report(epoch: EpochReport) -> bool:
         units = images * members
@@ -87,8 +88,11 @@ def peer(
     torch.set_num_threads(threads)
     where = torch.device(device)
     image_set = tiled_digits(images, _HELD_OUT)
-    model = peers.BUILDERS[library](peers.Shape()).to(where).train()
-    turns.ready(parameters=sum(p.numel() for p in model.parameters()))
+    build = peers.BUILDERS[library]
+    build(peers.Shape(depth=1))  # the library's imports do not count as memory of the training
+    turns.ready()
+    model = build(peers.Shape()).to(where).train()
+    turns.state(parameters=sum(p.numel() for p in model.parameters()))
     if compiled:
         model.compile(mode="reduce-overhead")
     optimizer = torch.optim.RAdam(model.parameters(), lr=_LR)
@@ -108,7 +112,7 @@ def peer(
             optimizer.zero_grad(set_to_none=True)
             with _autocast(where, autocast):
                 loss = nn.functional.cross_entropy(model(x_BCSS), y_B)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             total += loss.detach()
         total.item()  # the epoch is over when the device is done
@@ -172,6 +176,7 @@ class DataLoaderBatches:
             batch_size,
             sampler=self._order,
             num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
         )

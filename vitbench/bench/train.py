@@ -92,7 +92,8 @@ def measure(
     names = [contender.name for contender in everyone]
     return Report(
         benchmark=f"train-b{batch_size}",
-        title=f"Training, batch {batch_size}, ViT of 12 x 192 on 32x32 images, {hardware}",
+        title=f"Training, batch {batch_size}, ViT of 12 x 192 on 32x32 images",
+        hardware=hardware,
         unit="images/s",
         settings=settings,
         environment=environment,
