@@ -85,17 +85,31 @@ def packages() -> Iterator[Finding]:
 
 
 def imports() -> Iterator[Finding]:
-    """Do the heavy packages really import here? A broken pair of torch and torchvision shows so."""
-    for name in ("torch", "vitbench.data._torchvision", "ray"):
-        subject = f"import {name.split('.')[-1].lstrip('_')}"
+    """Do the heavy packages really import here? A torch and torchvision that differ do not."""
+    loads: dict[str, Callable[[], object]] = {
+        "torch": lambda: importlib.import_module("torch"),
+        "torchvision": _import_torchvision,
+        "ray": lambda: importlib.import_module("vitbench.tuning.cluster"),
+    }
+    for name, load in loads.items():
         start_s = time.perf_counter()
         try:
-            importlib.import_module(name)
+            load()
         except Exception as error:  # whatever it dies of is the finding
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            yield Finding("fail", subject, reason, "pip install -c constraints.txt -e .")
+            reason = _reason(error)
+            yield Finding("fail", f"import {name}", reason, "pip install -c constraints.txt -e .")
         else:
-            yield Finding("ok", subject, f"{time.perf_counter() - start_s:.1f} s")
+            yield Finding("ok", f"import {name}", f"{time.perf_counter() - start_s:.1f} s")
+
+
+def _import_torchvision() -> None:
+    from vitbench.data import _torchvision
+
+    _torchvision.torchvision()
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def cores() -> Iterator[Finding]:
@@ -176,33 +190,42 @@ def memory() -> Iterator[Finding]:
 
 
 def data() -> Iterator[Finding]:
-    """Which data sets are at hand, and where images are cached."""
-    from vitbench.config import Dataset
-    from vitbench.data import folders
+    """Which data sets are at hand, and where images are cached; downloads nothing."""
+    from vitbench.data import cache, data_folder, mnist
 
     yield Finding("ok", "digits", "embedded (scikit-learn)")
-    _ = Dataset
-    for folder in (folders.data_dir(None), folders.cache_dir(None)):
-        yield _writable(folder)
+    folder = data_folder(None)
+    if mnist.find(folder):
+        yield Finding("ok", "mnist", f"in {folder / 'MNIST' / 'raw'}")
+    else:
+        yield Finding(
+            "warn",
+            "mnist",
+            f"not in {folder / 'MNIST' / 'raw'}",
+            "the first sweep of it tries to download it; or put the four files there, or name "
+            "their folder with --data or $VITBENCH_DATA",
+        )
+        yield _writable("data folder", folder, "$VITBENCH_DATA")
+    yield _writable("image cache", cache.folder(None), "$VITBENCH_CACHE")
 
 
 def ray() -> Iterator[Finding]:
-    """Does a local Ray start here and run a task? Takes about 10 s."""
-    import ray as ray_library
+    """Does Ray start here and run a task? Takes about 10 s."""
+    from vitbench.config import Resources
+    from vitbench.tuning import cluster
 
     start_s = time.perf_counter()
     try:
-        ray_library.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-        answer = ray_library.get(ray_library.remote(lambda: 6 * 7).remote(), timeout=60)
+        with cluster.connect(None, verbose=False):
+            room = cluster.capacity(Resources())
+            cluster.run_a_task(timeout_s=60)
+            took_s = time.perf_counter() - start_s
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        fix = "look into /tmp/ray/session_latest/logs; proxies and a full /tmp are usual causes"
-        yield Finding("fail", "ray", reason, fix)
+        fix = "look into /tmp/ray/session_latest/logs; a proxy and a full /tmp are usual causes"
+        yield Finding("fail", "ray", _reason(error), fix)
     else:
-        took_s = time.perf_counter() - start_s
-        yield Finding("ok", "ray", f"a local Ray ran a task ({answer}) after {took_s:.1f} s")
-    finally:
-        ray_library.shutdown()
+        detail = f"ran a task after {took_s:.1f} s, holds {room.slots} stacks side by side"
+        yield Finding("ok", "ray", detail)
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -222,7 +245,7 @@ def examine(*, with_ray: bool = False) -> Iterator[Finding]:
         try:
             yield from check()
         except Exception as error:
-            reason = f"could not look: {type(error).__name__}: {error}".splitlines()[0]
+            reason = f"could not look: {_reason(error)}"
             yield Finding("fail", check.__name__, reason, "mend what the message names")
 
 
@@ -256,12 +279,12 @@ def _cgroup_cpus(path: Path) -> float | None:
     return None if quota == "max" else int(quota) / int(period)
 
 
-def _writable(folder: Path) -> Finding:
+def _writable(subject: str, folder: Path, variable: str) -> Finding:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):
-        fix = "name a folder that you may write to in $VITBENCH_DATA or $VITBENCH_CACHE"
-        return Finding("warn", "folder", f"{folder} cannot be written", fix)
-    return Finding("ok", "folder", f"{folder}{'' if folder.exists() else ' (will be made)'}")
+        fix = f"name a folder that you may write to in {variable}"
+        return Finding("warn", subject, f"{folder} cannot be written", fix)
+    return Finding("ok", subject, f"{folder}{'' if folder.exists() else ' (will be made)'}")
 
 
 if __name__ == "__main__":

@@ -105,3 +105,12 @@ def capacity(resources: Resources) -> Capacity:
             f"resources.gpus, or join a larger cluster with --address."
         )
     return Capacity(cpus=sum(cpus), gpus=sum(gpus), nodes=len(nodes), slots=slots)
+
+
+def run_a_task(*, timeout_s: float) -> None:
+    """Let the connected cluster run one empty task.
+
+    Raises:
+        ray.exceptions.GetTimeoutError: if it does not answer in time.
+    """
+    ray.get(ray.remote(lambda: None).remote(), timeout=timeout_s)

@@ -1,0 +1,122 @@
+"""The doctor sees what is wrong, says what mends it, and never dies of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from vitbench import doctor, hardware
+from vitbench.doctor import Finding
+
+
+def named(findings: Iterator[Finding], subject: str) -> Finding:
+    """The finding of that subject."""
+    return next(finding for finding in findings if finding.subject == subject)
+
+
+@pytest.fixture
+def mnist_folder(tmp_path: Path) -> Path:
+    """A data folder with four files of MNIST's names."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte.gz").touch()
+        (raw / f"{part}-labels-idx1-ubyte").touch()
+    return tmp_path
+
+
+def test_a_sound_installation_has_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    """Here, where the tests run, everything is fit to run; each line is ok, warn or fail."""
+    assert doctor.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(("ok ", "warn ", "     ")) for line in lines[:-1])
+    assert lines[-1].endswith("warning")
+    assert any("torch 2." in line for line in lines)
+
+
+def test_packages_outside_their_range_fail_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old or missing package is named with the range that is needed."""
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "optuna":
+            return "3.0.0"
+        if name == "rich":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    finding = named(doctor.packages(), "packages")
+    assert finding.state == "fail"
+    assert "optuna 3.0.0 is outside" in finding.detail
+    assert "rich is missing" in finding.detail
+    assert finding.fix.startswith("pip install")
+
+
+def test_a_gpu_that_torch_cannot_use_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep would silently train on the CPU for days."""
+    import torch
+
+    monkeypatch.setattr(hardware, "local_gpu_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    without_cuda = named(doctor.gpu(), "gpu")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    old_driver = named(doctor.gpu(), "gpu")
+    assert without_cuda.state == old_driver.state == "fail"
+    assert "CUDA build" in without_cuda.fix
+    assert "driver" in old_driver.fix and "13.0" in old_driver.fix
+
+
+def test_little_shared_memory_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's default of 64 MiB is too little for Ray."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(64 * 2**20, 0, 64 * 2**20))
+    finding = named(doctor.memory(), "/dev/shm")
+    assert finding.state == "warn" and "--shm-size" in finding.fix
+
+
+def test_a_containers_cpu_quota_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker --cpus=1.5` hides nothing from sched_getaffinity, yet halves the speed."""
+    file = tmp_path / "cpu.max"
+    file.write_text("150000 100000\n", encoding="ascii")
+    assert doctor._cgroup_cpus(file) == 1.5
+    file.write_text("max 100000\n", encoding="ascii")
+    assert doctor._cgroup_cpus(file) is None
+    assert doctor._cgroup_cpus(tmp_path / "absent") is None
+    monkeypatch.setattr(doctor, "_cgroup_cpus", lambda path: 1.5)
+    monkeypatch.setattr(hardware, "cpu_count", lambda: 8)
+    assert named(doctor.cores(), "cores").state == "warn"
+
+
+def test_mnist_is_found_or_its_place_is_named(
+    mnist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed and unpacked files both count; where they are absent the folder is named."""
+    monkeypatch.setenv("VITBENCH_DATA", str(mnist_folder))
+    assert named(doctor.data(), "mnist").state == "ok"
+    monkeypatch.setenv("VITBENCH_DATA", str(tmp_path / "elsewhere"))
+    absent = named(doctor.data(), "mnist")
+    assert absent.state == "warn"
+    assert str(tmp_path / "elsewhere" / "MNIST" / "raw") in absent.detail
+
+
+def test_a_check_that_breaks_is_a_finding_not_a_crash(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The doctor is called when things are broken."""
+
+    def broken() -> Iterator[Finding]:
+        raise OSError("no /proc here")
+        yield
+
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.python, broken))
+    assert doctor.main([]) == 1
+    out = capsys.readouterr().out
+    assert "fail broken" in out and "no /proc here" in out
+    assert "ok   python" in out
