@@ -59,12 +59,12 @@ def describe(members: Sequence[TrialConfig], fields: Sequence[str]) -> str:
 def outcome_table(frame: pd.DataFrame, fields: Sequence[str], title: str) -> Table:
     """One row per trial, the best first; long sweeps show their head and say where the rest is."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("trial")
+    table.add_column("trial", no_wrap=True)
     shown_fields = [name for name in fields if name in frame.columns]
     for name in shown_fields:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for header, _, form in _RESULTS:
-        table.add_column(header, justify="right" if form else "left")
+        table.add_column(header, justify="right" if form else "left", no_wrap=True)
     ordered = frame.sort_values("best_val_loss", na_position="last", kind="stable")
     for _, row in ordered.head(_MAX_ROWS).iterrows():
         table.add_row(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import secrets
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,18 +16,22 @@ from rich.console import Console
 
 from vitbench import data, plan
 from vitbench.config import PAPER, Dataset, Sweep, load_sweep, resolved_yaml
-from vitbench.data import ImageSet
+from vitbench.data import ImageSet, cache
 from vitbench.errors import UserError
 from vitbench.forecast import paper_cost_s
 from vitbench.hardware import local_gpu_count
 from vitbench.outcome import failures, outcome_table, varying_fields
 from vitbench.records import environment, tables
+from vitbench.records.files import write_atomically
+from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
+from vitbench.resume import check_same, find
 from vitbench.tuning.progress import duration
 
 if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
     from vitbench.tuning import runner
 
+_TABLE_WIDTH = 160
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -60,6 +66,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run", action="store_true", help="show trials, stacks and a time forecast; no cluster"
     )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="latest",
+        metavar="RESULTS",
+        help="go on with a run: the latest of this sweep under --out, or the folder named",
+    )
     parser.add_argument("--address", help="a running Ray cluster to join, e.g. auto")
     parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
     return parser
@@ -80,16 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int:
+    data_dir = data.data_folder(args.data).resolve()
     sweep, scale = _load(args)
-    resolved = data.resolve(sweep.dataset, args.data)
+    resume_from = find(args.out, sweep.name, args.resume) if args.resume else None
+    resolved = data.resolve(sweep.dataset, data_dir)
     if resolved.notice:
         console.print(resolved.notice, style="bold yellow", soft_wrap=True, markup=False)
-    images = data.load(resolved.dataset, args.data)
+    images = data.load(resolved.dataset, data_dir)
     sweep = with_images(sweep, resolved.dataset, images, substitute=resolved.notice is not None)
-    images = images.subset(
-        sweep.train.train_images, sweep.train.val_images, sweep.train.test_images
-    )
-    trials = plan.expand(sweep)
+    train = sweep.train
+    images = images.subset(train.train_images, train.val_images, train.test_images)
+    trials = plan.expand(sweep) if sweep.search.is_grid else []
 
     if args.dry_run:
         from vitbench.forecast import dry_run
@@ -99,25 +113,39 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
 
     from vitbench.tuning import cluster, runner
 
-    results_dir = _new_results_dir(args.out, sweep)
-    (results_dir / "sweep.yaml").write_text(resolved_yaml(sweep), encoding="utf-8")
-    environment.write(
-        results_dir,
-        argv=argv,
-        scale=scale,
-        dataset=images.name,
-        image_source=images.source,
-        data_checksum=images.checksum,
-    )
-    console.print(f"{sweep.name} at scale {scale}: {images.source}", soft_wrap=True, markup=False)
-    job = runner.Job(
-        sweep=sweep, trials=trials, results_dir=results_dir, data_dir=args.data, cache_dir=None
-    )
+    results_dir = resume_from or _new_results_dir(args.out, sweep)
     with Ledger(results_dir / tables.LEDGER) as ledger:
+        if resume_from is not None:
+            before = load_sweep(results_dir / "sweep.yaml")
+            check_same(before, sweep, results_dir)
+        history = History.read(results_dir / tables.LEDGER)
+        write_atomically(results_dir / "sweep.yaml", resolved_yaml(sweep))
+        environment.write(
+            results_dir,
+            argv=argv,
+            scale=scale,
+            dataset=images.name,
+            image_source=images.source,
+            data_checksum=images.checksum,
+        )
+        console.print(
+            f"{sweep.name} at scale {scale}: {images.source}", soft_wrap=True, markup=False
+        )
+        job = runner.Job(
+            sweep=sweep,
+            trials=trials,
+            fields=varying_fields(trials) if trials else list(sweep.search.space),
+            results_dir=results_dir.resolve(),
+            data_dir=data_dir,
+            cache_dir=cache.folder(None).resolve(),
+            channels=images.channels,
+            classes=images.outputs,
+        )
         ledger.append("run", argv=list(argv), scale=scale)
         with cluster.connect(args.address, verbose=args.verbose):
-            ending = runner.run(job, ledger, console)
-    return _finish(job, ending, scale, args, console)
+            ending = runner.run(job, ledger, history, console)
+        ledger.append("event", event="end", interrupted=ending.interrupted)
+    return _finish(job, ending, results_dir, scale, args, argv, console)
 
 
 def with_images(sweep: Sweep, dataset: Dataset, images: ImageSet, *, substitute: bool) -> Sweep:
@@ -140,7 +168,11 @@ def with_images(sweep: Sweep, dataset: Dataset, images: ImageSet, *, substitute:
 def _load(args: argparse.Namespace) -> tuple[Sweep, str]:
     """Read the file at the scale asked for; `auto` follows the hardware."""
     scale = args.scale
-    if scale == "auto":
+    if scale == "auto" and args.resume:
+        name = load_sweep(args.file, overrides=args.overrides).name
+        folder = find(args.out, name, args.resume)
+        scale = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["scale"]
+    elif scale == "auto":
         on_gpu = args.address is not None or local_gpu_count() > 0
         scale = "paper" if on_gpu else "laptop"
     return load_sweep(args.file, scale=scale, overrides=args.overrides), scale
@@ -161,30 +193,53 @@ def _new_results_dir(out: Path, sweep: Sweep) -> Path:
 
 
 def _finish(
-    job: runner.Job, ending: runner.Ending, scale: str, args: argparse.Namespace, console: Console
+    job: runner.Job,
+    ending: runner.Ending,
+    results_dir: Path,
+    scale: str,
+    args: argparse.Namespace,
+    argv: Sequence[str],
+    console: Console,
 ) -> int:
     """Write the tables and figures, print the outcome; returns the exit code."""
     from vitbench.analysis import figures
 
-    trials, _ = tables.write(job.results_dir)
-    figures.draw_all(job.results_dir)
-    title = f"{job.sweep.name}: {len(trials)} trials"
-    console.print(outcome_table(trials, varying_fields(job.trials), title))
+    trials, _ = tables.write(results_dir)
+    figures.draw_all(results_dir)
+    if console.width < _TABLE_WIDTH and not console.is_terminal:
+        console.width = _TABLE_WIDTH  # a pipe has no width; a squeezed table has no numbers
+    console.print(outcome_table(trials, job.fields, f"{job.sweep.name}: {len(trials)} trials"))
     for line in failures(trials):
         console.print(line, style="red", soft_wrap=True, markup=False)
-    if scale != PAPER and not ending.interrupted:
+    if scale != PAPER and job.trials and not ending.interrupted:
         cost_s = paper_cost_s(args.file, args.overrides, job, trials)
         console.print(
             f"At --scale paper this sweep would take about {duration(cost_s)} on this machine.",
             highlight=False,
+            soft_wrap=True,
         )
-    console.print(f"results: {job.results_dir}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"results: {results_dir}", soft_wrap=True, highlight=False, markup=False)
     if ending.gave_up is not None:
-        console.print(f"ended early: the same crash again and again: {ending.gave_up}", style="red")
+        why = f"ended early, the same crash again and again: {ending.gave_up}"
+        console.print(why, style="red", soft_wrap=True, markup=False)
         return EXIT_FAILED
+    if ending.spent is not None:
+        console.print(f"ended: {ending.spent}; raise it and --resume to go on", soft_wrap=True)
     if ending.interrupted:
+        again = _resume_command(argv, results_dir)
+        console.print(f"to go on: {again}", soft_wrap=True, highlight=False, markup=False)
         return EXIT_INTERRUPTED
     return EXIT_FAILED if failures(trials) else EXIT_OK
+
+
+def _resume_command(argv: Sequence[str], results_dir: Path) -> str:
+    """The command that goes on with this run: the same one, naming the folder."""
+    words = list(argv)
+    if "--resume" in words:
+        at = words.index("--resume")
+        named = at + 1 < len(words) and Path(words[at + 1]).is_dir()
+        del words[at : at + 1 + named]
+    return shlex.join(["python", "-m", "vitbench.sweep", *words, "--resume", str(results_dir)])
 
 
 if __name__ == "__main__":

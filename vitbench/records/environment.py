@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench import __version__
+from vitbench.records.files import write_atomically
 
 _PACKAGES = (
     "torch",
@@ -47,7 +48,7 @@ def write(results_dir: Path, *, argv: Sequence[str], **facts: Any) -> None:
     """Write environment.json with the command line and whatever else the caller knows."""
     content = {**environment(), "command": ["python", "-m", "vitbench.sweep", *argv], **facts}
     text = json.dumps(content, indent=1) + "\n"
-    (results_dir / "environment.json").write_text(text, encoding="utf-8")
+    write_atomically(results_dir / "environment.json", text)
 
 
 def _version(package: str) -> str | None:

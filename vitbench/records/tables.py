@@ -27,11 +27,10 @@ def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for line in ledger.read(results_dir / LEDGER):
         kind = line.pop("kind")
         line.pop("time_s", None)
-        if kind == "trial":
-            row = trials.setdefault(line["trial_id"], {})
-            row.update(planned_row(line["config"]))
-            row.setdefault("status", "running")
-            row.update({"trial_id": line["trial_id"], "stack_id": line["stack_id"]})
+        if kind == "trial":  # again after a resume: its end from before does not stand
+            planned = planned_row(line["config"])
+            ids = {"trial_id": line["trial_id"], "stack_id": line["stack_id"]}
+            trials[line["trial_id"]] = {**planned, **ids, "status": "running"}
         elif kind == "outcome":
             trials.setdefault(line["trial_id"], {}).update(line)
         elif kind == "epoch":

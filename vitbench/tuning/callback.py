@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -13,10 +12,13 @@ from typing import Any
 from ray import tune
 
 from vitbench.plan import StackPlan, stack_flops
+from vitbench.records.history import DONE
 from vitbench.records.ledger import Ledger
-from vitbench.tuning.control import INTERRUPTED, Control
+from vitbench.tuning.budget import BudgetMeter
+from vitbench.tuning.control import BUDGET, INTERRUPTED, Control
+from vitbench.tuning.keeper import CheckpointKeeper
 from vitbench.tuning.progress import Tracker
-from vitbench.tuning.searcher import PlanSearcher
+from vitbench.tuning.searcher import PlanSearcher, StackSource
 
 # A sweep whose stacks all die of the same cause says so instead of burning the night.
 _SAME_CRASHES_TO_GIVE_UP = 3
@@ -60,6 +62,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
         tracker: Tracker,
         control: Control,
         searcher: PlanSearcher,
+        source: StackSource,
+        budget: BudgetMeter,
+        keeper: CheckpointKeeper,
         label: Callable[[StackPlan], str],
         errors_dir: Path,
     ) -> None:
@@ -67,15 +72,19 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
         self._tracker = tracker
         self._control = control
         self._searcher = searcher
+        self._source = source
+        self._budget = budget
+        self._keeper = keeper
         self._label = label
         self._errors_dir = errors_dir
         self._plans: dict[str, StackPlan] = {}
-        self._open_members: dict[str, set[str]] = {}
+        self._outcomes: dict[str, list[dict[str, Any]]] = {}
         self._end_requested: str | None = None
         self._told_to_end = False
         self._last_crash = ""
         self._same_crashes = 0
         self.gave_up: str | None = None
+        self.spent: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks; locks and handles stay here."""
@@ -89,6 +98,10 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Pass a request to end on to the running stacks, outside the signal handler."""
+        if self._end_requested is None and (spent := self._budget.exceeded()):
+            self.spent = spent
+            self._end_requested = BUDGET
+            self._tracker.shown.say(f"{spent}: running stacks end after their epoch.")
         if self._end_requested and not self._told_to_end:
             self._told_to_end = True
             self._searcher.finish()
@@ -101,25 +114,28 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A stack has been given to a worker."""
-        plan = StackPlan.from_json(trial.config["plan"])
-        self._plans[plan.stack_id] = plan
-        self._open_members[plan.stack_id] = {member.trial_id for member in plan.members}
+        plan = self._plan_of(trial)
+        if plan.stack_id not in self._outcomes:
+            self._outcomes[plan.stack_id] = []
+            self._ledger.extend("trial", planned_rows(plan))
         self._tracker.started(plan, self._label(plan), stack_flops(plan))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Rows have arrived: record them first, show them second."""
+        """Rows have arrived: record them first, tell the search second, show them third."""
         stack_id = trial.config["stack_id"]
-        self._ledger.extend("epoch", result["rows"])
-        outcomes = result.get("outcomes", [])
-        self._ledger.extend("outcome", outcomes)
-        self._open_members[stack_id] -= {row["trial_id"] for row in outcomes}
-        if result["rows"]:
+        rows = result["rows"]
+        self._ledger.extend("epoch", rows)
+        for epoch in sorted({row["epoch"] for row in rows}):
+            of_epoch = [row for row in rows if row["epoch"] == epoch]
+            self._budget.epoch(len(of_epoch), of_epoch[0]["epoch_s"])
+            self._source.reported(stack_id, epoch, of_epoch)
+        if rows:
             self._tracker.reported(stack_id, result)
-        if outcomes:
+        if result.get("outcomes"):
             self._same_crashes = 0
-            self._tracker.ended(stack_id, [row["status"] for row in outcomes])
+            self._record(self._plan_of(trial), result["outcomes"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A stack crashed and starts again from its last checkpoint."""
@@ -135,33 +151,56 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
         plan = self._plan_of(trial)
         reason = self._keep_error(trial)
         status = "oom" if "OutOfMemoryError" in reason else "crashed"
-        members = self._open_members.get(plan.stack_id, set())
+        ended = {row["trial_id"] for row in self._outcomes[plan.stack_id]}
         rows = [
             {"trial_id": m.trial_id, "stack_id": plan.stack_id, "status": status, "error": reason}
             for m in plan.members
-            if m.trial_id in members
+            if m.trial_id not in ended
         ]
-        self._ledger.extend("outcome", rows)
         self._tracker.shown.say(f"{self._label(plan)}: {status}: {reason}")
-        self._tracker.ended(plan.stack_id, [status] * len(rows))
+        self._record(plan, rows)
         self._same_crashes = self._same_crashes + 1 if reason == self._last_crash else 1
         self._last_crash = reason
         if self._same_crashes >= _SAME_CRASHES_TO_GIVE_UP and not self._end_requested:
             self.gave_up = reason
             self.request_end(INTERRUPTED)
 
+    def _record(self, plan: StackPlan, outcomes: list[dict[str, Any]]) -> None:
+        """Write outcomes down; once every member has one, the stack is over."""
+        self._ledger.extend("outcome", outcomes)
+        self._budget.trials_done(sum(row["status"] in DONE for row in outcomes))
+        for row in self._keeper.drop(outcomes):
+            self._ledger.append("outcome", **row)
+        so_far = self._outcomes[plan.stack_id]
+        so_far.extend(outcomes)
+        if len(so_far) >= plan.size:
+            self._source.ended(plan.stack_id, so_far)
+            self._tracker.ended(plan.stack_id, [row["status"] for row in so_far])
+
     def _plan_of(self, trial: Any) -> StackPlan:
-        return self._plans.get(trial.config["stack_id"]) or StackPlan.from_json(
-            trial.config["plan"]
-        )
+        stack_id = trial.config["stack_id"]
+        if stack_id not in self._plans:
+            self._plans[stack_id] = StackPlan.from_json(trial.config["plan"])
+        return self._plans[stack_id]
 
     def _keep_error(self, trial: Any) -> str:
         """Write the whole traceback beside the results; return the line that names the cause."""
-        error = trial.get_error()
-        text = "".join(traceback.format_exception(error)) if error else "no error was recorded"
+        written = Path(trial.local_path) / "error.txt"
+        text = written.read_text(encoding="utf-8") if written.is_file() else "no error was recorded"
         self._errors_dir.mkdir(parents=True, exist_ok=True)
         path = self._errors_dir / f"{trial.config['stack_id']}.txt"
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text.rstrip() + "\n\n")
+        path.write_text(text, encoding="utf-8")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else "unknown"
+        return lines[-1]
+
+
+def planned_rows(stack: StackPlan) -> list[dict[str, Any]]:
+    """Ledger rows that say what a stack's members are, before it starts."""
+    return [
+        {
+            "trial_id": member.trial_id,
+            "stack_id": stack.stack_id,
+            "config": member.model_dump(mode="json"),
+        }
+        for member in stack.members
+    ]

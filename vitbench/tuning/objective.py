@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from vitbench.plan import StackPlan, TrialConfig, parameter_count, train_flops
 
@@ -12,7 +12,7 @@ from vitbench.plan import StackPlan, TrialConfig, parameter_count, train_flops
 MAXIMISED = frozenset({"val_accuracy"})
 
 
-def direction(objective: str) -> str:
+def direction(objective: str) -> Literal["minimize", "maximize"]:
     """Optuna's name for the way the objective should go."""
     return "maximize" if objective in MAXIMISED else "minimize"
 
@@ -89,7 +89,7 @@ def lr_sensitivity(members: Sequence[TrialConfig], losses: Mapping[str, float], 
 
 
 def final_metric(rows: Iterable[Mapping[str, Any]], objective: str) -> dict[str, float]:
-    """The value of each ended model by trial id: its best validation loss, or that epoch's accuracy.
+    """The value of each ended model by trial id: its best validation loss, or accuracy there.
 
     Diverged models have none.
     """

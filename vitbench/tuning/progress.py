@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: one live view on a terminal, a few plain lines elsewhere."""
+"""What a person sees of a running sweep: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class StackView:
 class SweepView:
     """The state of the whole sweep, from which either view draws."""
 
-    total_stacks: int | None  # None: a search decides as it goes
-    total_flops: float
+    total_stacks: int
+    known_flops: float | None  # of all stacks; None: a search decides as it goes
     slots: int
     done_flops: float = 0.0
     done_stacks: int = 0
@@ -65,6 +65,15 @@ class SweepView:
     started_s: float = field(default_factory=time.monotonic)
     worked_flops: float = 0.0  # done by this run; resumed epochs were paid before
     worked_slot_s: float = 0.0
+
+    @property
+    def total_flops(self) -> float:
+        """FLOPs of the whole sweep; of a search, guessed from the stacks so far."""
+        if self.known_flops is not None:
+            return self.known_flops
+        started = self.done_stacks + len(self.running)
+        flops = self.done_flops + sum(view.flops for view in self.running.values())
+        return flops / max(1, started) * self.total_stacks
 
     def eta_s(self) -> float | None:
         """Seconds left, from the FLOPs of the training still to do and the rate so far.
@@ -237,12 +246,12 @@ def duration(seconds: float) -> str:
 
 
 def _headline(view: SweepView) -> str:
-    total = f"/{view.total_stacks}" if view.total_stacks is not None else ""
     eta_s = view.eta_s()
     left = f", about {duration(eta_s)} left" if eta_s is not None else ""
     tally = ", ".join(f"{n} {status}" for status, n in sorted(view.counts.items()))
     elapsed = duration(time.monotonic() - view.started_s)
-    return f"{view.done_stacks}{total} stacks done{f' ({tally})' if tally else ''}, {elapsed}{left}"
+    done = f"{view.done_stacks}/{view.total_stacks} stacks done"
+    return f"{done}{f' ({tally})' if tally else ''}, {elapsed}{left}"
 
 
 def _plain_state(view: StackView) -> str:

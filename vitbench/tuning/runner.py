@@ -11,107 +11,175 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from rich.console import Console
 
 from vitbench.config import Sweep
-from vitbench.outcome import describe, varying_fields
-from vitbench.plan import StackPlan, TrialConfig, stack_flops
+from vitbench.outcome import describe
+from vitbench.plan import TrialConfig, stack_flops
+from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
+from vitbench.resume import remainder
+from vitbench.tuning.budget import BudgetMeter
 from vitbench.tuning.callback import Interrupt, Recorder
 from vitbench.tuning.cluster import Capacity, capacity
 from vitbench.tuning.control import INTERRUPTED, Control
+from vitbench.tuning.keeper import CheckpointKeeper
 from vitbench.tuning.packing import gpus_per_stack, stacks_of
 from vitbench.tuning.progress import SweepView, Tracker, progress_for
-from vitbench.tuning.searcher import ListSource, PlanSearcher
+from vitbench.tuning.searcher import ListSource, PlanSearcher, StackSource
+from vitbench.tuning.steering import Steering
+from vitbench.tuning.study import StudySource
 from vitbench.tuning.trainable import WorkerContext, train_stack
 
 
 @dataclass(frozen=True)
 class Job:
-    """A validated sweep with everything that its run needs."""
+    """A validated sweep with everything that its run needs.
 
-    sweep: Sweep  # with the data set that is really used
+    Attributes:
+        sweep: with the data set that is really used and its numbers of images.
+        trials: of a grid; empty for a search, which decides as it goes.
+        fields: settings that vary, which name a stack on the screen.
+        channels, classes: of the images.
+    """
+
+    sweep: Sweep
     trials: Sequence[TrialConfig]
+    fields: Sequence[str]
     results_dir: Path
-    data_dir: Path | None
-    cache_dir: Path | None
+    data_dir: Path
+    cache_dir: Path
+    channels: int
+    classes: int
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where checkpoints lie, one folder per trial."""
+        return self.results_dir / "checkpoints"
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How the run ended: `interrupted` by the user, or `gave_up` with the common cause."""
+    """How the run ended.
 
-    interrupted: bool
-    gave_up: str | None
+    Attributes:
+        interrupted: by the user.
+        gave_up: the common cause, where crash after crash was the same.
+        spent: the limit of the budget that was reached.
+    """
+
+    interrupted: bool = False
+    gave_up: str | None = None
+    spent: str | None = None
 
 
-def run(job: Job, ledger: Ledger, console: Console) -> Ending:
-    """Train every trial of the job on the connected cluster; rows arrive in the ledger.
+def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
+    """Train what is left of the job on the connected cluster; rows arrive in the ledger.
 
     Raises:
         UserError: if a stack can never fit on the cluster.
     """
-    room = capacity(job.sweep.resources)
-    gpus = gpus_per_stack(job.sweep.resources, room.gpus)
-    plans = stacks_of(job.sweep, job.trials, slots=room.slots, on_gpu=gpus > 0)
-    console.print(_opening_line(job, plans, room), soft_wrap=True, highlight=False)
-
-    for stack in plans:
-        ledger.extend("trial", planned_rows(stack))
-
-    fields = varying_fields(job.trials)
+    sweep = job.sweep
+    room = capacity(sweep.resources)
+    gpus = gpus_per_stack(sweep.resources, room.gpus)
+    budget = BudgetMeter(sweep.budget, history, gpus_each=gpus)
+    if spent := budget.exceeded():
+        return Ending(spent=spent)
     control = Control()
-    searcher = PlanSearcher(ListSource(plans))
-    view = SweepView(
-        total_stacks=len(plans),
-        total_flops=sum(stack_flops(plan) for plan in plans),
-        slots=min(room.slots, len(plans)),
-    )
+    source = _source(job, history, room, console, on_gpu=gpus > 0)
+    searcher = PlanSearcher(source)
+    slots = min(room.slots, source.total)
+    if sweep.search.concurrency is not None:
+        slots = min(slots, sweep.search.concurrency)
+    if source.total == 0:
+        return Ending()
+    console.print(_opening_line(source, slots, room), soft_wrap=True, highlight=False)
+
+    flops = sum(map(stack_flops, source.plans)) if isinstance(source, ListSource) else None
+    view = SweepView(total_stacks=source.total, known_flops=flops, slots=slots)
     shown = progress_for(console, view)
     recorder = Recorder(
         ledger=ledger,
         tracker=Tracker(view, shown),
         control=control,
         searcher=searcher,
-        label=lambda stack: describe(stack.members, fields),
+        source=source,
+        budget=budget,
+        keeper=CheckpointKeeper(
+            job.checkpoints_dir, sweep.checkpoints.keep, history.outcomes.values()
+        ),
+        label=lambda stack: describe(stack.members, job.fields),
         errors_dir=job.results_dir / "errors",
     )
     context = WorkerContext(
-        dataset=job.sweep.dataset,
+        dataset=sweep.dataset,
         data_dir=job.data_dir,
         cache_dir=job.cache_dir,
-        checkpoints_dir=job.results_dir / "checkpoints",
-        threads=max(1, int(job.sweep.resources.cpus)),
+        checkpoints_dir=job.checkpoints_dir,
+        checkpoint_every_s=sweep.checkpoints.every_s,
+        threads=max(1, int(sweep.resources.cpus)),
         use_gpu=gpus > 0,
-        every_epoch=False,
+        every_epoch=sweep.search.scheduler != "none",
         control=control,
     )
-    tuner = _tuner(job, searcher, recorder, context, gpus=gpus, slots=room.slots)
+    scheduler = _scheduler(job, source, control)
+    tuner = _tuner(job, searcher, recorder, scheduler, context, gpus=gpus, slots=slots)
     with shown, Interrupt(lambda: recorder.request_end(INTERRUPTED)) as interrupt:
         try:
             tuner.fit()
         except KeyboardInterrupt:  # the second Ctrl-C
-            return Ending(interrupted=True, gave_up=None)
+            return Ending(interrupted=True)
     shutil.rmtree(job.results_dir / "ray", ignore_errors=True)  # Tune's working state
-    return Ending(interrupted=interrupt.requested, gave_up=recorder.gave_up)
+    return Ending(interrupt.requested, recorder.gave_up, recorder.spent)
 
 
-def planned_rows(stack: StackPlan) -> list[dict[str, Any]]:
-    """Ledger rows that say what a stack's members are, before it starts."""
-    return [
-        {
-            "trial_id": member.trial_id,
-            "stack_id": stack.stack_id,
-            "config": member.model_dump(mode="json"),
-        }
-        for member in stack.members
-    ]
+def _source(
+    job: Job, history: History, room: Capacity, console: Console, *, on_gpu: bool
+) -> StackSource:
+    """Where stacks come from: what is left of the grid, or the study."""
+    sweep = job.sweep
+    if not sweep.search.is_grid:
+        return StudySource(
+            sweep,
+            job.results_dir / "study.db",
+            channels=job.channels,
+            outputs=1 if sweep.train.label is not None else job.classes,
+            history=history,
+        )
+    left = remainder(job.trials, history, job.checkpoints_dir)
+    if history.configs:
+        console.print(left.text(), highlight=False)
+    new = stacks_of(sweep, left.new, slots=room.slots, on_gpu=on_gpu)
+    return ListSource([*left.stacks, *new])
+
+
+def _scheduler(job: Job, source: StackSource, control: Control) -> TrialScheduler | None:
+    """ASHA as requests to stop, where the sweep asks for it."""
+    search = job.sweep.search
+    if search.scheduler == "none":
+        return None
+    if not isinstance(source, StudySource):
+        raise ValueError("a grid has no objective to stop early by")
+    inner = ASHAScheduler(
+        metric="objective",
+        mode="min" if source.minimises else "max",
+        time_attr="epoch",
+        max_t=job.sweep.train.epochs,
+        grace_period=search.grace_epochs,
+        reduction_factor=search.reduction_factor,
+    )
+    steering = Steering(inner, control, source.objective_now)
+    for plan, epochs in source.past():
+        steering.replay(plan, epochs)
+    return steering
 
 
 def _tuner(
     job: Job,
     searcher: PlanSearcher,
     recorder: Recorder,
+    scheduler: TrialScheduler | None,
     context: WorkerContext,
     *,
     gpus: float,
@@ -125,6 +193,7 @@ def _tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
+            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=slots,
             reuse_actors=True,
@@ -136,16 +205,17 @@ def _tuner(
             storage_path=str((job.results_dir / "ray").resolve()),
             callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=job.sweep.max_failures),
-            checkpoint_config=tune.CheckpointConfig(),
             verbose=0,
         ),
     )
 
 
-def _opening_line(job: Job, plans: Sequence[StackPlan], room: Capacity) -> str:
+def _opening_line(source: StackSource, slots: int, room: Capacity) -> str:
     hardware = f"{room.cpus:g} CPUs" + (f" and {room.gpus:g} GPUs" if room.gpus else "")
     where = f"{room.nodes} nodes with " if room.nodes > 1 else ""
-    return (
-        f"{len(job.trials)} trials in {len(plans)} stacks, {min(room.slots, len(plans))} side by "
-        f"side on {where}{hardware}"
-    )
+    many = "up to " if isinstance(source, StudySource) else ""
+    if isinstance(source, ListSource):
+        models = f"{sum(plan.size for plan in source.plans)} trials in "
+    else:
+        models = ""
+    return f"{models}{many}{source.total} stacks, {slots} side by side on {where}{hardware}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
@@ -16,22 +16,38 @@ class StackSource(Protocol):
     def next(self) -> StackPlan | None:
         """Return the next stack to train, or None when there is none left."""
 
-    def ended(self, stack_id: str, *, crashed: bool) -> None:
-        """The stack has ended for good; its rows are in the record."""
+    @property
+    def total(self) -> int:
+        """Stacks that there will be in all."""
+
+    def reported(self, stack_id: str, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The stack has trained an epoch."""
+
+    def ended(self, stack_id: str, outcomes: Sequence[Mapping[str, Any]]) -> None:
+        """The stack has ended; an outcome row for each member."""
 
 
 class ListSource:
     """The stacks of a grid, in order."""
 
     def __init__(self, plans: Sequence[StackPlan]) -> None:
+        self.plans = list(plans)
         self._waiting = list(plans)
+
+    @property
+    def total(self) -> int:
+        """Stacks of the list."""
+        return len(self.plans)
 
     def next(self) -> StackPlan | None:
         """Return the next stack, or None after the last."""
         return self._waiting.pop(0) if self._waiting else None
 
-    def ended(self, stack_id: str, *, crashed: bool) -> None:
+    def reported(self, stack_id: str, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Nothing to learn from: a grid does not change."""
+
+    def ended(self, stack_id: str, outcomes: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing to learn from."""
 
 
 class PlanSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
@@ -40,7 +56,6 @@ class PlanSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
     def __init__(self, source: StackSource) -> None:
         super().__init__(metric=None, mode=None)
         self._source = source
-        self._stack_ids: dict[str, str] = {}
         self._finished = False
 
     def finish(self) -> None:
@@ -58,16 +73,12 @@ class PlanSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         plan = None if self._finished else self._source.next()
         if plan is None:
             return Searcher.FINISHED
-        self._stack_ids[trial_id] = plan.stack_id
         return {"stack_id": plan.stack_id, "plan": plan.to_json()}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the source that a stack has ended."""
-        stack_id = self._stack_ids.pop(trial_id, None)
-        if stack_id is not None:
-            self._source.ended(stack_id, crashed=error)
+        """Nothing: the recorder tells the source, after the ledger knows."""
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing: a resumed sweep is a new Tuner fed from the ledger."""

@@ -18,7 +18,7 @@ search therefore draws what an undisturbed one would have drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from optuna.trial import Trial, TrialState
 from vitbench.config import Range, Search, Sweep
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan, broken_rule, members_of
+from vitbench.records.history import History
 from vitbench.tuning import objective as objectives
 
 _MAX_REJECTED_IN_A_ROW = 1000
@@ -81,7 +82,7 @@ class StudySource:
         path: where `study.db` is or will be.
         channels: of the images.
         outputs: of the models.
-        known: ended stacks from the ledger by stack id, so that nothing is paid for twice.
+        history: the runs before, so that nothing is paid for twice.
     """
 
     def __init__(
@@ -91,15 +92,20 @@ class StudySource:
         *,
         channels: int,
         outputs: int,
-        known: Mapping[str, Sequence[Mapping[str, Any]]],
+        history: History,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._sweep = sweep
         self._channels = channels
         self._outputs = outputs
-        self._known = dict(known)
+        self._history = history
+        self._known = {
+            stack_id: [history.outcomes[trial_id] for trial_id in members]
+            for stack_id, members in history.stacks.items()
+            if members and all(history.is_done(trial_id) for trial_id in members)
+        }
         self._space = distributions(sweep.search)
-        self._objectives = list(sweep.search.objectives)
+        self._objectives: list[str] = list(sweep.search.objectives)
         self._study = optuna.create_study(
             storage=f"sqlite:///{path}",
             study_name=sweep.name,
@@ -107,12 +113,31 @@ class StudySource:
             load_if_exists=True,
         )
         self._live: dict[str, Trial] = {}
+        self._plans: dict[str, StackPlan] = {}
         self._to_resume = self._reconcile()
 
     @property
     def total(self) -> int:
         """Suggestions that the search ends with."""
         return self._sweep.search.trials
+
+    @property
+    def minimises(self) -> bool:
+        """Whether less of the first objective is better."""
+        return objectives.direction(self._objectives[0]) == "minimize"
+
+    def past(self) -> Iterator[tuple[StackPlan, dict[int, list[dict[str, Any]]]]]:
+        """Ended stacks of the runs before, with their rows by epoch: what a scheduler must know."""
+        for frozen in self._study.get_trials(deepcopy=False):
+            if len(frozen.params) < len(self._space) or broken_rule(self._sweep, frozen.params):
+                continue
+            plan = self.plan_of(frozen.params)
+            epochs: dict[int, list[dict[str, Any]]] = {}
+            for member in plan.members:
+                for epoch, row in self._history.epochs.get(member.trial_id, {}).items():
+                    epochs.setdefault(epoch, []).append(row)
+            if epochs and plan.stack_id in self._known:
+                yield plan, epochs
 
     def plan_of(self, params: Mapping[str, Any]) -> StackPlan:
         """The stack that a suggestion stands for; the same parameters give the same stack."""
@@ -146,6 +171,7 @@ class StudySource:
                 self._study.tell(trial, state=TrialState.PRUNED)
                 continue
             self._live[plan.stack_id] = trial
+            self._plans[plan.stack_id] = plan
             return plan
         if self._live or self._known:
             return None  # the space is used up: everything valid has been tried
@@ -154,16 +180,26 @@ class StudySource:
             f"(the last: {reason}); widen the space so that valid combinations exist."
         )
 
-    def reported(self, stack_id: str, epoch: int, value: float) -> None:
-        """An epoch's value of a running stack (single objective only; Optuna's own limit)."""
+    def reported(self, stack_id: str, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """An epoch of a running stack (single objective only: Optuna's own limit)."""
         trial = self._live.get(stack_id)
-        if trial is not None and len(self._objectives) == 1 and math.isfinite(value):
-            trial.report(value, epoch)
+        if trial is not None and len(self._objectives) == 1:
+            value = self.objective_now(self._plans[stack_id], rows)
+            if math.isfinite(value):
+                trial.report(value, epoch)
+
+    def objective_now(self, plan: StackPlan, rows: Sequence[Mapping[str, Any]]) -> float:
+        """The first objective after an epoch; a finite worst value where all have diverged."""
+        name = self._objectives[0]
+        stand_in = objectives.worst(name, [], self._outputs)
+        values = {row["trial_id"]: float(row[name]) for row in rows}
+        best = objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
+        return stand_in if best is None else best
 
     def ended(self, stack_id: str, outcomes: Sequence[Mapping[str, Any]]) -> None:
         """Tell the study how a stack ended; interrupted ones stay open for the resume."""
         trial = self._live.pop(stack_id, None)
-        if trial is None:
+        if trial is None or not outcomes:
             return
         statuses = {row["status"] for row in outcomes}
         if statuses & {"interrupted", "budget"}:
@@ -237,5 +273,12 @@ class StudySource:
                 self._tell_outcome(trial, plan, outcomes)
             else:
                 self._live[plan.stack_id] = trial
+                self._plans[plan.stack_id] = plan
                 to_resume.append(plan)
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+            if _REASON not in frozen.user_attrs:  # crashed for the last time in a run before
+                self._study._storage.set_trial_user_attr(
+                    frozen._trial_id, _REASON, "crashed, tried again after a resume"
+                )
+                self._study.enqueue_trial(frozen.params)
         return to_resume

@@ -27,9 +27,10 @@ class WorkerContext:
     """What every stack of a sweep shares; small, travels once per trial."""
 
     dataset: Dataset
-    data_dir: Path | None
-    cache_dir: Path | None
+    data_dir: Path  # absolute, as are the others: Ray changes the working directory
+    cache_dir: Path
     checkpoints_dir: Path
+    checkpoint_every_s: float
     threads: int
     use_gpu: bool
     every_epoch: bool  # report each epoch by itself: early stopping looks at every one
@@ -90,7 +91,14 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
     reporter = _Reporter(plan, context)
 
     def run(part: StackPlan) -> bool:
-        result = fit(part, images, device=device, report=reporter, store=store)
+        result = fit(
+            part,
+            images,
+            device=device,
+            report=reporter,
+            store=store,
+            checkpoint_every_s=context.checkpoint_every_s,
+        )
         status = (reporter.reason or STOPPED) if result.stopped else "finished"
         outcomes = [
             {**row, "status": row["status"] if row["status"] == "diverged" else status}

@@ -1,0 +1,51 @@
+"""Hard limits of a sweep, counted over all its runs."""
+
+from __future__ import annotations
+
+import time
+
+from vitbench.config import Budget
+from vitbench.records.history import History
+
+
+class BudgetMeter:
+    """Counts what a sweep spends against its limits.
+
+    Args:
+        limits: of the sweep file.
+        history: what the runs before have spent.
+        gpus_each: GPUs of one stack.
+    """
+
+    def __init__(self, limits: Budget, history: History, *, gpus_each: float) -> None:
+        self._limits = limits
+        self._gpus_each = gpus_each
+        self._started_s = time.monotonic()
+        self._before_s = history.spent_s
+        self._gpu_s = history.stack_seconds * gpus_each
+        self._epochs = history.epochs_trained
+        self._trials = history.done
+
+    def epoch(self, rows: int, epoch_s: float) -> None:
+        """Count one epoch of a stack that trained `rows` models."""
+        self._epochs += rows
+        self._gpu_s += epoch_s * self._gpus_each
+
+    def trials_done(self, count: int) -> None:
+        """Count models that were trained to an end."""
+        self._trials += count
+
+    def exceeded(self) -> str | None:
+        """The limit that is reached, in words; None while all hold."""
+        limits = self._limits
+        hours = (self._before_s + time.monotonic() - self._started_s) / 3600
+        spent = (
+            ("hours", hours, limits.hours),
+            ("gpu_hours", self._gpu_s / 3600, limits.gpu_hours),
+            ("epochs", self._epochs, limits.epochs),
+            ("trials", self._trials, limits.trials),
+        )
+        for name, value, limit in spent:
+            if limit is not None and value >= limit:
+                return f"budget.{name}={limit:g} is spent ({value:g})"
+        return None
