@@ -26,6 +26,7 @@ _BATCH_SIZES = {"cpu": [16], "cuda": [16, 128]}
 # Images of one turn, so that a turn takes seconds: a core trains about 100 of them a second.
 _IMAGES = {("cpu", False): 512, ("cpu", True): 64, ("cuda", False): 49_920, ("cuda", True): 9_984}
 _INPUT_IMAGES = {False: 4096, True: 512}
+_TRIALS = {False: (32, 4), True: (8, 2)}
 _MEMBERS = {False: [1, 3, 8, 16], True: [1, 3]}
 
 
@@ -271,7 +272,26 @@ def _scaling(
 def _overhead(
     args: argparse.Namespace, device: str, machine: str, show: Show
 ) -> list[report.Report]:
-    raise NotImplementedError
+    device, machine = "cpu", hardware_name("cpu")  # Ray itself runs on the processor
+    from vitbench.bench import overhead, train
+
+    slots = hardware.cpu_count()
+    trials, train_trials = _TRIALS[args.quick]
+    everyone = overhead.contenders(trials=trials, train_trials=train_trials, slots=slots)
+    result = overhead.measure(
+        train.choose(everyone, args.only),
+        slots=slots,
+        hardware=machine,
+        settings={
+            "trials per turn": trials,
+            "of Ray Train": train_trials,
+            "slots": slots,
+            "rounds": args.rounds,
+        },
+        # Each turn starts its own worker processes, as a sweep does: there is nothing to warm up.
+        **{**_common(args, device, show), "warmup": 0},
+    )
+    return [result]
 
 
 _MEASURES = {"train": _train, "input": _input, "scaling": _scaling, "overhead": _overhead}
