@@ -1,0 +1,326 @@
+"""Whole runs of the engine against plain torch, and what must not change them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from reference import Vit
+from torch import Tensor
+
+from vitbench.plan import StackPlan
+from vitbench.rng import generator
+from vitbench.training.checkpoint import CheckpointStore, load_member
+from vitbench.training.engine import METRICS, EpochReport, FitResult, fit, probe
+from vitbench.training.stack import Stack
+
+CPU = torch.device("cpu")
+IMAGES = tiny.image_set()
+MIXED: tuple[dict[str, Any], ...] = (
+    {"lr": 3e-3, "seed": 0, "weight_decay": 0.1},
+    {"lr": 3e-4, "seed": 1},
+    {"lr": 1e-2, "seed": 0, "weight_decay": 0.01},
+)
+
+
+def train(
+    plan: StackPlan, *, stop_after: int | None = None, **settings: Any
+) -> tuple[dict[str, list[dict[str, Any]]], FitResult]:
+    """Fit; rows by trial without the times."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+
+    def report(epoch: EpochReport) -> bool:
+        for row in epoch.rows:
+            kept = {name: row[name] for name in ("epoch", *METRICS)}
+            rows.setdefault(row["trial_id"], []).append(kept)
+        return epoch.epoch != stop_after
+
+    return rows, fit(plan, IMAGES, device=CPU, report=report, **settings)
+
+
+def outcome(result: FitResult, k: int) -> dict[str, Any]:
+    """What must be equal between runs: everything but times and the stack."""
+    apart = ("images_per_s", "wall_s", "stack_id", "stack_size", "checkpoint")
+    return {n: v for n, v in result.trials[k].items() if n not in apart}
+
+
+def plain_run(plan: StackPlan, k: int, start: dict[str, Tensor]) -> tuple[Vit, list[float]]:
+    """One member trained with nothing of the engine but its named streams."""
+    train, model = plan.members[k].train, plan.model
+    vit = Vit(
+        image_size=8,
+        channels=1,
+        patch_grid=model.patch_grid,
+        depth=model.depth,
+        heads=model.heads,
+        width=model.width,
+        mlp=model.mlp_width,
+        outputs=3 if train.label is None else 1,
+    )
+    vit = vit.double().take(start)
+    kinds = {"radam": torch.optim.RAdam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    extra = {"momentum": train.momentum} if train.optimizer == "sgd" else {}
+    optimizer = kinds[train.optimizer](vit.decay_groups(train.weight_decay), lr=train.lr, **extra)
+    pixels = torch.from_numpy(IMAGES.train.images).double() / 255
+    pixels = (pixels - IMAGES.mean[0]) / IMAGES.std[0]
+    targets = torch.from_numpy(IMAGES.train.targets[:, 0])
+    if train.label is not None:
+        targets = (targets == IMAGES.classes.index(train.label)).double()
+    losses = []
+    for epoch in range(1, train.epochs + 1):
+        order = torch.randperm(len(targets), generator=generator(train.seed, "order", epoch))
+        total = 0.0
+        for index in order.split(train.batch_size):
+            logits = vit(pixels[index])
+            if train.label is None:
+                loss = torch.nn.functional.cross_entropy(logits, targets[index])
+            else:
+                loss = torch.nn.functional.binary_cross_entropy_with_logits(
+                    logits[:, 0], targets[index]
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            if train.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(vit.parameters(), train.clip_norm)
+            optimizer.step()
+            total += loss.item() * len(index)
+        losses.append(total / len(targets))
+    return vit, losses
+
+
+@pytest.mark.parametrize("optimizer", ["radam", "adamw", "sgd"])
+@pytest.mark.parametrize("shared", [{}, {"clip_norm": 0.7}], ids=["plain", "clipped"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_members_equal_independent_runs(optimizer: str, shared: dict[str, Any], size: int) -> None:
+    """15 steps with a ragged last batch, mixed lr, decay and seeds: torch.optim's run to 1e-9."""
+    plan = tiny.plan(*MIXED[:size], optimizer=optimizer, **shared)
+    stack = Stack(plan, IMAGES, CPU, dtype=torch.float64)
+    starts = [stack.model.member_state(k) for k in range(size)]
+    losses = torch.stack([stack.train_epoch(e)[0] for e in (1, 2, 3)])
+    for k in range(size):
+        expected, expected_losses = plain_run(plan, k, starts[k])
+        got = Vit(
+            image_size=8, channels=1, patch_grid=2, depth=2, heads=2, width=8, mlp=12, outputs=3
+        )
+        got = got.double().take(stack.model.member_state(k))
+        for name, parameter in expected.named_parameters():
+            torch.testing.assert_close(
+                got.get_parameter(name), parameter, rtol=0, atol=1e-9, msg=name
+            )
+        assert losses[:, k].tolist() == pytest.approx(expected_losses, abs=1e-9)
+
+
+def test_labels_of_one_stack_equal_independent_runs() -> None:
+    """Members that each learn a label of their own, with one logit each."""
+    plan = tiny.plan({"label": "a"}, {"label": "c", "seed": 2}, {"label": "a", "lr": 1e-2})
+    stack = Stack(plan, IMAGES, CPU, dtype=torch.float64)
+    starts = [stack.model.member_state(k) for k in range(3)]
+    losses = torch.stack([stack.train_epoch(e)[0] for e in (1, 2, 3)])
+    for k in range(3):
+        expected = plain_run(plan, k, starts[k])[1]
+        assert losses[:, k].tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_evaluation_is_over_the_whole_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mean loss and accuracy from the model's own logits, in unequal batches."""
+    monkeypatch.setattr("vitbench.training.stack._EVAL_BATCH", 4)
+    stack = Stack(tiny.plan(*MIXED), IMAGES, CPU, dtype=torch.float64)
+    loss_K, accuracy_K = stack.evaluate("val")
+    pixels = (torch.from_numpy(IMAGES.val.images).double() / 255 - 0.3) / 0.25
+    targets = torch.from_numpy(IMAGES.val.targets[:, 0])
+    logits = stack.model(pixels.unsqueeze(0))
+    for k in range(3):
+        expected = torch.nn.functional.cross_entropy(logits[k], targets).item()
+        assert loss_K[k].item() == pytest.approx(expected, abs=1e-12)
+        hits = (logits[k].argmax(-1) == targets).double().mean().item()
+        assert accuracy_K[k].item() == pytest.approx(hits)
+
+
+def test_the_stack_size_changes_curves_by_rounding_only() -> None:
+    """A member alone and in a stack of three."""
+    together, _ = train(tiny.plan(*MIXED), dtype=torch.float64)
+    for member in MIXED:
+        alone, _ = train(tiny.plan(member), dtype=torch.float64)
+        ((trial_id, rows),) = alone.items()
+        for mine, theirs in zip(rows, together[trial_id], strict=True):
+            assert mine == pytest.approx(theirs, abs=1e-9)
+
+
+def test_position_changes_nothing_bit_for_bit() -> None:
+    """The same three members in another order give the same numbers."""
+    one, _ = train(tiny.plan(*MIXED))
+    two, _ = train(tiny.plan(*MIXED[::-1]))
+    assert one == two
+
+
+def test_the_same_seed_is_the_same_start_and_order_in_every_arm() -> None:
+    """Arms of one seed start equal and share their batches; another seed has its own."""
+    plan = tiny.plan({"seed": 4, "lr": 1e-3}, {"seed": 4, "lr": 1e-2}, {"seed": 5, "lr": 1e-3})
+    stack = Stack(plan, IMAGES, CPU)
+    flat = stack.model.flat
+    assert torch.equal(flat[0], flat[1]) and not torch.equal(flat[0], flat[2])
+    first, second = stack._streams.order(1), stack._streams.order(2)
+    assert stack._streams.of_member == (0, 0, 1)
+    assert not torch.equal(first[0], first[1]) and not torch.equal(first, second)
+    assert first.sort(dim=1).values.tolist() == [list(range(22))] * 2
+
+
+def test_a_diverged_member_is_recorded_and_disturbs_nobody(tmp_path: Path) -> None:
+    """A member that blows up is frozen with its epoch and is never best; the others go on."""
+    wild = {"lr": 1e30, "seed": 3}
+    calm, _ = train(tiny.plan(MIXED[0], {"lr": 1e-5, "seed": 3}, MIXED[1]))
+    plan = tiny.plan(MIXED[0], wild, MIXED[1])
+    rows, result = train(plan, store=CheckpointStore(tmp_path))
+    for k in (0, 2):
+        trial_id = plan.members[k].trial_id
+        assert rows[trial_id] == calm[trial_id]
+        assert result.trials[k]["status"] == "finished"
+    bad = result.trials[1]
+    assert bad["status"] == "diverged" and bad["diverged_epoch"] == 1
+    assert len(rows[plan.members[1].trial_id]) == 1
+    assert math.isnan(rows[plan.members[1].trial_id][0]["train_loss"])
+    assert bad["best_epoch"] is None and math.isnan(bad["best_val_loss"])
+    assert not (tmp_path / plan.members[1].trial_id / "best.safetensors").exists()
+
+
+def test_a_stack_of_diverged_members_ends_early() -> None:
+    """Nothing is left to train."""
+    reports: list[int] = []
+
+    def report(epoch: EpochReport) -> bool:
+        reports.append(epoch.epoch)
+        return True
+
+    result = fit(tiny.plan({"lr": 1e30}, epochs=9), IMAGES, device=CPU, report=report)
+    assert len(reports) < 9 and result.trials[0]["status"] == "diverged"
+
+
+def test_the_best_epoch_is_the_one_of_lowest_validation_loss() -> None:
+    """By validation loss, the first where equal; its test figures go with it."""
+    rows, result = train(tiny.plan(*MIXED, epochs=6))
+    for k, member in enumerate(tiny.plan(*MIXED, epochs=6).members):
+        best = min(rows[member.trial_id], key=lambda row: (row["val_loss"], row["epoch"]))
+        assert result.trials[k]["best_epoch"] == best["epoch"]
+        for name in ("val_loss", "test_loss", "val_accuracy", "test_accuracy"):
+            assert result.trials[k][f"best_{name}"] == best[name]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+@pytest.mark.parametrize("optimizer", ["radam", "sgd"])
+def test_resume_is_exact(tmp_path: Path, stop_after: int, dropout: float, optimizer: str) -> None:
+    """Interrupted after any epoch, a run ends with the numbers of one that was not."""
+    plan = tiny.plan(*MIXED, epochs=4, dropout=dropout, optimizer=optimizer)
+    whole, expected = train(plan)
+    store = CheckpointStore(tmp_path)
+    before, stopped = train(plan, store=store, stop_after=stop_after)
+    assert stopped.stopped
+    after, result = train(plan, store=store)
+    assert not result.stopped
+    for k, member in enumerate(plan.members):
+        assert before[member.trial_id] + after[member.trial_id] == whole[member.trial_id]
+        assert outcome(result, k) == outcome(expected, k)
+
+
+def test_a_crash_between_members_resumes_at_the_common_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the stack has written epoch 2 when the process dies: epoch 1 is where all meet."""
+    plan = tiny.plan(*MIXED, epochs=4)
+    whole, expected = train(plan)
+    store, real, calls = CheckpointStore(tmp_path), CheckpointStore.save, iter(range(99))
+
+    def failing(self: CheckpointStore, *args: Any, **kwargs: Any) -> Path:
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(CheckpointStore, "save", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, store=store, checkpoint_every_s=0.0)
+    monkeypatch.undo()
+    trial_ids = [member.trial_id for member in plan.members]
+    assert (tmp_path / trial_ids[0] / "state-2.safetensors").exists()
+    assert store.common_epoch(trial_ids) == 1
+    after, result = train(plan, store=store)
+    for k, trial_id in enumerate(trial_ids):
+        assert after[trial_id] == whole[trial_id][1:]
+        assert outcome(result, k) == outcome(expected, k)
+
+
+def test_halves_of_a_stack_go_on_from_its_checkpoints(tmp_path: Path) -> None:
+    """After out of memory each half continues where the stack was."""
+    store = CheckpointStore(tmp_path)
+    whole, _ = train(tiny.plan(*MIXED, epochs=4), dtype=torch.float64)
+    train(tiny.plan(*MIXED, epochs=4), store=store, stop_after=2, dtype=torch.float64)
+    for part in (MIXED[:2], MIXED[2:]):
+        rows, _ = train(tiny.plan(*part, epochs=4), store=store, dtype=torch.float64)
+        for trial_id, tail in rows.items():
+            assert [row["epoch"] for row in tail] == [3, 4]
+            for mine, theirs in zip(tail, whole[trial_id][2:], strict=True):
+                assert mine == pytest.approx(theirs, abs=1e-9)
+
+
+def test_best_and_last_load_alone_and_score_what_was_recorded(tmp_path: Path) -> None:
+    """Any member loads as a stack of one and gives its recorded validation loss."""
+    plan = tiny.plan(*MIXED, epochs=4)
+    _, result = train(plan, store=CheckpointStore(tmp_path))
+    pixels = (torch.from_numpy(IMAGES.val.images).float() / 255 - 0.3) / 0.25
+    targets = torch.from_numpy(IMAGES.val.targets[:, 0])
+    for k, member in enumerate(plan.members):
+        folder = tmp_path / member.trial_id
+        assert sorted(p.name for p in folder.iterdir()) == [
+            f"{kind}.{end}" for kind in ("best", "last") for end in ("json", "safetensors")
+        ]
+        for kind, column in (("best", "best_val_loss"), ("last", "val_loss")):
+            model, info = load_member(folder / f"{kind}.safetensors")
+            assert model.members == 1 and info["trial_id"] == member.trial_id
+            loss = torch.nn.functional.cross_entropy(model(pixels.unsqueeze(0))[0], targets)
+            assert loss.item() == pytest.approx(result.trials[k][column], rel=1e-5)
+
+
+def test_dropout_trains_and_is_off_in_evaluation() -> None:
+    """Training loss differs from a run without dropout at the first epoch already."""
+    plain, _ = train(tiny.plan(*MIXED))
+    dropped, _ = train(tiny.plan(*MIXED, dropout=0.5))
+    first = [next(iter(rows.values()))[0]["train_loss"] for rows in (plain, dropped)]
+    assert abs(first[0] - first[1]) > 1e-3
+    stack = Stack(tiny.plan(*MIXED, dropout=0.5), IMAGES, CPU)
+    assert torch.equal(stack.evaluate("val")[0], stack.evaluate("val")[0])
+
+
+def test_explicit_bfloat16_is_honoured_on_the_cpu() -> None:
+    """A setting is never accepted and ignored: half precision gives other, close numbers."""
+    exact, _ = train(tiny.plan(MIXED[0], precision="float32", epochs=1))
+    rounded, _ = train(tiny.plan(MIXED[0], precision="bfloat16", epochs=1))
+    one, two = (next(iter(r.values()))[0]["train_loss"] for r in (exact, rounded))
+    assert one != two and one == pytest.approx(two, rel=0.05)
+
+
+def test_nothing_touches_the_global_random_state() -> None:
+    """Only named streams are drawn from, dropout included."""
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    train(tiny.plan(*MIXED, dropout=0.2, epochs=1))
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(numpy_before, np.random.get_state()[1])
+
+
+def test_probe_forecasts_seconds_per_epoch() -> None:
+    """A positive number, also with more steps than an epoch has."""
+    assert 0 < probe(tiny.plan(*MIXED), IMAGES, device=CPU, steps=2) < 60
+    assert 0 < probe(tiny.plan(*MIXED), IMAGES, device=CPU, steps=99) < 60
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """These matrices are far too small for threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

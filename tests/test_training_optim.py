@@ -1,0 +1,140 @@
+"""The stacked optimisers against torch.optim, one member at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitbench.rng import generator
+from vitbench.training.optim import StackedOptimizer, clip_rows_
+from vitbench.training.schedules import factor
+
+LR, DECAY = [3e-2, 1e-3, 2e-1], [0.0, 0.1, 0.01]
+WIDE, DECAYED, STEPS = 7, 4, 15  # RAdam's rectified branch begins at step 6
+RULES = ["radam", "adamw", "sgd"]
+Update = Callable[[StackedOptimizer, Tensor, Tensor], None]
+
+
+def normal(*names: object, shape: tuple[int, ...] = (3, WIDE)) -> Tensor:
+    return torch.randn(shape, generator=generator(0, *names), dtype=torch.float64)
+
+
+def stacked(flat: Tensor, rule: str, decay: list[float] = DECAY) -> StackedOptimizer:
+    return StackedOptimizer(
+        flat,
+        rule=rule,
+        lr_K=LR,
+        weight_decay_K=decay,
+        decayed=DECAYED,
+        schedule=lambda step: 1.0 / (1 + step),
+    )
+
+
+def on_rows(optimizer: StackedOptimizer, grad: Tensor, alive: Tensor) -> None:
+    optimizer.update_rows(grad.clone(), alive.tolist(), optimizer.advance())
+
+
+def on_stack(optimizer: StackedOptimizer, grad: Tensor, alive: Tensor) -> None:
+    """The path of the GPU, computed on the CPU: `advance` fills its buffer on CUDA alone."""
+    step = optimizer.advance()
+    factors = [step.lr, step.scale, step.eps, step.adaptive]
+    optimizer._now_4.copy_(torch.tensor(factors, dtype=torch.float64))
+    optimizer.update_stack(grad.clone(), alive)
+
+
+def of_torch(rule: str, weights: Tensor, k: int) -> tuple[list[Tensor], torch.optim.Optimizer]:
+    parts = [weights[k, :DECAYED].clone(), weights[k, DECAYED:].clone()]
+    groups = [
+        {"params": [parts[0]], "weight_decay": DECAY[k]},
+        {"params": [parts[1]], "weight_decay": 0.0},
+    ]
+    kinds = {"radam": torch.optim.RAdam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    extra = {"momentum": 0.9} if rule == "sgd" else {}
+    return parts, kinds[rule](groups, lr=LR[k], **extra)
+
+
+@pytest.mark.parametrize("update", [on_rows, on_stack])
+@pytest.mark.parametrize("rule", RULES)
+def test_each_member_follows_torch_optim(rule: str, update: Update) -> None:
+    """Own learning rates, decays and a schedule; both sides of RAdam's rectification."""
+    start = normal("weights")
+    flat = start.clone()
+    optimizer = stacked(flat, rule)
+    references = [of_torch(rule, start, k) for k in range(3)]
+    alive = torch.ones(3, dtype=torch.bool)
+    for step in range(STEPS):
+        grad = normal("grad", step)
+        update(optimizer, grad, alive)
+        for k, (parts, reference) in enumerate(references):
+            parts[0].grad, parts[1].grad = grad[k, :DECAYED], grad[k, DECAYED:]
+            for group in reference.param_groups:
+                group["lr"] = LR[k] / (1 + step)
+            reference.step()
+            torch.testing.assert_close(flat[k], torch.cat(parts), rtol=0, atol=1e-12)
+    assert (flat - start).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("update", [on_rows, on_stack])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_dead_member_keeps_its_weights_bit_for_bit(rule: str, update: Update) -> None:
+    """NaN gradients of a dead member change neither it nor its neighbours."""
+    clean, sick = normal("weights"), normal("weights")
+    one, two = stacked(clean, rule), stacked(sick, rule)
+    before = sick[1].clone()
+    for step in range(8):
+        grad = normal("grad", step)
+        update(one, grad, torch.ones(3, dtype=torch.bool))
+        grad[1] = math.nan
+        update(two, grad, torch.tensor([True, False, True]))
+    assert torch.equal(sick[1], before)
+    assert torch.equal(sick[[0, 2]], clean[[0, 2]])
+
+
+def test_pieces_of_a_row_do_not_change_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row is updated in pieces for the cache's sake; the border of the decay is inside one."""
+    results = []
+    for size in (1 << 16, 3):
+        monkeypatch.setattr("vitbench.training.optim._CHUNK", size)
+        flat = normal("weights")
+        optimizer = stacked(flat, "radam")
+        for step in range(STEPS):
+            on_rows(optimizer, normal("grad", step), torch.ones(3, dtype=torch.bool))
+        results.append(flat)
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-15)
+
+
+def test_clipping_is_torchs_own_per_member() -> None:
+    """A large, a small and a NaN gradient: each is scaled by its own norm."""
+    grad = normal("grad") * torch.tensor([[100.0], [0.01], [1.0]], dtype=torch.float64)
+    grad[2, 0] = math.nan
+    expected = []
+    for row in grad[:2]:
+        weights = torch.zeros(WIDE, dtype=torch.float64, requires_grad=True)
+        weights.grad = row.clone()
+        torch.nn.utils.clip_grad_norm_([weights], 0.5)
+        expected.append(weights.grad)
+    norms = clip_rows_(grad, 0.5)
+    torch.testing.assert_close(grad[:2], torch.stack(expected), rtol=1e-12, atol=0)
+    assert norms[:2].isfinite().all() and norms[2].isnan()
+
+
+def test_an_unknown_rule_and_a_wrong_count_are_refused() -> None:
+    """Neither is guessed."""
+    with pytest.raises(ValueError, match="lion"):
+        stacked(normal("weights"), "lion")
+    with pytest.raises(ValueError, match="3 members"):
+        stacked(normal("weights"), "radam", decay=[0.0])
+
+
+def test_schedules_have_their_landmarks() -> None:
+    """Warm-up is linear and never 0; cosine is half way down in the middle; constant stays."""
+    cosine = [factor("cosine", s, total_steps=12, warmup_steps=2) for s in range(12)]
+    assert cosine[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert cosine[7] == pytest.approx(0.5)
+    assert all(a > b > 0 for a, b in itertools.pairwise(cosine[2:]))
+    assert {factor("constant", s, total_steps=9, warmup_steps=0) for s in range(9)} == {1.0}
