@@ -18,7 +18,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -38,6 +38,10 @@ lint: $(DEV_STAMP) ## ruff and mypy, as CI runs them
 format: $(DEV_STAMP) ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+docs: $(RUN_STAMP) ## write the reference pages out of the code
+	@$(PY) docs/make_reference.py
+	@$(PY) -m vitbench.config.schema
 
 bench: $(BENCH_STAMP) ## install the peers, run the benchmark suite on this machine
 	@$(PY) -m vitbench.bench all

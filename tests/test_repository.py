@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -157,6 +158,14 @@ def test_nothing_names_the_machine_it_was_built_on() -> None:
             if match := forbidden.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {match[0]}")
     assert found == []
+
+
+def test_the_reference_pages_are_current() -> None:
+    """docs/sweep-file.md and docs/results.md are what the code declares: run `make docs`."""
+    make_reference = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))
+    for name, text in make_reference["pages"]().items():
+        kept = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert kept == text, f"docs/{name} is out of date: make docs"
 
 
 def test_nothing_large_is_tracked() -> None:

@@ -1,0 +1,162 @@
+"""Write docs/sweep-file.md and docs/results.md out of the code: `make docs`.
+
+What a sweep file may say is declared on the models of vitbench.config, what the tables hold in
+vitbench.records.rows; these pages are those declarations as text, and a test keeps them current.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from vitbench.config import Sweep
+from vitbench.records import rows
+
+HERE = Path(__file__).resolve().parent
+_NOTE = "<!-- Written by `make docs` out of the code; edit the code. -->"
+_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def pages() -> dict[str, str]:
+    """File name to content."""
+    return {"sweep-file.md": sweep_file(), "results.md": results()}
+
+
+def sweep_file() -> str:
+    """Every key of a sweep file, section by section."""
+    lines = [
+        "# The sweep file",
+        _NOTE,
+        "",
+        "One YAML file, one question. Keys that are not listed are refused with the nearest name, "
+        "and all problems of a file are reported at once. *Stackable* settings are those in which "
+        "models that train together may differ. In `search.space` and `search.stack` the settings "
+        "of `model` and `train`, and `image_size`, go by their own name, e.g. `lr`; `--set` takes "
+        "the whole path, e.g. `--set train.lr=0.001`.",
+        "",
+    ]
+    for name, model in _sections(Sweep, ""):
+        lines += [f"## {f'`{name}`' if name else 'Top level'}", "", *_fields(model, name), ""]
+    return "\n".join(lines)
+
+
+def _sections(model: type[BaseModel], name: str) -> list[tuple[str, type[BaseModel]]]:
+    """The model and those inside it, depth first, with their YAML paths."""
+    found = [(name, model)]
+    for key, field in model.model_fields.items():
+        for inner in _models_in(field.annotation):
+            path = f"{name}.{key}" if name else key
+            deeper = path if inner is field.annotation else f"{path}.<name>"
+            found += _sections(inner, deeper)
+    return found
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+
+
+def _fields(model: type[BaseModel], section: str) -> list[str]:
+    lines = ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
+    for key, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            kind, default, meaning = "section", "", f"see below: `{section}{key}`"
+        else:
+            kind, default = _type(field), _default(field)
+            extra = field.json_schema_extra
+            stackable = isinstance(extra, dict) and extra.get("stackable")
+            meaning = "; ".join(
+                part for part in (field.description or "", "stackable" if stackable else "") if part
+            )
+        lines.append(f"| `{key}` | {kind} | {default} | {meaning} |")
+    return lines
+
+
+def _type(field: FieldInfo) -> str:
+    rules = " ".join(
+        f"{sign} {getattr(rule, name):g}"
+        for rule in field.metadata
+        for name, sign in _SIGNS.items()
+        if hasattr(rule, name)
+    )
+    return f"{_name(field.annotation)} {rules}".strip()
+
+
+def _name(annotation: Any) -> str:
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _name(parts[0])
+    if origin is typing.Literal:
+        return ", ".join(f"`{part}`" for part in parts)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_name(part) for part in parts if part is not type(None))
+    if origin is list:
+        return f"list of {_name(parts[0])}"
+    if origin is dict:
+        return f"mapping to {_name(parts[1])}" if parts[1] is not Any else "mapping"
+    names = {int: "whole number", float: "number", str: "text", bool: "true/false"}
+    if annotation in names:
+        return names[annotation]
+    return "section" if isinstance(annotation, type) else str(annotation)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value == {} or value == "":
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def results() -> str:
+    """Every column of both tables, and every state of a trial."""
+    return "\n".join(
+        [
+            "# Results",
+            _NOTE,
+            "",
+            "`trials.parquet` has one row per trained model, `epochs.parquet` one per model and "
+            "epoch; `.csv` twins hold the same. Column names are a contract: later versions add "
+            "columns and rename none.",
+            "",
+            "## trials",
+            "",
+            *_columns(rows.TRIALS),
+            "",
+            "### States of a trial",
+            "",
+            "| `status` | Meaning |",
+            "|---|---|",
+            *(f"| `{name}` | {meaning} |" for name, meaning in rows.STATUSES.items()),
+            "",
+            "## epochs",
+            "",
+            *_columns(rows.EPOCHS),
+            "",
+        ]
+    )
+
+
+def _columns(columns: tuple[rows.Column, ...]) -> list[str]:
+    lines = ["| Column | Type | Meaning |", "|---|---|---|"]
+    return lines + [f"| `{c.name}` | {c.dtype} | {c.meaning} |" for c in columns]
+
+
+def main() -> int:
+    """Write the pages beside this file."""
+    for name, text in pages().items():
+        (HERE / name).write_text(text, encoding="utf-8")
+        print(f"wrote docs/{name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
