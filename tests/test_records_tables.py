@@ -38,7 +38,7 @@ def test_contract_columns_stand_in_order(tmp_path: Path) -> None:
         *("trial_id", "stack_id", "status", "dataset", "lr", "seed", "weight_decay"),
         *("patch_grid", "depth", "heads", "width", "mlp", "parameters"),
     )
-    assert list(trials["status"]) == ["running", "running"]
+    assert list(trials["status"]) == ["planned", "planned"]
     again = pd.read_parquet(tmp_path / "trials.parquet")
     pd.testing.assert_frame_equal(again, trials, check_dtype=False)
     assert list(pd.read_csv(tmp_path / "trials.csv")["lr"]) == [0.1, 0.2]
@@ -56,9 +56,10 @@ def test_a_repeated_epoch_replaces_the_one_before(tmp_path: Path) -> None:
     assert list(epochs["epoch"]) == [1, 2]
     assert list(epochs["train_loss"]) == [0.9, 0.7]
     assert trials.loc[0, "epochs"] == 2  # a running trial shows how far it is
+    assert list(trials["status"]) == ["running", "planned"]
 
 
-def test_a_resumed_trial_is_running_again(tmp_path: Path) -> None:
+def test_a_resumed_trial_has_no_end(tmp_path: Path) -> None:
     """`interrupted` does not stand once the trial has been planned anew."""
     plan = stack()
     ids = [member.trial_id for member in plan.members]
@@ -69,7 +70,7 @@ def test_a_resumed_trial_is_running_again(tmp_path: Path) -> None:
         out.extend("trial", planned_rows(plan)[:1])
     trials, _ = tables.build(tmp_path)
     assert dict(zip(trials["trial_id"], trials["status"], strict=True)) == {
-        ids[0]: "running",
+        ids[0]: "planned",
         ids[1]: "finished",
     }
 

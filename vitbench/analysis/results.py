@@ -35,7 +35,7 @@ class Results:
     @property
     def partial(self) -> bool:
         """Whether some trial has no end yet: the sweep runs, or died."""
-        return bool((self.trials["status"] == "running").any())
+        return bool(self.trials["status"].isin(["planned", "running"]).any())
 
     @property
     def dataset(self) -> str:

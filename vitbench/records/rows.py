@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STATUSES = {
+    "planned": "no epoch is recorded yet",
     "running": "no end is recorded: still training, or the sweep died",
     "finished": "trained to its last epoch",
     "stopped": "stopped early by the search's scheduler; its curve is censored",

@@ -20,7 +20,8 @@ def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     A trial is keyed by its id, an epoch's row by trial and epoch; the last line wins, so what a
     resumed run repeats replaces what it repeats. Trials are in the order in which they were
-    planned, epochs in the order of trials and time. A trial without an outcome is `running`.
+    planned, epochs in the order of trials and time. A trial without an outcome is `running`, or
+    `planned` while it has no epoch either.
     """
     trials: dict[str, dict[str, Any]] = {}
     epochs: dict[tuple[str, int], dict[str, Any]] = {}
@@ -30,14 +31,14 @@ def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         if kind == "trial":  # again after a resume: its end from before does not stand
             planned = planned_row(line["config"])
             ids = {"trial_id": line["trial_id"], "stack_id": line["stack_id"]}
-            trials[line["trial_id"]] = {**planned, **ids, "status": "running"}
+            trials[line["trial_id"]] = {**planned, **ids, "status": "planned"}
         elif kind == "outcome":
             trials.setdefault(line["trial_id"], {}).update(line)
         elif kind == "epoch":
             epochs[line["trial_id"], line["epoch"]] = line
     for (trial_id, epoch), row in epochs.items():
         trial = trials.get(trial_id)
-        if trial is not None and trial.get("epochs") is None and trial["status"] == "running":
+        if trial is not None and trial["status"] == "planned":
             trial.setdefault("_seen", []).append((epoch, row))
     for trial in trials.values():
         _fill_running(trial)
@@ -70,7 +71,7 @@ def _fill_running(trial: dict[str, Any]) -> None:
     seen = trial.pop("_seen", None)
     if seen:
         epoch, row = max(seen, key=lambda pair: pair[0])
-        trial["epochs"] = epoch
+        trial["epochs"], trial["status"] = epoch, "running"
         trial.update({key: row[key] for key in row if key.endswith(("_loss", "_accuracy"))})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -67,6 +67,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
         keeper: CheckpointKeeper,
         label: Callable[[StackPlan], str],
         errors_dir: Path,
+        planned: Collection[str],
     ) -> None:
         self._ledger = ledger
         self._tracker = tracker
@@ -77,6 +78,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
         self._keeper = keeper
         self._label = label
         self._errors_dir = errors_dir
+        self._planned = planned  # stacks that the ledger knows already
         self._plans: dict[str, StackPlan] = {}
         self._outcomes: dict[str, list[dict[str, Any]]] = {}
         self._end_requested: str | None = None
@@ -117,7 +119,8 @@ class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
         plan = self._plan_of(trial)
         if plan.stack_id not in self._outcomes:
             self._outcomes[plan.stack_id] = []
-            self._ledger.extend("trial", planned_rows(plan))
+            if plan.stack_id not in self._planned:
+                self._ledger.extend("trial", planned_rows(plan))
         self._tracker.started(plan, self._label(plan), stack_flops(plan))
 
     def on_trial_result(

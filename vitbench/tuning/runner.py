@@ -21,7 +21,7 @@ from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.resume import remainder
 from vitbench.tuning.budget import BudgetMeter
-from vitbench.tuning.callback import Interrupt, Recorder
+from vitbench.tuning.callback import Interrupt, Recorder, planned_rows
 from vitbench.tuning.cluster import Capacity, capacity
 from vitbench.tuning.control import INTERRUPTED, Control
 from vitbench.tuning.keeper import CheckpointKeeper
@@ -96,7 +96,11 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         return Ending()
     console.print(_opening_line(source, slots, room), soft_wrap=True, highlight=False)
 
-    flops = sum(map(stack_flops, source.plans)) if isinstance(source, ListSource) else None
+    flops = None
+    if isinstance(source, ListSource):  # a search plans as it goes
+        flops = sum(map(stack_flops, source.plans))
+        for plan in source.plans:
+            ledger.extend("trial", planned_rows(plan))
     view = SweepView(total_stacks=source.total, known_flops=flops, slots=slots)
     shown = progress_for(console, view)
     recorder = Recorder(
@@ -111,6 +115,9 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         ),
         label=lambda stack: describe(stack.members, job.fields),
         errors_dir=job.results_dir / "errors",
+        planned={plan.stack_id for plan in source.plans}
+        if isinstance(source, ListSource)
+        else frozenset(),
     )
     context = WorkerContext(
         dataset=sweep.dataset,
