@@ -174,8 +174,6 @@ class _Side:
 
     def turn(self) -> float | None:
         """Let it take a turn; returns units a second, or None when it has failed."""
-        if self.row.error:
-            return None
         for pipe in self._pipes:
             # A process that died before its first turn has left its reason in the pipe.
             with contextlib.suppress(OSError):
@@ -242,6 +240,8 @@ def run(
             sides.append(_Side(contender))
         for number in range(1 - warmup, rounds + 1):
             for side in sides:
+                if side.row.error:
+                    continue
                 start_s = time.perf_counter()
                 rate = side.turn()
                 which = f"round {number}/{rounds}" if number > 0 else "warm-up"
