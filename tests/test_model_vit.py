@@ -9,6 +9,7 @@ import torch
 from reference import Vit
 from torch.func import functional_call
 
+from vitbench.model.layers import Dropout
 from vitbench.model.vit import StackedVit, VitShape
 from vitbench.rng import generator
 
@@ -147,14 +148,28 @@ def test_a_neighbour_of_nan_is_untouched_bit_for_bit() -> None:
         assert torch.equal(clean.flat.grad[k], sick.flat.grad[k])
 
 
+def masks(*seeds: int, share: slice = slice(None)) -> Dropout:
+    return Dropout([generator(seed, "d") for seed in seeds], batch=4, share=share)
+
+
+def test_an_images_dropout_does_not_depend_on_the_number_of_workers() -> None:
+    """A worker that computes a part of the batch drops what one worker would have dropped."""
+    model = stack(dataclasses.replace(TINY, dropout=0.5), [0, 1])
+    x = images(2, 4)
+    whole = model(x, masks(0, 1))
+    for share in (slice(0, None, 2), slice(1, None, 2), slice(0, 1)):
+        part = model(x[:, share], masks(0, 1, share=share))
+        torch.testing.assert_close(part, whole[:, share], rtol=0, atol=1e-12)
+
+
 def test_dropout_draws_from_each_members_own_stream() -> None:
     """A member's masks follow from its generator alone, and evaluation has none."""
     shape = dataclasses.replace(TINY, dropout=0.5)
     pair, alone = stack(shape, [0, 1]), stack(shape, [1])
     x = images(2, 4)
-    dropped = pair(x, [generator(0, "d"), generator(1, "d")])
-    torch.testing.assert_close(dropped[1:], alone(x[1:], [generator(1, "d")]), rtol=0, atol=1e-12)
-    again = pair(x, [generator(9, "d"), generator(1, "d")])
+    dropped = pair(x, masks(0, 1))
+    torch.testing.assert_close(dropped[1:], alone(x[1:], masks(1)), rtol=0, atol=1e-12)
+    again = pair(x, masks(9, 1))
     assert torch.equal(dropped[1], again[1]) and not torch.equal(dropped[0], again[0])
     assert not torch.allclose(dropped[1], pair(x)[1])
     torch.testing.assert_close(pair(x), stack(TINY, [0, 1])(x), rtol=0, atol=0)

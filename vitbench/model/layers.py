@@ -7,9 +7,27 @@ with zeros); there it is as fast as a plain model.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Where the dropout masks of one batch come from.
+
+    Attributes:
+        streams: a generator per member, on the device of the activations.
+        batch: images in the whole batch, those of other workers included: every worker draws the
+            masks of all of them, so that an image's mask does not depend on how many there are.
+        share: those of them that this worker computes.
+    """
+
+    streams: list[torch.Generator]
+    batch: int
+    share: slice
 
 
 def linear(x_KNI: Tensor, weight_KOI: Tensor, bias_KO: Tensor) -> Tensor:
@@ -46,20 +64,22 @@ def merge_heads(x_GHTC: Tensor, members: int) -> Tensor:
 
 def attention_weights(query_GHTC: Tensor, key_GHTC: Tensor) -> Tensor:
     """softmax(Q K^T / sqrt(C)), written out: [K * B, H, T, T], rows sum to 1."""
-    scores = query_GHTC @ key_GHTC.transpose(-2, -1) / query_GHTC.shape[-1] ** 0.5
+    scores: Tensor = query_GHTC @ key_GHTC.transpose(-2, -1) / query_GHTC.shape[-1] ** 0.5
     return scores.softmax(dim=-1)
 
 
-def drop(x_KX: Tensor, rate: float, generators: list[torch.Generator]) -> Tensor:
+def drop(x_KX: Tensor, rate: float, dropout: Dropout) -> Tensor:
     """Dropout in which each member draws from its own stream, whoever else is in the stack.
 
     Args:
-        x_KX: activations, the first dimension over members or over members x batch.
+        x_KX: activations of this worker's images, ordered by member, then image.
         rate: share of values set to zero; the rest are scaled by 1 / (1 - rate).
-        generators: one per member, on the device of `x_KX`.
+        dropout: where the masks come from.
     """
-    shape = (len(generators), x_KX.numel() // len(generators))
-    keep_KN = torch.empty(shape, device=x_KX.device)
-    for row, stream in zip(keep_KN, generators, strict=True):
-        row.bernoulli_(1.0 - rate, generator=stream)
-    return x_KX * (keep_KN / (1.0 - rate)).view_as(x_KX).to(x_KX.dtype)
+    members, batch = len(dropout.streams), dropout.batch
+    images = members * len(range(batch)[dropout.share])
+    keep_KBN = torch.empty(members, batch, x_KX.numel() // images, device=x_KX.device)
+    for keep_BN, stream in zip(keep_KBN, dropout.streams, strict=True):
+        keep_BN.bernoulli_(1.0 - rate, generator=stream)
+    mine = keep_KBN[:, dropout.share].reshape(x_KX.shape)
+    return x_KX * (mine / (1.0 - rate)).to(x_KX.dtype)

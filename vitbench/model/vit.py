@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitbench.model import layers
+from vitbench.model.layers import Dropout
 from vitbench.rng import generator
 
 
@@ -178,41 +179,40 @@ class StackedVit(nn.Module):
         x = torch.cat((cls, x), dim=2) + w["position"].unsqueeze(1)
         return x.view(members, batch * shape.tokens, shape.width)
 
-    def forward(self, images_KBCYX: Tensor, dropout: list[torch.Generator] | None = None) -> Tensor:
+    def forward(self, images_KBCYX: Tensor, dropout: Dropout | None = None) -> Tensor:
         """Logits of every member.
 
         Args:
             images_KBCYX: normalised images, [K, B, C, Y, X], or [1, B, C, Y, X] for all members.
-            dropout: in training with dropout, one generator per member; None otherwise.
+            dropout: in training with dropout, where its masks come from; None otherwise.
 
         Returns:
             Shape [K, B, O].
         """
         shape, w = self.shape, self.tensors()
-        rate = shape.dropout if dropout is not None else 0.0
-        streams = dropout or []
+        rate = shape.dropout
         x = self.embed(w, images_KBCYX)
-        if rate:
-            x = layers.drop(x, rate, streams)
+        if dropout is not None:
+            x = layers.drop(x, rate, dropout)
         for number in range(shape.depth):
             p = f"blocks.{number}"
             y = layers.layer_norm(x, w[f"{p}.norm1.weight"], w[f"{p}.norm1.bias"])
             y = layers.linear(y, w[f"{p}.qkv.weight"], w[f"{p}.qkv.bias"])
             query, key, value = layers.split_heads(y, shape.tokens, shape.heads)
-            if rate:  # the fused kernel would draw from the global stream
-                weights = layers.drop(layers.attention_weights(query, key), rate, streams)
+            if dropout is not None:  # the fused kernel would draw from the global stream
+                weights = layers.drop(layers.attention_weights(query, key), rate, dropout)
                 y = weights @ value
             else:
                 y = F.scaled_dot_product_attention(query, key, value)
             y = layers.merge_heads(y, self.members)
             y = layers.linear(y, w[f"{p}.out.weight"], w[f"{p}.out.bias"])
-            x = x + (layers.drop(y, rate, streams) if rate else y)
+            x = x + (y if dropout is None else layers.drop(y, rate, dropout))
             y = layers.layer_norm(x, w[f"{p}.norm2.weight"], w[f"{p}.norm2.bias"])
             y = F.gelu(layers.linear(y, w[f"{p}.mlp1.weight"], w[f"{p}.mlp1.bias"]))
-            if rate:
-                y = layers.drop(y, rate, streams)
+            if dropout is not None:
+                y = layers.drop(y, rate, dropout)
             y = layers.linear(y, w[f"{p}.mlp2.weight"], w[f"{p}.mlp2.bias"])
-            x = x + (layers.drop(y, rate, streams) if rate else y)
+            x = x + (y if dropout is None else layers.drop(y, rate, dropout))
         cls = x.view(self.members, -1, shape.tokens, shape.width)[:, :, 0]
         cls = layers.layer_norm(cls, w["norm.weight"], w["norm.bias"])
         return layers.linear(cls, w["head.weight"], w["head.bias"])

@@ -182,6 +182,6 @@ def clip_rows_(grad_KP: Tensor, max_norm: float) -> Tensor:
 
     The rule is torch.nn.utils.clip_grad_norm_'s, per member.
     """
-    norm_K = torch.linalg.vector_norm(grad_KP, dim=1)
+    norm_K: Tensor = torch.linalg.vector_norm(grad_KP, dim=1)
     grad_KP.mul_((max_norm / (norm_K + 1e-6)).clamp(max=1.0).unsqueeze(1))
     return norm_K

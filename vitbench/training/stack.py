@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vitbench.data.image_set import ImageSet, Split
+from vitbench.model.layers import Dropout
 from vitbench.model.vit import StackedVit, VitShape
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
@@ -133,7 +134,7 @@ class Stack:
             NaN for a member whose loss was not finite at any step.
         """
         self._sums_2K.zero_()
-        self._dropout = self._dropout_streams(epoch)
+        self._dropout_streams = self._streams_of_dropout(epoch)
         order_SN = self._streams.order(epoch).to(self._device)
         batches = order_SN.split(self._batch_size, dim=1)[:max_steps]
         for index_SB in batches:
@@ -178,7 +179,9 @@ class Stack:
             self.optimizer.update_rows(grad_KP, self.alive_K.tolist(), step)
             return
         graphable = (
-            self._parallel.size == 1 and not self._dropout and index_SB.shape[1] == self._batch_size
+            self._parallel.size == 1
+            and not self._dropout_streams
+            and index_SB.shape[1] == self._batch_size
         )
         self.optimizer.advance()
         if graphable and self._eager_steps >= _WARM_UP_STEPS:
@@ -198,14 +201,15 @@ class Stack:
         """Gradients of all members [K, P]; also sums the metrics and finds who diverged."""
         split = self._splits["train"]
         global_batch = index_SB.shape[1]
-        index_SB, weight = self._my_share(index_SB)
+        share, weight = self._my_share(global_batch)
+        index_SB = index_SB[:, share]
         index_KB = index_SB[self._stream_K]
         targets_KB = split.targets_LN[self._label_K.unsqueeze(1), index_KB]
         pixels = split.normalised(index_SB)
         if index_SB.shape[0] > 1:
             pixels = pixels[self._stream_K]
         with self._precision():
-            logits_KBO = self._wrapped(pixels, self._dropout)
+            logits_KBO = self._wrapped(pixels, self._dropout_of(global_batch, share))
         loss_KB, hit_KB = losses_and_hits(logits_KBO, targets_KB, binary=self._binary)
         loss_K = loss_KB.sum(1) * (weight / global_batch)
         self.model.flat.grad = None
@@ -221,18 +225,20 @@ class Stack:
             self.alive_K &= finite_K
         return grad_KP
 
-    def _my_share(self, index_SB: Tensor) -> tuple[Tensor, float]:
+    def _my_share(self, global_batch: int) -> tuple[slice, float]:
         """This worker's part of a global batch; a worker with none repeats one with weight 0."""
-        if self._parallel.size == 1:
-            return index_SB, 1.0
-        mine = index_SB[:, self._parallel.rank :: self._parallel.size]
-        return (mine, 1.0) if mine.shape[1] else (index_SB[:, :1], 0.0)
+        if self._parallel.rank >= global_batch:
+            return slice(0, 1), 0.0
+        return slice(self._parallel.rank, None, self._parallel.size), 1.0
 
-    def _dropout_streams(self, epoch: int) -> list[torch.Generator] | None:
+    def _streams_of_dropout(self, epoch: int) -> list[torch.Generator]:
         if not self.model.shape.dropout:
-            return None
-        rank = self._parallel.rank
-        return [generator(s, "dropout", epoch, rank, device=self._device) for s in self._seeds]
+            return []
+        return [generator(seed, "dropout", epoch, device=self._device) for seed in self._seeds]
+
+    def _dropout_of(self, global_batch: int, share: slice) -> Dropout | None:
+        streams = self._dropout_streams
+        return Dropout(streams, global_batch, share) if streams else None
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if not self._autocast:
