@@ -46,13 +46,11 @@ def layer_norm(x_KND: Tensor, weight_KD: Tensor, bias_KD: Tensor) -> Tensor:
     return torch.addcmul(bias_KD.unsqueeze(1), normal_KND, weight_KD.unsqueeze(1))
 
 
-def split_heads(qkv_KNE: Tensor, tokens: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """[K, B * T, 3 * D] -> query, key and value, each [K * B, H, T, C]."""
-    members, rows, three_width = qkv_KNE.shape
-    head_width = three_width // (3 * heads)
-    qkv = qkv_KNE.view(members * rows // tokens, tokens, 3, heads, head_width)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    return query, key, value
+def split_heads(x_KNE: Tensor, tokens: int, heads: int, parts: int) -> tuple[Tensor, ...]:
+    """[K, B * T, parts * D] -> `parts` tensors (of query, key and value), each [K * B, H, T, C]."""
+    members, rows, width = x_KNE.shape
+    x = x_KNE.view(members * rows // tokens, tokens, parts, heads, width // (parts * heads))
+    return x.permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def merge_heads(x_GHTC: Tensor, members: int) -> Tensor:

@@ -189,33 +189,62 @@ class StackedVit(nn.Module):
         Returns:
             Shape [K, B, O].
         """
-        shape, w = self.shape, self.tensors()
-        rate = shape.dropout
+        w = self.tensors()
         x = self.embed(w, images_KBCYX)
         if dropout is not None:
-            x = layers.drop(x, rate, dropout)
-        for number in range(shape.depth):
-            p = f"blocks.{number}"
-            y = layers.layer_norm(x, w[f"{p}.norm1.weight"], w[f"{p}.norm1.bias"])
-            y = layers.linear(y, w[f"{p}.qkv.weight"], w[f"{p}.qkv.bias"])
-            query, key, value = layers.split_heads(y, shape.tokens, shape.heads)
-            if dropout is not None:  # the fused kernel would draw from the global stream
-                weights = layers.drop(layers.attention_weights(query, key), rate, dropout)
-                y = weights @ value
-            else:
-                y = F.scaled_dot_product_attention(query, key, value)
-            y = layers.merge_heads(y, self.members)
-            y = layers.linear(y, w[f"{p}.out.weight"], w[f"{p}.out.bias"])
-            x = x + (y if dropout is None else layers.drop(y, rate, dropout))
-            y = layers.layer_norm(x, w[f"{p}.norm2.weight"], w[f"{p}.norm2.bias"])
-            y = F.gelu(layers.linear(y, w[f"{p}.mlp1.weight"], w[f"{p}.mlp1.bias"]))
-            if dropout is not None:
-                y = layers.drop(y, rate, dropout)
-            y = layers.linear(y, w[f"{p}.mlp2.weight"], w[f"{p}.mlp2.bias"])
-            x = x + (y if dropout is None else layers.drop(y, rate, dropout))
-        cls = x.view(self.members, -1, shape.tokens, shape.width)[:, :, 0]
-        cls = layers.layer_norm(cls, w["norm.weight"], w["norm.bias"])
-        return layers.linear(cls, w["head.weight"], w["head.bias"])
+            x = layers.drop(x, self.shape.dropout, dropout)
+        for number in range(self.shape.depth - 1):
+            x = self._block(w, f"blocks.{number}", x, dropout)
+        x = self._block(w, f"blocks.{self.shape.depth - 1}", x, dropout, cls_only=True)
+        x = layers.layer_norm(x, w["norm.weight"], w["norm.bias"])
+        return layers.linear(x, w["head.weight"], w["head.bias"])
+
+    def _block(
+        self,
+        w: dict[str, Tensor],
+        name: str,
+        x_KND: Tensor,
+        dropout: Dropout | None,
+        *,
+        cls_only: bool = False,
+    ) -> Tensor:
+        """One encoder block: [K, B * T, D] -> the same, or [K, B, D] with `cls_only`.
+
+        The classifier reads the CLS token alone, so the last block computes nothing but the keys
+        and values of the others; what is left out has no effect on logits or gradients.
+        """
+        shape, rate, x = self.shape, self.shape.dropout, x_KND
+        y = layers.layer_norm(x, w[f"{name}.norm1.weight"], w[f"{name}.norm1.bias"])
+        weight, bias = w[f"{name}.qkv.weight"], w[f"{name}.qkv.bias"]
+        if cls_only:
+            sizes = (shape.width, 2 * shape.width)
+            (q_weight, kv_weight), (q_bias, kv_bias) = weight.split(sizes, 1), bias.split(sizes, 1)
+            q = layers.linear(self._cls(y), q_weight, q_bias)
+            kv = layers.linear(y, kv_weight, kv_bias)
+            (query,) = layers.split_heads(q, 1, shape.heads, parts=1)
+            key, value = layers.split_heads(kv, shape.tokens, shape.heads, parts=2)
+            x = self._cls(x)
+        else:
+            qkv = layers.linear(y, weight, bias)
+            query, key, value = layers.split_heads(qkv, shape.tokens, shape.heads, parts=3)
+        if dropout is not None:  # the fused kernel would draw from the global stream
+            weights = layers.drop(layers.attention_weights(query, key), rate, dropout)
+            y = weights @ value
+        else:
+            y = F.scaled_dot_product_attention(query, key, value)
+        y = layers.merge_heads(y, self.members)
+        y = layers.linear(y, w[f"{name}.out.weight"], w[f"{name}.out.bias"])
+        x = x + (y if dropout is None else layers.drop(y, rate, dropout))
+        y = layers.layer_norm(x, w[f"{name}.norm2.weight"], w[f"{name}.norm2.bias"])
+        y = F.gelu(layers.linear(y, w[f"{name}.mlp1.weight"], w[f"{name}.mlp1.bias"]))
+        if dropout is not None:
+            y = layers.drop(y, rate, dropout)
+        y = layers.linear(y, w[f"{name}.mlp2.weight"], w[f"{name}.mlp2.bias"])
+        return x + (y if dropout is None else layers.drop(y, rate, dropout))
+
+    def _cls(self, x_KND: Tensor) -> Tensor:
+        """The CLS token of every image: [K, B * T, D] -> [K, B, D]."""
+        return x_KND.view(self.members, -1, self.shape.tokens, self.shape.width)[:, :, 0]
 
 
 def _initial(slot: Slot, seed: int) -> Tensor:

@@ -22,6 +22,8 @@ from torch import Tensor
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 # Moments, gradient and weights of so many values stay in a core's cache together.
 _CHUNK = 1 << 16
+# torch's fused kernels correct the bias by 1 - beta**step; at this step that is exactly 1.
+_NO_CORRECTION = torch.tensor(1e9)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ class StackedOptimizer:
         self.steps += 1
         step = coefficients(self._rule, self.steps, self._schedule(self.steps - 1))
         if self._flat.device.type == "cuda":
-            values = torch.tensor([step.lr, step.scale, step.eps, step.adaptive])
+            factors = [step.lr, step.scale, step.eps, step.adaptive]
+            values = torch.tensor(factors, dtype=self._now_4.dtype)
             self._now_4.copy_(values.pin_memory(), non_blocking=True)
         return step
 
@@ -119,22 +122,56 @@ class StackedOptimizer:
         for k, is_alive in enumerate(alive):
             if not is_alive:
                 continue
+            if step.adaptive:
+                self._update_fused(k, grad_KP[k], step)
+                continue
             for start in range(0, grad_KP.shape[1], _CHUNK):
                 stop = min(start + _CHUNK, grad_KP.shape[1])
                 decayed = min(max(self._decayed - start, 0), stop - start)
                 self._update_piece(k, slice(start, stop), decayed, grad_KP, step)
 
+    def _update_fused(self, k: int, grad_P: Tensor, step: Step) -> None:
+        """RAdam (rectified) and AdamW in one pass over memory, by torch's kernel for Adam.
+
+        weights -= lr * average / (sqrt(square) + eps) is Adam without bias correction; the
+        corrections and RAdam's rectification are in `lr` and `eps`.
+        """
+        lr = self._lr[k] * step.lr * step.scale
+        kernel, decay = torch._fused_adam_, self._decay[k]
+        if self._rule == "adamw":  # shrinks by lr * decay without the corrections
+            kernel, decay = torch._fused_adamw_, decay / step.scale
+        rows = (self._flat.detach()[k], grad_P, self.exp_avg[k], self.exp_avg_sq[k])
+        columns = grad_P.shape[0]
+        parts = [(0, columns, 0.0)]
+        if decay:
+            parts = [(0, self._decayed, decay), (self._decayed, columns, 0.0)]
+        for start, stop, part_decay in parts:
+            weights, grad, average, square = ([row[start:stop]] for row in rows)
+            kernel(
+                weights,
+                grad,
+                average,
+                square,
+                [],
+                [_NO_CORRECTION],
+                lr=lr,
+                beta1=BETA1,
+                beta2=BETA2,
+                weight_decay=part_decay,
+                eps=step.eps,
+                amsgrad=False,
+                maximize=False,
+            )
+
     def _update_piece(
         self, k: int, piece: slice, decayed: int, grad_KP: Tensor, step: Step
     ) -> None:
+        """SGD, and RAdam's first steps, which do not divide by the second moment."""
         weights, grad = self._flat.detach()[k, piece], grad_KP[k, piece]
         average = self.exp_avg[k, piece]
         lr, decay = self._lr[k] * step.lr, self._decay[k]
         if decay and decayed:
-            if self._rule == "adamw":
-                weights[:decayed].mul_(1.0 - lr * decay)
-            else:
-                grad[:decayed].add_(weights[:decayed], alpha=decay)
+            grad[:decayed].add_(weights[:decayed], alpha=decay)
         if self._rule == "sgd":
             average.mul_(self._momentum).add_(grad)
             weights.add_(average, alpha=-lr)
@@ -142,10 +179,7 @@ class StackedOptimizer:
         square = self.exp_avg_sq[k, piece]
         average.lerp_(grad, 1.0 - BETA1)
         square.mul_(BETA2).addcmul_(grad, grad, value=1.0 - BETA2)
-        if step.adaptive:
-            weights.addcdiv_(average, square.sqrt().add_(step.eps), value=-lr * step.scale)
-        else:
-            weights.add_(average, alpha=-lr * step.scale)
+        weights.add_(average, alpha=-lr * step.scale)
 
     def update_stack(self, grad_KP: Tensor, alive_K: Tensor) -> None:
         """Update on the device's terms: all members at once, nothing read back.
