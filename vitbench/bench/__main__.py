@@ -104,7 +104,9 @@ def _measure(args: argparse.Namespace, console: Console) -> int:
     console.print(f"{machine}; results go to {out}", highlight=False)
 
     def show(message: str) -> None:
-        console.print(f"{time.perf_counter() - start_s:6.0f} s  {message}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{time.perf_counter() - start_s:6.0f} s  {message}", highlight=False, soft_wrap=True
+        )
 
     failed = False
     for name in (

@@ -105,29 +105,31 @@ def load(path: Path) -> dict[str, Any]:
 
 def markdown(record: Mapping[str, Any]) -> str:
     """The table of one benchmark, its settings below it."""
-    head = ["", record["unit"], "range", f"against {record['reference']}", "peak GiB", ""]
+    with_memory = any(row["peak_gib"] is not None for row in record["rows"])
+    head = ["", record["unit"], "range", f"against {record['reference']}"]
+    head += ["peak GiB", ""] if with_memory else [""]
     lines = [
         f"### {record['title']}",
         "",
         "| " + " | ".join(head) + " |",
-        "|---|--:|--:|--:|--:|---|",
+        "|---" + "|--:" * (len(head) - 2) + "|---|",
     ]
     for row in record["rows"]:
         name = f"**{row['name']}**" if row["ours"] else row["name"]
         if not row["rates"]:
-            lines.append(f"| {name} | | | | | not measured: {row['error']} |")
+            empty = " |" * (len(head) - 2)
+            lines.append(f"| {name} |{empty} not measured: {row['error']} |")
             continue
         ratio = "" if row["ratio"] is None else times(row["ratio"])
-        peak = "" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}"
         cells = [
             name,
             number(row["median"]),
             f"{number(row['low'])} to {number(row['high'])}",
             ratio,
-            peak,
-            row["note"],
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        if with_memory:
+            cells.append("" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}")
+        lines.append("| " + " | ".join([*cells, row["note"]]) + " |")
     settings = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
     return "\n".join([*lines, "", f"{settings}.", ""])
 

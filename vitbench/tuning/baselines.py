@@ -19,7 +19,9 @@ from rich.console import Console
 
 from vitbench import data
 from vitbench.config import Sweep
+from vitbench.data import cache
 from vitbench.plan import StackPlan, expand
+from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.tuning import runner
 from vitbench.tuning.cluster import connect
@@ -108,12 +110,16 @@ def vitbench(turns: Turns, *, trials: int, slots: int) -> None:
             job = runner.Job(
                 sweep=sweep,
                 trials=expand(sweep),
+                fields=["lr"],
                 results_dir=results_dir,
-                data_dir=None,
-                cache_dir=None,
+                data_dir=data.data_folder(None),
+                cache_dir=cache.folder(None),
+                channels=1,
+                classes=10,
             )
-            with Ledger(results_dir / "ledger.jsonl") as ledger:
-                runner.run(job, ledger, quiet)
+            path = results_dir / "ledger.jsonl"
+            with Ledger(path) as ledger:
+                runner.run(job, ledger, History.read(path), quiet)
             seconds = time.perf_counter() - start_s
             _check(len(list((results_dir / "checkpoints").glob("*/best.json"))), trials)
             turns.done(trials, seconds)
@@ -153,7 +159,7 @@ def train_in_tune(turns: Turns, *, trials: int, slots: int) -> None:
             run_config=train.RunConfig(
                 name=f"train-{tune.get_context().get_trial_id()}",
                 storage_path=config["folder"],
-                callbacks=[TuneReportCallback()],
+                callbacks=[TuneReportCallback()],  # type: ignore[list-item, no-untyped-call]
             ),
         ).fit()
 
@@ -173,7 +179,7 @@ def train_in_tune(turns: Turns, *, trials: int, slots: int) -> None:
 
 
 def _finished(results: tune.ResultGrid) -> int:
-    return sum("loss" in (result.metrics or {}) for result in results)
+    return sum("loss" in (results[n].metrics or {}) for n in range(len(results)))
 
 
 def _check(finished: int, trials: int) -> None:

@@ -1,0 +1,34 @@
+"""What Ray costs: the comparison runs the same trials each way, and counts all of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vitbench.bench import overhead
+from vitbench.bench.__main__ import main
+
+
+def test_every_way_trains_the_same_trials_on_the_same_slots() -> None:
+    """Ray Train alone gets fewer: it needs tens of seconds for each."""
+    sides = overhead.contenders(trials=32, train_trials=4, slots=2)
+    counts = {side.name: side.settings["trials"] for side in sides}
+    assert counts.pop("Ray Train in Ray Tune") == 4
+    assert set(counts.values()) == {32}
+    assert {side.settings["slots"] for side in sides} == {2}
+    assert all(side.env["RAY_ADDRESS"] == "" for side in sides)
+
+
+@pytest.mark.slow
+def test_overhead_of_a_sweep_is_measured(tmp_path: Path) -> None:
+    """The runner trains its tiny sweep on a local Ray; seconds a trial, less is better."""
+    out = tmp_path / "out"
+    argv = ["overhead", "--quick", "--rounds", "1", "--only", "vitbench", "--only", "no Ray"]
+    assert main([*argv, "--out", str(out)]) == 0
+    record = json.loads((out / "overhead.json").read_text(encoding="utf-8"))
+    alone, ours = record["rows"]
+    assert not record["higher_is_better"]
+    assert 0 < alone["median"] < ours["median"] < 60
+    assert ours["note"].startswith("adds ")
