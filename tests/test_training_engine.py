@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from reference import Vit
 from torch import Tensor
 
+from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
 from vitbench.training.checkpoint import CheckpointStore, load_member
@@ -252,6 +254,26 @@ def test_a_crash_between_members_resumes_at_the_common_epoch(
     for k, trial_id in enumerate(trial_ids):
         assert after[trial_id] == whole[trial_id][1:]
         assert outcome(result, k) == outcome(expected, k)
+
+
+def test_states_of_other_images_are_refused(tmp_path: Path) -> None:
+    """Two sources of one name would make a curve of two halves."""
+    plan, store = tiny.plan(*MIXED), CheckpointStore(tmp_path)
+    train(plan, store=store, stop_after=1)
+    others = dataclasses.replace(IMAGES, checksum="1" * 64)
+    with pytest.raises(UserError, match="other images"):
+        fit(plan, others, device=CPU, report=lambda epoch: True, store=store)
+
+
+def test_read_only_images_train_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    """Memory-mapped and shared images are read-only; they are used in place."""
+    images = tiny.image_set()
+    for split in (images.train, images.val, images.test):
+        split.images.flags.writeable = False
+    stack = Stack(tiny.plan(MIXED[0]), images, CPU)
+    stack.train_epoch(1)
+    assert stack._splits["train"].images.data_ptr() == images.train.images.ctypes.data
+    assert not recwarn.list
 
 
 def test_halves_of_a_stack_go_on_from_its_checkpoints(tmp_path: Path) -> None:

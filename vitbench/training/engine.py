@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vitbench.data.image_set import ImageSet
+from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.training.checkpoint import CheckpointStore
 from vitbench.training.parallel import SOLO, Parallel
@@ -100,11 +101,12 @@ def fit(
         store: where checkpoints go; without one nothing is kept.
         parallel: this worker's place among the workers of the stack.
         resume: whether to go on from states in the store.
-        checkpoint_every_s: seconds between states; the last epoch always has one.
+        checkpoint_every_s: seconds between states; an early end always writes one.
         dtype: of weights and optimiser; float64 serves tests.
 
     Raises:
         torch.OutOfMemoryError: if the stack does not fit; the caller may halve it.
+        UserError: if the store's states were trained on other images, or are damaged.
     """
     run = _Run(plan, images, device, store, parallel, dtype)
     first = run.resume() + 1 if resume else 1
@@ -137,7 +139,7 @@ def probe(plan: StackPlan, images: ImageSet, *, device: torch.device, steps: int
     evaluated = len(images.val.targets) + len(images.test.targets)
     started_s = time.perf_counter()
     stack.evaluate("val", max_batches=1)
-    per_image_s = (time.perf_counter() - started_s) / min(256, len(images.val.targets))
+    per_image_s = (time.perf_counter() - started_s) / min(stack.eval_batch, len(images.val.targets))
     return train_s * stack.steps_per_epoch + per_image_s * evaluated
 
 
@@ -223,6 +225,12 @@ class _Run:
         flat_KP = self._stack.model.flat.detach()
         for k, member in enumerate(self._members):
             tensors, info = self._store.load_state(member.trial_id, epoch)
+            if info["images"] != self._images.checksum:
+                path = self._store.path(member.trial_id, f"state-{epoch}")
+                raise UserError(
+                    f"{path}: was trained on other images (checksum {info['images'][:12]}, now "
+                    f"{self._images.checksum[:12]}); bring those back, or start a new run"
+                )
             flat_KP[k].copy_(tensors["params"])
             for name, moment_KP in self._stack.optimizer.state.items():
                 moment_KP[k].copy_(tensors[name])
@@ -244,6 +252,7 @@ class _Run:
                     tensors[name] = moment_KP[k].cpu()
                 info = {
                     "member": vars(member),
+                    "images": self._images.checksum,
                     "steps": self._stack.optimizer.steps,
                     "trained_images": self._trained_images,
                     "train_s": self._train_s,

@@ -199,12 +199,19 @@ class StackedOptimizer:
                 weights[:, :d].mul_(shrink_K1)
             else:
                 grad_KP[:, :d].addcmul_(weights[:, :d], self._decay_K1)
+        grad_KP.masked_fill_(dead_K1, 0.0)
+
+        def factor_K1(alive: float, dead: float) -> Tensor:  # dead: its moments stay as they are
+            return torch.full_like(lr_K1, alive).masked_fill_(dead_K1, dead)
+
         if self._rule == "sgd":
-            self.exp_avg.mul_(self._momentum).add_(grad_KP)
+            self.exp_avg.mul_(factor_K1(self._momentum, 1.0)).add_(grad_KP)
             change_KP = self.exp_avg * lr_K1
         else:
-            self.exp_avg.lerp_(grad_KP, 1.0 - BETA1)
-            self.exp_avg_sq.mul_(BETA2).addcmul_(grad_KP, grad_KP, value=1.0 - BETA2)
+            self.exp_avg.lerp_(grad_KP, factor_K1(1.0 - BETA1, 0.0))
+            self.exp_avg_sq.mul_(factor_K1(BETA2, 1.0)).addcmul_(
+                grad_KP, grad_KP, value=1.0 - BETA2
+            )
             # adaptive is 1 or 0: the divisor is the root of the second moment, or 1
             divisor = self.exp_avg_sq.sqrt().add_(eps).mul_(adaptive).add_(1.0 - adaptive)
             change_KP = (self.exp_avg * (lr_K1 * scale)).div_(divisor)

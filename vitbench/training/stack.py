@@ -7,6 +7,7 @@ Nothing is read back from a GPU inside an epoch: losses, hits and the finite che
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from typing import Any
 
@@ -25,7 +26,11 @@ from vitbench.training.optim import StackedOptimizer, clip_rows_
 from vitbench.training.parallel import SOLO, Parallel
 from vitbench.training.tasks import losses_and_hits
 
+logger = logging.getLogger(__name__)
+
 _EVAL_BATCH = 256
+# glibc returns blocks over 32 MB to the system at once and fetches them anew at every use.
+_CPU_BLOCK_BYTES = 24 << 20
 _WARM_UP_STEPS = 3  # eager steps before a CUDA graph is captured, as torch asks for
 
 
@@ -115,6 +120,7 @@ class Stack:
         self._sums_2K = torch.zeros(2, plan.size, device=device, dtype=dtype)
         self._autocast = _uses_bfloat16(train.precision, device) and dtype == torch.float32
         self._graph: _CapturedStep | None = None
+        self._may_capture = True
         self._eager_steps = 0
 
     @property
@@ -144,12 +150,21 @@ class Stack:
         loss_K, accuracy_K = (sums / seen).cpu().unbind(0)
         return loss_K, accuracy_K
 
+    @property
+    def eval_batch(self) -> int:
+        """Images per evaluation batch; on a CPU few enough to keep activations in small blocks."""
+        if self._device.type != "cpu":
+            return _EVAL_BATCH
+        shape = self.model.shape
+        image_bytes = self.plan.size * shape.tokens * max(shape.mlp, 3 * shape.width) * 4
+        return max(1, min(_EVAL_BATCH, _CPU_BLOCK_BYTES // image_bytes))
+
     def evaluate(self, name: str, *, max_batches: int | None = None) -> tuple[Tensor, Tensor]:
         """Mean loss and accuracy of every member on a split, [K] each, on the CPU."""
         split = self._splits[name]
         sums_2K = torch.zeros_like(self._sums_2K)
         mine = torch.arange(len(split), device=self._device)
-        batches = mine.split(_EVAL_BATCH)[:max_batches]
+        batches = mine.split(self.eval_batch)[:max_batches]
         with torch.inference_mode(), self._precision():
             for number, index_B in enumerate(batches):
                 if number % self._parallel.size != self._parallel.rank:
@@ -168,7 +183,7 @@ class Stack:
         split = self._splits[name]
         parts = []
         with torch.inference_mode(), self._precision():
-            for index_B in torch.arange(len(split), device=self._device).split(_EVAL_BATCH):
+            for index_B in torch.arange(len(split), device=self._device).split(self.eval_batch):
                 parts.append(self.model(split.normalised(index_B.unsqueeze(0))).float().cpu())
         return torch.cat(parts, dim=1)
 
@@ -179,18 +194,31 @@ class Stack:
             self.optimizer.update_rows(grad_KP, self.alive_K.tolist(), step)
             return
         graphable = (
-            self._parallel.size == 1
+            self._may_capture
+            and self._parallel.size == 1
             and not self._dropout_streams
             and index_SB.shape[1] == self._batch_size
         )
         self.optimizer.advance()
         if graphable and self._eager_steps >= _WARM_UP_STEPS:
             if self._graph is None:
-                self._graph = _CapturedStep(self, index_SB)
-            self._graph.replay(index_SB)
-            return
+                self._graph = self._capture(index_SB)
+            if self._graph is not None:
+                self._graph.replay(index_SB)
+                return
         self._eager_steps += 1
         self.device_step(index_SB)
+
+    def _capture(self, index_SB: Tensor) -> _CapturedStep | None:
+        """The step as a graph; None where it cannot be captured (nothing has run then)."""
+        try:
+            return _CapturedStep(self, index_SB)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            logger.warning("training without a CUDA graph, which is slower: %s", error)
+            self._may_capture = False
+            return None
 
     def device_step(self, index_SB: Tensor) -> None:
         """Forward, backward, clip and update on the device; nothing is read back."""
