@@ -6,6 +6,7 @@ import argparse
 import json
 import secrets
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -142,8 +143,13 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
             classes=images.outputs,
         )
         ledger.append("run", argv=list(argv), scale=scale)
-        with cluster.connect(args.address, verbose=args.verbose):
-            ending = runner.run(job, ledger, history, console)
+        try:
+            with cluster.connect(args.address, verbose=args.verbose):
+                ending = runner.run(job, ledger, history, console)
+        except UserError:
+            if resume_from is None:  # nothing was started: leave nothing behind
+                shutil.rmtree(results_dir)
+            raise
         ledger.append("event", event="end", interrupted=ending.interrupted)
     return _finish(job, ending, results_dir, scale, args, argv, console)
 
@@ -166,15 +172,19 @@ def with_images(sweep: Sweep, dataset: Dataset, images: ImageSet, *, substitute:
 
 
 def _load(args: argparse.Namespace) -> tuple[Sweep, str]:
-    """Read the file at the scale asked for; `auto` follows the hardware."""
+    """Read the file at the scale asked for.
+
+    `auto` is the scale of the run that is resumed; else the paper's on a GPU or a joined cluster;
+    else `laptop`, where the file has it.
+    """
+    as_written = load_sweep(args.file, overrides=args.overrides)
     scale = args.scale
     if scale == "auto" and args.resume:
-        name = load_sweep(args.file, overrides=args.overrides).name
-        folder = find(args.out, name, args.resume)
+        folder = find(args.out, as_written.name, args.resume)
         scale = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["scale"]
     elif scale == "auto":
         on_gpu = args.address is not None or local_gpu_count() > 0
-        scale = "paper" if on_gpu else "laptop"
+        scale = PAPER if on_gpu or "laptop" not in as_written.scales else "laptop"
     return load_sweep(args.file, scale=scale, overrides=args.overrides), scale
 
 

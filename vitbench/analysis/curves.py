@@ -66,13 +66,13 @@ def draw_learning_curves(data: pd.DataFrame, title: str) -> Figure:
                 ax.set_xlabel("epoch")
             axes[number][0].set_ylabel("cross entropy (nats)")
         axes[0][1].legend(title="learning rate")
-        figure.suptitle(title)
+        figure.suptitle(style.wrapped(title))
     return figure
 
 
 def _lines(ax: Axes, data: pd.DataFrame, colours: dict[float, str]) -> None:
-    for lr, line in data.groupby("lr", sort=False):
-        colour = colours[lr]
+    for lr, colour in colours.items():
+        line = data[data["lr"] == lr]
         few = len(line) < 30
         ax.plot(
             line["epoch"],
@@ -120,21 +120,21 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
                     shown = some.dropna(subset=[column])
                     if mark is not None:
                         ax.plot(shown["lr"], shown[column], ls="", color=colour, ms=5, **mark)
-                diverged = part[part["status"] == "diverged"]
-                ax.plot(
-                    diverged["lr"],
-                    [0.98] * len(diverged),
+                diverged = part.loc[part["status"] == "diverged", "lr"]
+                for line in ax.plot(
+                    diverged,
+                    [0.97] * len(diverged),
                     ls="",
                     color=colour,
                     transform=ax.get_xaxis_transform(),
-                    clip_on=False,
                     **style.MARKS["diverged"],
-                )
+                ):
+                    line.set_in_layout(False)
             ax.set_xscale("log")
             ax.set_title("validation loss" if split == "val" else f"{split} loss")
             ax.set_xlabel("learning rate")
         axes[0].set_ylabel("cross entropy at the last epoch (nats)")
         if names and len(groups) <= _MAX_PANELS:
             axes[2].legend(fontsize=8)
-        figure.suptitle(title)
+        figure.suptitle(style.wrapped(title))
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ RC = {
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "font.size": 10,
+    "figure.titlesize": 11,
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -45,6 +47,11 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     """An empty figure in the house style."""
     with matplotlib.rc_context(RC):
         return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def wrapped(title: str, width: int = 100) -> str:
+    """A title on as many lines as it needs."""
+    return textwrap.fill(title, width)
 
 
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:

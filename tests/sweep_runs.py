@@ -1,0 +1,125 @@
+"""Run sweeps as a user does, in processes of their own that can be found and killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+TIME_COLUMNS = ["images_per_s", "wall_s", "epoch_s"]
+_MARK = "VITBENCH_TEST_RUN"
+
+
+@dataclass
+class SweepRun:
+    """One `python -m vitbench.sweep`; every process of it carries a mark of its own."""
+
+    arguments: list[str]
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __enter__(self) -> SweepRun:
+        environment = {**os.environ, _MARK: self.mark, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "vitbench.sweep", *self.arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            # a test runner in the background would hand down an ignored SIGINT
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        for pid in self.processes():
+            _kill(pid)
+
+    def finish(self, timeout_s: float = 150) -> tuple[int, str]:
+        """Wait for the end; returns exit code and everything printed."""
+        output, _ = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, output
+
+    def processes(self, starting_with: str = "") -> list[int]:
+        """Living processes of this run, by the start of their command line."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    marked = f"{_MARK}={self.mark}".encode() in (entry / "environ").read_bytes()
+                    command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                except OSError:  # it has just ended
+                    continue
+                if marked and command.startswith(starting_with):
+                    found.append(int(entry.name))
+        return found
+
+    def kill_driver(self) -> None:
+        """SIGKILL, as the kernel's out-of-memory killer would; wait until all of Ray is gone."""
+        self.process.kill()
+        self.process.wait()
+        wait_until(lambda: not self.processes(), 30)
+
+    def kill_workers(self) -> int:
+        """SIGKILL every process that trains; returns how many there were."""
+        workers = self.processes("ray::ImplicitFunc")
+        for pid in workers:
+            _kill(pid)
+        return len(workers)
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 60) -> bool:
+        """Wait for a condition, or for the end of the run; returns whether the condition holds."""
+        wait_until(lambda: condition() or self.process.poll() is not None, timeout_s)
+        return condition()
+
+
+def sweep(*arguments: str, timeout_s: float = 150) -> tuple[int, str]:
+    """Run a sweep to its end; returns exit code and output."""
+    with SweepRun(list(arguments)) as run:
+        return run.finish(timeout_s)
+
+
+def results_of(out: Path) -> Path:
+    """The one results folder under `out`."""
+    (folder,) = [path.parent for path in out.glob("*/*/ledger.jsonl")]
+    return folder
+
+
+def ledger_lines(out: Path, kind: str) -> int:
+    """Lines of a kind in the one ledger under `out`; 0 while there is none."""
+    files = list(out.glob("*/*/ledger.jsonl"))
+    return files[0].read_text().count(f'"kind": "{kind}"') if files else 0
+
+
+def tables_of(folder: Path) -> Iterator[pd.DataFrame]:
+    """Trials and epochs without the columns of time, in an order of their own."""
+    for name, keys in (("trials", ["trial_id"]), ("epochs", ["trial_id", "epoch"])):
+        frame = pd.read_parquet(folder / f"{name}.parquet")
+        timeless = frame.drop(columns=[c for c in TIME_COLUMNS if c in frame])
+        yield timeless.sort_values(keys).reset_index(drop=True)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
+    """Poll a condition of another process, for which there is no event to wait on."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"the condition did not come true within {timeout_s} s")
+        time.sleep(0.05)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it was faster

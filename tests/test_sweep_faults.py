@@ -1,0 +1,84 @@
+"""Nothing lost, nothing twice: SIGKILL at random moments against an undisturbed run."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import sweep_runs
+
+SEARCH = """
+name: faults
+dataset: {name: digits, image_size: 8}
+model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
+train: {epochs: 25, batch_size: 32, train_images: 300, val_images: 60, test_images: 60}
+search:
+  method: random
+  trials: 12
+  seed: 3
+  space:
+    lr: {low: 0.0001, high: 1.0, log: true}
+    patch_grid: [1, 2, 4]
+    heads: [1, 2, 3]
+checkpoints: {every_s: 0}
+max_failures: 10
+"""
+_DRIVER_KILLS, _WORKER_KILLS = 2, 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_killed_sweeps_end_like_undisturbed_ones(tmp_path: Path) -> None:
+    """Drivers and trial processes die; the tables and the study come out the same."""
+    file = tmp_path / "faults.yaml"
+    file.write_text(SEARCH)
+    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
+    code, output = sweep_runs.sweep(str(file), "--out", str(calm))
+    assert code == 0, output
+
+    rng = random.Random(time.time_ns())  # a new storm every time; the seed is in the message
+    seed = rng.randrange(10**6)
+    rng.seed(seed)
+    driver_kills = worker_kills = 0
+    arguments = [str(file), "--out", str(stormy)]
+    for attempt in range(_DRIVER_KILLS + 1):
+        before = sweep_runs.ledger_lines(stormy, "epoch")
+        with sweep_runs.SweepRun([*arguments, *(["--resume"] if attempt else [])]) as run:
+            for _ in range(_WORKER_KILLS if attempt == _DRIVER_KILLS else 1):
+                target = before + rng.randrange(1, 90)
+                run.wait_for(lambda t=target: sweep_runs.ledger_lines(stormy, "epoch") >= t)
+                if run.process.poll() is not None:
+                    break
+                if attempt < _DRIVER_KILLS:
+                    run.kill_driver()
+                    driver_kills += 1
+                else:
+                    worker_kills += run.kill_workers() > 0
+                before = target
+            if attempt == _DRIVER_KILLS:
+                code, output = run.finish()
+    assert code == 0, f"storm {seed}: {output}"
+    assert driver_kills >= 1 and worker_kills >= 1, f"storm {seed} killed nothing"
+
+    for expected, found in zip(
+        sweep_runs.tables_of(sweep_runs.results_of(calm)),
+        sweep_runs.tables_of(sweep_runs.results_of(stormy)),
+        strict=True,
+    ):
+        pd.testing.assert_frame_equal(found, expected, check_exact=True, obj=f"storm {seed}")
+    assert finals(stormy) == finals(calm), f"storm {seed}"
+
+
+def finals(out: Path) -> list[tuple[str, str, tuple[float, ...]]]:
+    """The trained trials of the study: parameters, final state and values."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = sweep_runs.results_of(out) / "study.db"
+    study = optuna.load_study(study_name="faults", storage=f"sqlite:///{path}")
+    trained = [trial for trial in study.trials if "reason" not in trial.user_attrs]
+    assert len(trained) == 12
+    assert all(trial.state.is_finished() for trial in study.trials)
+    return sorted((str(t.params), t.state.name, tuple(t.values)) for t in trained)
