@@ -67,7 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
         "input": "images/s of the input path, beside a torchvision DataLoader",
         "scaling": "stack size, threads and processes",
         "overhead": "time per trial that Ray adds, beside plain Ray Tune and Ray Train",
-        "all": "the four of them",
+        "profile": "where the time of a training step goes",
+        "all": "all of them",
     }.items():
         commands.add_parser(name, parents=[common], help=purpose, description=purpose)
     results = commands.add_parser("report", help="write RESULTS.md out of result folders")
@@ -109,9 +110,7 @@ def _measure(args: argparse.Namespace, console: Console) -> int:
         )
 
     failed = False
-    for name in (
-        ["train", "input", "scaling", "overhead"] if args.command == "all" else [args.command]
-    ):
+    for name in list(_MEASURES) if args.command == "all" else [args.command]:
         for result in _MEASURES[name](args, device, machine, show):
             paths = report.write(result, out)
             print(report.markdown(result.to_json()))
@@ -296,7 +295,35 @@ def _overhead(
     return [result]
 
 
-_MEASURES = {"train": _train, "input": _input, "scaling": _scaling, "overhead": _overhead}
+def _profile(
+    args: argparse.Namespace, device: str, machine: str, show: Show
+) -> list[report.Report]:
+    from vitbench.bench import profile
+
+    common = _common(args, device, show)
+    del common["warmup"]
+    return [
+        profile.measure(
+            device=device,
+            members=members,
+            batch_size=batch_size,
+            steps=8 if args.quick else 32,
+            threads=args.threads,
+            hardware=machine,
+            **common,
+        )
+        for batch_size in args.batch_size or _BATCH_SIZES[device]
+        for members in args.members or [1]
+    ]
+
+
+_MEASURES = {
+    "train": _train,
+    "input": _input,
+    "scaling": _scaling,
+    "overhead": _overhead,
+    "profile": _profile,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,9 +7,8 @@ from typing import Any
 
 from vitbench.bench.contest import Contender, run
 from vitbench.bench.report import Report
-from vitbench.bench.train import whole_batches
+from vitbench.bench.train import ENGINE, side, whole_batches
 
-_ENGINE = "vitbench.bench.sides:engine"
 _SMALL = {"width": 64, "depth": 4}
 _CPU_STACKS = (1, 2, 4, 8)
 _GPU_STACKS = (1, 2, 4, 8, 16, 32)
@@ -20,26 +19,26 @@ def contenders(*, device: str, batch_size: int, images: int, cores: int) -> list
     common: dict[str, Any] = {"device": device, "batch_size": batch_size}
     if device == "cuda":
         return [
-            Contender(f"K={size}", _ENGINE, _stack(common, images, size, threads=1))
+            side(f"K={size}", ENGINE, _stack(common, images, size, threads=1))
             for size in _GPU_STACKS
         ]
-    everyone = [Contender("K=1", _ENGINE, _stack(common, images, 1, threads=1))]
+    everyone = [side("K=1", ENGINE, _stack(common, images, 1, threads=1))]
     if cores > 1:
         everyone += [
-            Contender(f"K=1, {cores} threads", _ENGINE, _stack(common, images, 1, threads=cores)),
-            Contender(
+            side(f"K=1, {cores} threads", ENGINE, _stack(common, images, 1, threads=cores)),
+            side(
                 f"K=1, {cores} processes",
-                _ENGINE,
+                ENGINE,
                 _stack(common, images, 1, threads=1),
                 copies=cores,
             ),
         ]
     for size in _CPU_STACKS[1:]:
         settings = _stack(common, images, size, threads=1)
-        everyone.append(Contender(f"K={size}", _ENGINE, settings))
+        everyone.append(side(f"K={size}", ENGINE, settings))
     for size in _CPU_STACKS:
         settings = {**_stack(common, images * 8, size, threads=1), **_SMALL}
-        everyone.append(Contender(f"4 x 64 wide, K={size}", _ENGINE, settings))
+        everyone.append(side(f"4 x 64 wide, K={size}", ENGINE, settings))
     return everyone
 
 

@@ -14,7 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vitbench.bench import peers
 from vitbench.bench.contest import Turns
 from vitbench.bench.images import order_of_epoch, tiled_digits
+from vitbench.config import Dataset as DatasetConfig
+from vitbench.config import Model, Train, TrialConfig
 from vitbench.data.image_set import ImageSet, Split
+from vitbench.plan import StackPlan, parameter_count
 
 # Held-out images cost an evaluation per epoch; these few keep it out of the measurement.
 _HELD_OUT = 32
@@ -34,25 +37,12 @@ def engine(
     depth: int = 12,
 ) -> None:
     """vitbench's engine: a stack of K models that differ in learning rate."""
-    from vitbench.config import Dataset as DatasetConfig
-    from vitbench.config import Model, Train, TrialConfig
-    from vitbench.plan import StackPlan, parameter_count
     from vitbench.training.engine import EpochReport, fit
 
     torch.set_num_threads(threads)
     image_set = tiled_digits(images, _HELD_OUT)
-    model = Model(width=width, depth=depth, mlp=4 * width)
-    plan = StackPlan(
-        tuple(
-            TrialConfig(
-                dataset=DatasetConfig(name="digits"),
-                model=model,
-                train=Train(epochs=_MANY_EPOCHS, batch_size=batch_size, lr=float(lr)),
-            )
-            for lr in np.geomspace(1e-5, 1e-3, members)
-        )
-    )
-    turns.state(parameters=parameter_count(model, 32, 1, 10))
+    plan = stack_plan(members=members, batch_size=batch_size, width=width, depth=depth)
+    turns.state(parameters=parameter_count(plan.model, 32, 1, 10))
     turns.ready()
 
     def report(epoch: EpochReport) -> bool:
@@ -62,6 +52,20 @@ def engine(
 
     if turns.wait():
         fit(plan, image_set, device=torch.device(device), report=report)
+
+
+def stack_plan(*, members: int, batch_size: int, width: int, depth: int) -> StackPlan:
+    """K models that differ in learning rate, as in the paper's Figure 5."""
+    return StackPlan(
+        tuple(
+            TrialConfig(
+                dataset=DatasetConfig(name="digits"),
+                model=Model(width=width, depth=depth, mlp=4 * width),
+                train=Train(epochs=_MANY_EPOCHS, batch_size=batch_size, lr=float(lr)),
+            )
+            for lr in np.geomspace(1e-5, 1e-3, members)
+        )
+    )
 
 
 def peer(

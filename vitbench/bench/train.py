@@ -8,8 +8,16 @@ from typing import Any
 from vitbench.bench.contest import Contender, run
 from vitbench.bench.report import Report
 from vitbench.errors import UserError
+from vitbench.hardware import ALLOCATOR_ENV
 
 REFERENCE = "timm"
+ENGINE, _PEER = "vitbench.bench.sides:engine", "vitbench.bench.sides:peer"
+
+
+def side(name: str, entry: str, settings: dict[str, Any], *, copies: int = 1) -> Contender:
+    """A contender that trains, under the environment in which a sweep starts its workers."""
+    env = {**ALLOCATOR_ENV, "OMP_NUM_THREADS": str(settings["threads"])}
+    return Contender(name, entry, settings, copies, env)
 
 
 def contenders(
@@ -23,7 +31,7 @@ def contenders(
         # are so much faster that they need all of them to be measured well.
         per_member = images if device == "cuda" else whole_batches(images // size, batch_size)
         settings = {**common, "members": size, "images": per_member}
-        everyone.append(Contender(f"vitbench K={size}", "vitbench.bench.sides:engine", settings))
+        everyone.append(side(f"vitbench K={size}", ENGINE, settings))
 
     def peer(name: str, library: str, **differs: Any) -> None:
         settings = {
@@ -36,7 +44,7 @@ def contenders(
             "compiled": False,
             **differs,
         }
-        everyone.append(Contender(name, "vitbench.bench.sides:peer", settings))
+        everyone.append(side(name, _PEER, settings))
 
     peer("paper's listing", "paper")
     peer("timm", "timm")

@@ -13,15 +13,9 @@ import ray
 
 from vitbench.config import Resources
 from vitbench.errors import UserError
+from vitbench.hardware import ALLOCATOR_ENV
 from vitbench.tuning.packing import gpus_per_stack, node_slots
 
-# Training allocates and frees the same large tensors every step. With glibc's defaults each of them
-# is mapped and unmapped by the kernel; kept in the heap, wide stacks train up to 1.4 times as fast.
-# glibc reads these when a process starts, so they are set before Ray starts its workers.
-_MALLOC_ENV = {
-    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
-}
 _RAY_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -53,7 +47,7 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
     Raises:
         UserError: if there is no cluster at the address.
     """
-    for key, value in {**_MALLOC_ENV, **_RAY_ENV}.items():
+    for key, value in {**ALLOCATOR_ENV, **_RAY_ENV}.items():
         os.environ.setdefault(key, value)
     if not verbose:
         for name in ("ray", "ray.tune", "ray.train"):

@@ -1,0 +1,129 @@
+"""`bench profile`: where the time of a training step goes."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._C._autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from vitbench.bench.contest import Row
+from vitbench.bench.images import tiled_digits
+from vitbench.bench.report import Report, number
+from vitbench.bench.sides import stack_plan
+from vitbench.plan import stack_flops
+from vitbench.training.stack import Stack
+
+# First match wins. Left: names of torch's CPU operators and of CUDA kernels.
+_GROUPS = (
+    (r"attention|flash|fmha", "attention kernel"),
+    (r"mm|gemm|linear|conv|nvjet|cutlass|splitk", "matrix products"),
+    (r"layer_?norm|LayerNorm|GammaBeta", "LayerNorm"),
+    (r"gelu", "GELU"),
+    (r"softmax|nll|cross_entropy|loss", "loss"),
+    (r"foreach|lerp|addcmul|addcdiv|sqrt|radam|adam|fused", "optimiser"),
+    (r"copy|cat|Memcpy|Memset|index|gather|stack|contiguous|fill|zero|to$", "copies, gathers"),
+    (r"add|mul|sub|div|sum|reduce|elementwise", "additions, sums"),
+)
+_OTHER, _HOST = "other", "outside the operators"
+_WHOLE = "whole step"
+_PEAK_SIZE = 2048
+
+
+def measure(
+    *,
+    device: str,
+    members: int,
+    batch_size: int,
+    steps: int,
+    threads: int,
+    rounds: int,
+    hardware: str,
+    environment: dict[str, Any],
+    on_progress: Callable[[str], None],
+) -> Report:
+    """Milliseconds of a training step by kind of operation, the profiler's own cost included."""
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    plan = stack_plan(members=members, batch_size=batch_size, width=192, depth=12)
+    stack = Stack(plan, tiled_digits(steps * batch_size, 32), where)
+    stack.train_epoch(1)  # allocations, capture
+    rows: dict[str, Row] = {_WHOLE: Row(_WHOLE)}
+    plain_s = []
+    for turn in range(1, rounds + 1):
+        start_s = time.perf_counter()
+        stack.train_epoch(turn + 1)
+        plain_s.append((time.perf_counter() - start_s) / steps)
+        for name, milliseconds in _profiled(stack, turn + 1, steps, where).items():
+            row = rows.setdefault(name, Row(name, rates=[0.0] * (turn - 1)))
+            row.rates.append(milliseconds)
+        for row in rows.values():
+            row.rates += [0.0] * (turn - len(row.rates))
+        on_progress(f"round {turn}/{rounds}  {rows[_WHOLE].rates[-1]:.1f} ms a step")
+    step_s = statistics.median(plain_s)
+    # The plan names no number of images, so its FLOPs are those of one image per epoch.
+    step_flops = stack_flops(plan) / plan.train.epochs * batch_size
+    settings = {
+        "batch": batch_size,
+        "K": members,
+        "threads": threads,
+        "rounds": rounds,
+        "steps per round": steps,
+        "ms per step without the profiler": number(1e3 * step_s),
+        "GFLOP/s of the whole step": number(step_flops / step_s / 1e9),
+        f"GFLOP/s of one {_PEAK_SIZE}x{_PEAK_SIZE} matrix product": number(peak_gflops(where)),
+    }
+    ordered = sorted(rows.values(), key=lambda row: (row.name != _WHOLE, -row.median))
+    return Report(
+        benchmark=f"profile-b{batch_size}-k{members}",
+        title=f"Where a training step goes, K={members}, batch {batch_size}",
+        hardware=hardware,
+        unit="ms/step",
+        settings=settings,
+        environment=environment,
+        rows=ordered,
+        reference=_WHOLE,
+        ours=frozenset({_WHOLE}),
+        higher_is_better=False,
+    )
+
+
+def _profiled(stack: Stack, epoch: int, steps: int, device: torch.device) -> dict[str, float]:
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    start_s = time.perf_counter()
+    with profile(activities=activities) as recorded:
+        stack.train_epoch(epoch)
+        whole_ms = 1e3 * (time.perf_counter() - start_s)
+    found: dict[str, float] = defaultdict(float)
+    for event in recorded.key_averages():
+        is_kernel = event.device_type == DeviceType.CUDA
+        if is_kernel != on_gpu:
+            continue
+        microseconds = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        found[group(event.key)] += microseconds / 1e3
+    found[_HOST] = max(0.0, whole_ms - sum(found.values()))
+    return {name: ms / steps for name, ms in {_WHOLE: whole_ms, **found}.items()}
+
+
+def peak_gflops(device: torch.device) -> float:
+    """What a large matrix product reaches here, in the precision of training: the ceiling."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    square = torch.ones(_PEAK_SIZE, _PEAK_SIZE, device=device, dtype=dtype)
+    times_s = []
+    for _ in range(6):
+        start_s = time.perf_counter()
+        (square @ square)[0, 0].item()
+        times_s.append(time.perf_counter() - start_s)
+    return 2 * _PEAK_SIZE**3 / min(times_s) / 1e9
+
+
+def group(operation: str) -> str:
+    """The kind of work that an operator or kernel does."""
+    return next((name for rule, name in _GROUPS if re.search(rule, operation)), _OTHER)
