@@ -177,3 +177,38 @@ def test_inputs_name_each_pipeline() -> None:
         "torchvision, 2 workers",
         "resized tensors, DataLoader",
     ]
+
+
+@pytest.mark.parametrize(
+    ("operation", "group"),
+    [
+        ("aten::addmm", "matrix products"),
+        ("nvjet_hsh_128x64_64x8_4x1", "matrix products"),
+        ("sm90_xmma_gemm_bf16bf16", "matrix products"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention kernel"),
+        ("aten::native_layer_norm_backward", "LayerNorm"),
+        ("aten::gelu_backward", "GELU"),
+        ("aten::_fused_adam_", "optimiser"),
+        ("Memcpy DtoD (Device -> Device)", "copies, gathers"),
+        ("aten::copy_", "copies, gathers"),
+        ("aten::add_", "additions, sums"),
+        ("aten::view", "other"),
+    ],
+)
+def test_operations_are_grouped_by_kind(operation: str, group: str) -> None:
+    """The profile is readable only if the large items land where a reader looks for them."""
+    from vitbench.bench import profile
+
+    assert profile.group(operation) == group
+
+
+def test_the_profile_accounts_for_the_whole_step(tmp_path: Path) -> None:
+    """The parts add up to the step, and matrix products are the largest."""
+    out = tmp_path / "out"
+    argv = ["profile", "--quick", "--rounds", "1", "--batch-size", "16", "--device", "cpu"]
+    assert main([*argv, "--out", str(out)]) == 0
+    record = json.loads((out / "profile-b16-k1.json").read_text(encoding="utf-8"))
+    whole, *parts = record["rows"]
+    assert whole["name"] == "whole step"
+    assert sum(part["median"] for part in parts) == pytest.approx(whole["median"], rel=0.02)
+    assert parts[0]["name"] == "matrix products"
