@@ -307,7 +307,7 @@ def _profile(
             device=device,
             members=members,
             batch_size=batch_size,
-            steps=8 if args.quick else 32,
+            steps=4 if args.quick else 32,
             threads=args.threads,
             hardware=machine,
             **common,
