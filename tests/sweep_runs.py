@@ -65,10 +65,10 @@ class SweepRun:
         return found
 
     def kill_driver(self) -> None:
-        """SIGKILL, as the kernel's out-of-memory killer would; wait until all of Ray is gone."""
+        """SIGKILL, as the kernel's out-of-memory killer would; wait until nothing trains."""
         self.process.kill()
         self.process.wait()
-        wait_until(lambda: not self.processes(), 30)
+        wait_until(lambda: not self.processes("ray::ImplicitFunc"), 30)
 
     def kill_workers(self) -> int:
         """SIGKILL every process that trains; returns how many there were."""

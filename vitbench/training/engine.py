@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ class EpochReport:
     rows: list[dict[str, Any]]
     epoch_s: float
     images_per_s: float  # training images of all members together
+    checkpoint: bool = False  # a state follows: these rows must be safe when `report` returns
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,16 @@ def fit(
     stopped = False
     for epoch in range(first, plan.train.epochs + 1):
         epoch_report = run.epoch(epoch)
-        go_on = run.agree(report(epoch_report) if parallel.rank == 0 else True)
         last = epoch == plan.train.epochs or run.all_diverged
+        due = run.rank_0_says(
+            not last and time.monotonic() - checkpoint_s >= checkpoint_every_s
+        )
+        epoch_report = replace(epoch_report, checkpoint=due)
+        go_on = run.rank_0_says(parallel.rank != 0 or report(epoch_report))
         if last:
             break
         stopped = not go_on
-        if stopped or time.monotonic() - checkpoint_s >= checkpoint_every_s:
+        if stopped or due:
             run.save_state(epoch)
             checkpoint_s = time.monotonic()
         if stopped:
@@ -210,10 +215,10 @@ class _Run:
         self._wall_s += epoch_s
         return EpochReport(epoch, rows, epoch_s, images * self._plan.size / train_s)
 
-    def agree(self, go_on: bool) -> bool:
-        """Rank 0 decides for all workers."""
-        flag = torch.tensor([int(go_on)], device=self._device)
-        return int(self._parallel.all_sum_(flag)) == self._parallel.size
+    def rank_0_says(self, answer: bool) -> bool:
+        """Rank 0 decides for all workers, whose clocks differ."""
+        flag = torch.tensor([int(answer and self._parallel.rank == 0)], device=self._device)
+        return bool(self._parallel.all_sum_(flag))
 
     def resume(self) -> int:
         """Go on from the last epoch that every member has a state of; returns it, 0 if none."""
@@ -263,15 +268,17 @@ class _Run:
         self._parallel.barrier()
 
     def finish(self, stopped: bool) -> FitResult:
-        """Write the final checkpoints and return each member's outcome."""
+        """Write the final checkpoints and return each member's outcome.
+
+        The states stay: whoever records the outcome removes them afterwards (`keep_only`), so that
+        a process killed in between does not train everything again.
+        """
         if self._store is not None and self._parallel.rank == 0:
             for k, member in enumerate(self._members):
                 if member.best:
                     self._save_weights(k, "best", self._best_KP, member.best)
                 if member.diverged_epoch is None and not stopped:
                     self._save_weights(k, "last", self._stack.model.flat, member.last)
-            if not stopped:
-                self._store.keep_only([member.trial_id for member in self._members], None)
         self._parallel.barrier()
         return FitResult([self._outcome(k) for k in range(self._plan.size)], stopped)
 

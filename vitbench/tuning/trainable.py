@@ -14,6 +14,7 @@ from ray import tune
 
 from vitbench.config import Dataset
 from vitbench.plan import StackPlan
+from vitbench.records.history import DONE
 from vitbench.tuning.control import STOPPED, Control
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ class _Reporter:
         self._rows.extend(epoch.rows)
         self._epoch = epoch.epoch
         now_s = time.monotonic()
-        due = now_s - self._last_sent_s >= _MIN_REPORT_INTERVAL_S
+        # Rows that a state covers must be in the ledger first: a resume does not repeat them.
+        due = epoch.checkpoint or now_s - self._last_sent_s >= _MIN_REPORT_INTERVAL_S
         if epoch.epoch == self._last_epoch or not (due or self._context.every_epoch):
             return True  # the rows of the last epoch travel with the outcome
         self._send({"images_per_s": epoch.images_per_s})
@@ -105,6 +107,8 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
             for row in result.trials
         ]
         reporter.finish(outcomes)
+        if status in DONE:  # and recorded: nobody will go on from its states
+            store.keep_only([member.trial_id for member in part.members], None)
         return not result.stopped
 
     _fit_or_halve(plan, run, torch.cuda.empty_cache if context.use_gpu else lambda: None)
