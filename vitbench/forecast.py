@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from vitbench.config import PAPER, Sweep, load_sweep
+from vitbench.config import PAPER, Range, Sweep, load_sweep
 from vitbench.data.image_set import ImageSet
+from vitbench.errors import UserError
 from vitbench.outcome import settings, varying_fields
-from vitbench.plan import StackPlan, TrialConfig, expand, parameter_count, stack_flops
+from vitbench.plan import (
+    StackPlan,
+    TrialConfig,
+    broken_rule,
+    expand,
+    members_of,
+    parameter_count,
+    stack_flops,
+)
 from vitbench.tuning.packing import local_slots, stacks_of
 from vitbench.tuning.progress import duration
 
@@ -57,28 +69,97 @@ def measure(plans: Sequence[StackPlan], images: ImageSet, *, slots: int) -> Rate
 def dry_run(
     sweep: Sweep, trials: Sequence[TrialConfig], images: ImageSet, *, scale: str, console: Console
 ) -> None:
-    """Print the trials, their stacks, the image source and the forecast."""
+    """Print the trials, their stacks, the image source, the disk space and the forecast."""
     slots, on_gpu = local_slots(sweep.resources)
-    plans = stacks_of(sweep, trials, slots=slots, on_gpu=on_gpu)
-    fields = varying_fields(trials)
-    console.print(_trials_table(trials, plans, fields, images, f"{sweep.name} at scale {scale}"))
-    if len(trials) > _MAX_ROWS:
-        console.print(f"... and {len(trials) - _MAX_ROWS} more trials")
-    console.print(f"images: {images.source}", soft_wrap=True, highlight=False)
-    console.print(
-        f"        {len(images.train.targets):,} train, {len(images.val.targets):,} validation, "
-        f"{len(images.test.targets):,} test",
-        highlight=False,
+    title = f"{sweep.name} at scale {scale}"
+    outputs = images.outputs if sweep.train.label is None else 1
+    if sweep.search.is_grid:
+        plans = stacks_of(sweep, trials, slots=slots, on_gpu=on_gpu)
+        fields = varying_fields(trials)
+        console.print(_trials_table(trials, plans, fields, images, title))
+        if len(trials) > _MAX_ROWS:
+            console.print(f"... and {len(trials) - _MAX_ROWS} more trials")
+    else:
+        plans = _sample_of_search(sweep)
+        console.print(_search_text(sweep, plans, images, title), highlight=False)
+    say = functools.partial(console.print, soft_wrap=True, highlight=False)
+    say(f"images: {images.source}")
+    say(
+        f"        {len(images.train):,} train, {len(images.val):,} validation, "
+        f"{len(images.test):,} test"
     )
+    members = sum(plan.size for plan in plans)
+    largest = max(
+        parameter_count(plan.model, images.image_size, images.channels, outputs) for plan in plans
+    )
+    say(f"disk:   {_disk_text(sweep, members, largest, min(slots, len(plans)) * plans[0].size)}")
     rate = measure(plans, images, slots=slots)
     hardware = "GPU" if on_gpu else "CPU core"
-    console.print(
+    say(
         f"time:   about {duration(rate.wall_s(plans))} on this machine "
-        f"({len(trials)} trials in {len(plans)} stacks on {slots} {hardware}s; from a probe of "
-        f"{_PROBE_STEPS} training steps)",
-        soft_wrap=True,
-        highlight=False,
+        f"({members} trials in {len(plans)} stacks on {slots} {hardware}{'s' * (slots > 1)}; from "
+        f"a probe of {_PROBE_STEPS} training steps)"
     )
+
+
+def _sample_of_search(sweep: Sweep) -> list[StackPlan]:
+    """As many stacks as the search will train, drawn at random: what it suggests is not known."""
+    rng = random.Random(sweep.search.seed)
+    plans: list[StackPlan] = []
+    for _ in range(1000 * sweep.search.trials):
+        params = {name: _draw(axis, rng) for name, axis in sweep.search.space.items()}
+        if broken_rule(sweep, params) is None:
+            plans.append(StackPlan(tuple(members_of(sweep, params))))
+        if len(plans) == sweep.search.trials:
+            return plans
+    raise UserError("search.space: hardly any combination can be built; widen the space")
+
+
+def _draw(axis: list[Any] | Range, rng: random.Random) -> Any:
+    if not isinstance(axis, Range):
+        return rng.choice(axis)
+    if axis.int:
+        return rng.randint(int(axis.low), int(axis.high))
+    if axis.log:
+        return math.exp(rng.uniform(math.log(axis.low), math.log(axis.high)))
+    return rng.uniform(axis.low, axis.high)
+
+
+def _search_text(sweep: Sweep, plans: Sequence[StackPlan], images: ImageSet, title: str) -> str:
+    search = sweep.search
+    counts = [
+        parameter_count(plan.model, images.image_size, images.channels, images.outputs)
+        for plan in plans
+    ]
+    who = search.method if search.method == "random" else f"optuna ({search.sampler})"
+    lines = [
+        f"{title}: {search.trials} suggestions by {who}, seed {search.seed}, "
+        f"for {', '.join(search.objectives)}",
+        *(f"  {name}: {_axis_text(axis)}" for name, axis in search.space.items()),
+    ]
+    if search.stack:
+        each = " x ".join(f"{name} {_axis_text(axis)}" for name, axis in search.stack.items())
+        lines.append(f"  each trains a stack of {plans[0].size}: {each}")
+    lines.append(f"  parameters: {min(counts):,} to {max(counts):,}")
+    return "\n".join(lines)
+
+
+def _axis_text(axis: list[Any] | Range) -> str:
+    if not isinstance(axis, Range):
+        return "[" + ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in axis) + "]"
+    kind = " in the logarithm" if axis.log else (" whole" if axis.int else "")
+    return f"{axis.low:g} to {axis.high:g}{kind}"
+
+
+def _disk_text(sweep: Sweep, members: int, parameters: int, running: int) -> str:
+    """Upper bound of the checkpoints: best and last of those kept, a state of those running.
+
+    A state holds weights, best weights and two moments, and the one before until it is replaced.
+    """
+    kept = min(members, sweep.checkpoints.keep or members)
+    gib = 4 * parameters * (2 * kept + 8 * running) / 2**30
+    whose = f"the best {kept} trials" if kept < members else f"{kept} trials"
+    return f"at most {gib:.2f} GiB of checkpoints ({whose}, best and last, and those in training)"
 
 
 def _trials_table(
@@ -112,10 +193,9 @@ def paper_cost_s(file: Path, overrides: Sequence[str], job: Job, trials: pd.Data
     stacks = trials.dropna(subset=["wall_s"]).drop_duplicates("stack_id")
     done = {trial.trial_id: trial for trial in job.trials}
     worked = 0.0
-    for row in trials.dropna(subset=["wall_s"]).itertuples():
-        trial = done[row.trial_id]
-        share = row.epochs / trial.train.epochs
-        worked += share * stack_flops(StackPlan((trial,)))
+    for trial_id, epochs in trials.dropna(subset=["wall_s"])[["trial_id", "epochs"]].to_numpy():
+        trial = done[str(trial_id)]
+        worked += int(epochs) / trial.train.epochs * stack_flops(StackPlan((trial,)))
     paper = load_sweep(file, scale=PAPER, overrides=overrides)
     paper = paper.model_copy(update={"dataset": job.sweep.dataset})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)

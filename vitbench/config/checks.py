@@ -102,6 +102,9 @@ def _search_problems(search: Search) -> Iterator[Problem]:
     if search.is_grid and search.stack:
         fix = "move its axes to search.space, where a grid stacks them by itself"
         yield Problem((*path, "stack"), "", "belongs to random and optuna searches", fix)
+    if search.is_grid and search.scheduler == "asha":
+        rule = "a grid is trained in full, so that its curves can be compared"
+        yield Problem((*path, "scheduler"), "asha", rule, "use method random or optuna, or none")
     for name in search.stack:
         if name in AXES and not is_stackable(name):
             stackable = ", ".join(axis for axis in AXES if is_stackable(axis))

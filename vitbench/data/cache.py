@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,15 +69,14 @@ def _write(path: Path, images: ImageSet) -> None:
 
 def _open(path: Path) -> ImageSet:
     info = json.loads((path / "info.json").read_text(encoding="utf-8"))
-    splits = {}
+    parts: dict[str, Any] = {}
     for name in SPLITS:
         marks = path / f"{name}_landmarks.npy"
-        splits[name] = Split(
+        parts[name] = Split(
             images=np.load(path / f"{name}_images.npy", mmap_mode="r"),
             targets=np.load(path / f"{name}_targets.npy"),
             landmarks=np.load(marks) if marks.is_file() else None,
         )
-    tuples = {key: tuple(info[key]) for key in ("classes", "labels", "mean", "std")}
-    return ImageSet(
-        name=info["name"], checksum=info["checksum"], source=info["source"], **splits, **tuples
-    )
+    parts |= {key: info[key] for key in ("name", "checksum", "source")}
+    parts |= {key: tuple(info[key]) for key in ("classes", "labels", "mean", "std")}
+    return ImageSet(**parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +88,8 @@ class ImageSet:
         targets: NDArray[np.int64] = getattr(self, split).targets
         column = self.labels.index(label)
         if self.classes:
-            return (targets[:, 0] == column).astype(np.int64)
-        return targets[:, column]
+            return np.asarray(targets[:, 0] == column, dtype=np.int64)
+        return np.asarray(targets[:, column], dtype=np.int64)
 
     def subset(
         self, train_images: int | None, val_images: int | None, test_images: int | None
@@ -99,7 +100,7 @@ class ImageSet:
             UserError: if a split has fewer images than asked for.
         """
         wanted = {"train": train_images, "val": val_images, "test": test_images}
-        cut: dict[str, Split] = {}
+        cut: dict[str, Any] = {}
         for name, count in wanted.items():
             split: Split = getattr(self, name)
             if count is None or count == len(split):

@@ -69,11 +69,11 @@ def load(files: dict[str, Path], image_size: int) -> ImageSet:
     """
     arrays = {key: read_idx(path) for key, path in files.items()}
     for part in ("train", "test"):
-        count, targets = len(arrays[f"{part}_images"]), len(arrays[f"{part}_targets"])
-        if count != targets:
+        count, labels = len(arrays[f"{part}_images"]), len(arrays[f"{part}_targets"])
+        if count != labels:
             raise UserError(
                 f"{files[f'{part}_images']}: holds {count} images, but "
-                f"{files[f'{part}_targets'].name} holds {targets} labels; fetch both again"
+                f"{files[f'{part}_targets'].name} holds {labels} labels; fetch both again"
             )
     images = {
         part: resize(arrays[f"{part}_images"][:, None], image_size) for part in ("train", "test")

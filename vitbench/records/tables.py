@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -61,8 +62,8 @@ def write(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Build the tables and write trials and epochs as parquet and CSV, each atomically."""
     trials, epochs = build(results_dir)
     for name, frame in (("trials", trials), ("epochs", epochs)):
-        _replace(results_dir / f"{name}.parquet", lambda p, f=frame: f.to_parquet(p, index=False))
-        _replace(results_dir / f"{name}.csv", lambda p, f=frame: f.to_csv(p, index=False))
+        _replace(results_dir / f"{name}.parquet", functools.partial(frame.to_parquet, index=False))
+        _replace(results_dir / f"{name}.csv", functools.partial(frame.to_csv, index=False))
     return trials, epochs
 
 
@@ -77,17 +78,14 @@ def _fill_running(trial: dict[str, Any]) -> None:
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:
     """A frame with exactly these columns and types, also where a column is empty."""
-    data = {
-        column.name: pd.array([row.get(column.name) for row in rows], dtype=column.dtype)
-        if column.dtype != "float64"
-        else pd.Series([_number(row.get(column.name)) for row in rows], dtype="float64").array
-        for column in columns
-    }
-    return pd.DataFrame(data)
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+    return pd.DataFrame(
+        {
+            column.name: pd.Series([row.get(column.name) for row in rows], dtype="object").astype(
+                column.dtype  # type: ignore[call-overload]
+            )
+            for column in columns
+        }
+    )
 
 
 def _replace(path: Path, write_to: Callable[[Path], object]) -> None:

@@ -52,7 +52,7 @@ class Interrupt:
         self._on_first()
 
 
-class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
+class Recorder(tune.Callback):
     """Writes what stacks report to the ledger and keeps the progress view current."""
 
     def __init__(

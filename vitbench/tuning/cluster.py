@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -54,7 +55,7 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module=r"ray\..*")
     address = address or os.environ.get("RAY_ADDRESS")
-    options = {
+    options: dict[str, Any] = {
         "logging_level": "INFO" if verbose else "ERROR",
         "log_to_driver": verbose,
         "configure_logging": verbose,

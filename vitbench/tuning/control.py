@@ -38,7 +38,7 @@ class Control:
     """Handle to the control actor; travels to workers with the trainable."""
 
     def __init__(self) -> None:
-        self._actor: Any = _ControlActor.remote()
+        self._actor: Any = _ControlActor.remote()  # type: ignore[attr-defined]  # by the decorator
 
     def end(self, reason: str, stack_id: str | None = None) -> None:
         """Ask one stack (or all) to end after the epoch that it is in; visible on return."""

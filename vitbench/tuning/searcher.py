@@ -50,7 +50,7 @@ class ListSource:
         """Nothing to learn from."""
 
 
-class PlanSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+class PlanSearcher(Searcher):
     """Tune's view of a StackSource: one Ray trial is one stack."""
 
     def __init__(self, source: StackSource) -> None:

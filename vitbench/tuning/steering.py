@@ -53,8 +53,9 @@ class Steering(FIFOScheduler):
 
     def replay(self, plan: StackPlan, epochs: Mapping[int, Sequence[Mapping[str, Any]]]) -> None:
         """Fill the inner scheduler's rungs with a stack of a run before the resume."""
-        ghost = SimpleNamespace(trial_id=f"past-{plan.stack_id}", config={})
-        self._inner.on_trial_add(None, ghost)
+        ghost: Any = SimpleNamespace(trial_id=f"past-{plan.stack_id}", config={})
+        no_controller: Any = None
+        self._inner.on_trial_add(no_controller, ghost)
         for epoch in sorted(epochs):
             value = self._objective(plan, epochs[epoch])
-            self._inner.on_trial_result(None, ghost, {"epoch": epoch, "objective": value})
+            self._inner.on_trial_result(no_controller, ghost, {"epoch": epoch, "objective": value})

@@ -99,7 +99,7 @@ class StudySource:
         self._channels = channels
         self._outputs = outputs
         self._history = history
-        self._known = {
+        self._known: dict[str, list[Mapping[str, Any]]] = {
             stack_id: [history.outcomes[trial_id] for trial_id in members]
             for stack_id, members in history.stacks.items()
             if members and all(history.is_done(trial_id) for trial_id in members)
