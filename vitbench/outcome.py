@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,8 +16,8 @@ _MAX_ROWS = 40
 _RESULTS = (
     ("status", "status", None),
     ("epochs", "epochs", "d"),
-    ("train loss", "train_loss", ".4f"),
-    ("val loss", "val_loss", ".4f"),
+    ("train loss", "train_loss", ".4g"),
+    ("val loss", "val_loss", ".4g"),
     ("val acc", "val_accuracy", ".4f"),
     ("test acc", "test_accuracy", ".4f"),
     ("best epoch", "best_epoch", "d"),
@@ -56,8 +56,20 @@ def describe(members: Sequence[TrialConfig], fields: Sequence[str]) -> str:
     return f"{len(members)} x {text}" if len(members) > 1 else text
 
 
-def outcome_table(frame: pd.DataFrame, fields: Sequence[str], title: str) -> Table:
-    """One row per trial, the best first; long sweeps show their head and say where the rest is."""
+def outcome_table(
+    frame: pd.DataFrame,
+    fields: Sequence[str],
+    title: str,
+    front: Collection[str] | None = None,
+) -> Table:
+    """One row per trial, the best first; long sweeps show their head and say where the rest is.
+
+    Args:
+        frame: the trials table.
+        fields: settings to show.
+        title: above the table.
+        front: stacks on the Pareto front, where a search had several objectives.
+    """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("trial", no_wrap=True)
     shown_fields = [name for name in fields if name in frame.columns]
@@ -65,12 +77,15 @@ def outcome_table(frame: pd.DataFrame, fields: Sequence[str], title: str) -> Tab
         table.add_column(name, justify="right", no_wrap=True)
     for header, _, form in _RESULTS:
         table.add_column(header, justify="right" if form else "left", no_wrap=True)
+    if front is not None:
+        table.add_column("Pareto front")
     ordered = frame.sort_values("best_val_loss", na_position="last", kind="stable")
     for _, row in ordered.head(_MAX_ROWS).iterrows():
         table.add_row(
             str(row["trial_id"]),
             *(_value(row[name]) for name in shown_fields),
             *(_cell(row.get(column), form) for _, column, form in _RESULTS),
+            *(["yes" if row["stack_id"] in front else ""] if front is not None else []),
         )
     if len(ordered) > _MAX_ROWS:
         table.caption = f"{len(ordered) - _MAX_ROWS} more in trials.csv"

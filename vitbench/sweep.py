@@ -135,7 +135,7 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
         job = runner.Job(
             sweep=sweep,
             trials=trials,
-            fields=varying_fields(trials) if trials else list(sweep.search.space),
+            fields=varying_fields(trials) if trials else [*sweep.search.space, *sweep.search.stack],
             results_dir=results_dir.resolve(),
             data_dir=data_dir,
             cache_dir=cache.folder(None).resolve(),
@@ -218,7 +218,8 @@ def _finish(
     figures.draw_all(results_dir)
     if console.width < _TABLE_WIDTH and not console.is_terminal:
         console.width = _TABLE_WIDTH  # a pipe has no width; a squeezed table has no numbers
-    console.print(outcome_table(trials, job.fields, f"{job.sweep.name}: {len(trials)} trials"))
+    title = f"{job.sweep.name}: {len(trials)} trials"
+    console.print(outcome_table(trials, job.fields, title, tables.pareto_stacks(results_dir)))
     for line in failures(trials):
         console.print(line, style="red", soft_wrap=True, markup=False)
     if scale != PAPER and job.trials and not ending.interrupted:

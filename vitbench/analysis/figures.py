@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitbench.analysis import curves, results, style
+from vitbench.analysis import curves, pareto, results, style
 
 
 def draw_all(folder: Path) -> list[Path]:
@@ -22,4 +22,8 @@ def draw_all(folder: Path) -> list[Path]:
         data = curves.loss_by_lr_data(found)
         title = f"Loss against learning rate ({found.subtitle})"
         written += style.save(curves.draw_loss_by_lr(data, title), data, out, "loss_by_lr")
+    front = pareto.pareto_data(found)
+    if front is not None and not front.empty:
+        title = f"Pareto front of the search ({found.subtitle}, {len(front)} suggestions)"
+        written += style.save(pareto.draw_pareto(front, title), front, out, "pareto_front")
     return written

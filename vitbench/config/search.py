@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
 from vitbench.config.section import Section
 
 Scalar = bool | int | float | str | None
+
+
+Objective = Literal["val_loss", "val_accuracy", "parameters", "train_flops", "lr_sensitivity"]
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
 
 class Range(Section):
@@ -44,9 +48,9 @@ class Search(Section):
         description="settings that every suggestion trains together: best over them of the mean "
         "over seeds",
     )
-    objectives: list[
-        Literal["val_loss", "val_accuracy", "parameters", "train_flops", "lr_sensitivity"]
-    ] = Field(default=["val_loss"], min_length=1, description="several give a Pareto front")
+    objectives: list[Objective] = Field(
+        default=["val_loss"], min_length=1, description="several give a Pareto front"
+    )
     scheduler: Literal["none", "asha"] = Field(
         default="none", description="asha stops bad suggestions early; it kills slow starters"
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from vitbench.config.search import OBJECTIVES
 from vitbench.records import ledger
 from vitbench.records.rows import EPOCHS, TRIALS, Column
 
@@ -58,13 +59,32 @@ def planned_row(config: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
+def write_suggestions(results_dir: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what a search suggested, one row per suggestion, as parquet and CSV."""
+    _write(results_dir, "suggestions", pd.DataFrame(list(rows)))
+
+
+def pareto_stacks(results_dir: Path) -> set[str] | None:
+    """Stacks on the Pareto front; None where no search had several objectives."""
+    path = results_dir / "suggestions.parquet"
+    if not path.is_file():
+        return None
+    rows = pd.read_parquet(path)
+    objectives = set(OBJECTIVES) & set(rows.columns)
+    return set(rows.loc[rows["pareto"], "stack_id"]) if len(objectives) > 1 else None
+
+
 def write(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Build the tables and write trials and epochs as parquet and CSV, each atomically."""
     trials, epochs = build(results_dir)
-    for name, frame in (("trials", trials), ("epochs", epochs)):
-        _replace(results_dir / f"{name}.parquet", functools.partial(frame.to_parquet, index=False))
-        _replace(results_dir / f"{name}.csv", functools.partial(frame.to_csv, index=False))
+    _write(results_dir, "trials", trials)
+    _write(results_dir, "epochs", epochs)
     return trials, epochs
+
+
+def _write(results_dir: Path, name: str, frame: pd.DataFrame) -> None:
+    _replace(results_dir / f"{name}.parquet", functools.partial(frame.to_parquet, index=False))
+    _replace(results_dir / f"{name}.csv", functools.partial(frame.to_csv, index=False))
 
 
 def _fill_running(trial: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from vitbench.config import Sweep
 from vitbench.outcome import describe
 from vitbench.plan import TrialConfig, stack_flops
+from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.resume import remainder
@@ -137,6 +138,8 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
             tuner.fit()
         except KeyboardInterrupt:  # the second Ctrl-C
             return Ending(interrupted=True)
+    if isinstance(source, StudySource):
+        tables.write_suggestions(job.results_dir, source.suggestions())
     shutil.rmtree(job.results_dir / "ray", ignore_errors=True)  # Tune's working state
     return Ending(interrupt.requested, recorder.gave_up, recorder.spent)
 

@@ -139,6 +139,39 @@ class StudySource:
             if epochs and plan.stack_id in self._known:
                 yield plan, epochs
 
+    def suggestions(self) -> list[dict[str, Any]]:
+        """One row per suggestion: number, state, stack, why it was not trained, settings, values.
+
+        `pareto` tells whether no other trained suggestion is at least as good in every objective
+        and better in one.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        signs = [1.0 if objectives.direction(n) == "minimize" else -1.0 for n in self._objectives]
+        costs = {
+            trial.number: tuple(s * v for s, v in zip(signs, trial.values, strict=True))
+            for trial in trials
+            if trial.state is TrialState.COMPLETE and trial.values is not None
+        }
+        return [
+            {
+                "number": trial.number,
+                "state": trial.state.name,
+                "stack_id": trial.user_attrs.get(_STACK),
+                "reason": trial.user_attrs.get(_REASON),
+                **trial.params,
+                **dict(
+                    zip(
+                        self._objectives,
+                        trial.values if trial.number in costs else [None] * len(signs),
+                        strict=True,
+                    )
+                ),
+                "pareto": trial.number in costs
+                and not any(_dominates(other, costs[trial.number]) for other in costs.values()),
+            }
+            for trial in trials
+        ]
+
     def plan_of(self, params: Mapping[str, Any]) -> StackPlan:
         """The stack that a suggestion stands for; the same parameters give the same stack."""
         return StackPlan(tuple(members_of(self._sweep, params)))
@@ -282,3 +315,8 @@ class StudySource:
                 )
                 self._study.enqueue_trial(frozen.params)
         return to_resume
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether one is at least as low in everything, and lower in something."""
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
