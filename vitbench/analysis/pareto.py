@@ -47,7 +47,7 @@ def draw_pareto(data: pd.DataFrame, title: str) -> Figure:
                     markerfacecolor=style.COLOURS[1] if on_front else "none",
                     label="on the front" if on_front else "beaten by another",
                 )
-            if name in _LOGARITHMIC:
+            if name in _LOGARITHMIC and data[name].max() > 5 * data[name].min():
                 ax.set_xscale("log")
             ax.set_xlabel(NAMES[name])
         axes[0].set_ylabel(NAMES[first])
