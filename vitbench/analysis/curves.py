@@ -6,6 +6,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
 from vitbench.analysis.results import Results
@@ -86,7 +87,7 @@ def _lines(ax: Axes, data: pd.DataFrame, colours: dict[float, str]) -> None:
             ax.fill_between(
                 line["epoch"], line["low"], line["high"], color=colour, alpha=0.15, lw=0
             )
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def loss_by_lr_data(results: Results) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitbench.analysis import curves, pareto, results, style
+from vitbench.analysis import curves, lr_figures, pareto, results, style
 
 
 def draw_all(folder: Path) -> list[Path]:
@@ -26,4 +26,14 @@ def draw_all(folder: Path) -> list[Path]:
     if front is not None and not front.empty:
         title = f"Pareto front of the search ({found.subtitle}, {len(front)} suggestions)"
         written += style.save(pareto.draw_pareto(front, title), front, out, "pareto_front")
+    data = lr_figures.sensitivity_data(found)
+    if not data.empty:
+        title = f"Sensitivity to the learning rate ({found.subtitle})"
+        written += style.save(lr_figures.draw_sensitivity(data, title), data, out, "lr_sensitivity")
+    for setting in lr_figures.heat_settings(found):
+        data = lr_figures.heat_data(found, setting)
+        if data.empty:
+            continue
+        title = f"Loss by learning rate and {setting.replace('_', ' ')} ({found.subtitle})"
+        written += style.save(lr_figures.draw_heat(data, title), data, out, f"heat_lr_{setting}")
     return written

@@ -24,7 +24,7 @@ MARKS = {
     "diverged": {"marker": "x"},
     "running": {"marker": ".", "markerfacecolor": "none"},
 }
-RC = {
+RC: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "font.size": 10,
