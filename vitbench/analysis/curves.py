@@ -66,7 +66,8 @@ def draw_learning_curves(data: pd.DataFrame, title: str) -> Figure:
                 ax.set_title(f"{heading}{split} loss")
                 ax.set_xlabel("epoch")
             axes[number][0].set_ylabel("cross entropy (nats)")
-        axes[0][1].legend(title="learning rate")
+        handles, labels = axes[0][1].get_legend_handles_labels()
+        figure.legend(handles, labels, title="learning rate", loc="outside right center")
         figure.suptitle(style.wrapped(title))
     return figure
 

@@ -62,8 +62,11 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
             _sensitivity_line(ax, part, number, label or "mean over seeds")
         ax.set_xscale("log")
         ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(matplotlib.ticker.LogFormatter(minor_thresholds=(2, 0.5)))
-        ax.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(minor_thresholds=(2, 0.5)))
+        low, high = ax.get_ylim()
+        ticks = matplotlib.ticker.LogLocator(subs=(1, 2, 3, 5, 7) if high < 30 * low else (1, 3))
+        ax.yaxis.set_major_locator(ticks)
+        ax.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        ax.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         ax.axhline(
             float(data["initial"].mean()), color="0.4", lw=1, ls=":", label="before training"
         )

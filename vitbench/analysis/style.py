@@ -11,6 +11,7 @@ import matplotlib
 import pandas as pd
 
 matplotlib.use("Agg")
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
@@ -39,8 +40,12 @@ RC: Any = {
 
 
 def colour_of(values: Sequence[Any]) -> dict[Any, str]:
-    """A colour for each value, in order; beyond the palette colours repeat."""
-    return {value: COLOURS[n % len(COLOURS)] for n, value in enumerate(values)}
+    """A colour for each value, in order; more values than the palette has run along viridis."""
+    if len(values) <= len(COLOURS):
+        return dict(zip(values, COLOURS, strict=False))
+    ramp = matplotlib.colormaps["viridis"]
+    last = len(values) - 1
+    return {value: to_hex(ramp(0.92 * n / last)) for n, value in enumerate(values)}
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
