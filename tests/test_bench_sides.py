@@ -99,14 +99,23 @@ def test_a_gpu_is_measured_against_the_strongest_peer_too() -> None:
     ]
     assert "timm, no loader, bf16, compiled" in names
     assert [
-        c.name for c in scaling.contenders(device="cuda", batch_size=128, images=1280, cores=16)
+        c.name
+        for c in scaling.contenders(
+            scaling.SIZES[0], device="cuda", batch_size=128, images=1280, cores=16
+        )
     ] == ["K=1", "K=2", "K=4", "K=8", "K=16", "K=32"]
 
 
 def test_scaling_compares_processes_with_threads_on_a_cpu() -> None:
     """One process per core is what a sweep does; the table shows why."""
-    sides = {c.name: c for c in scaling.contenders(device="cpu", batch_size=16, images=64, cores=2)}
+    sides = {
+        c.name: c
+        for c in scaling.contenders(
+            scaling.SIZES[1], device="cpu", batch_size=16, images=64, cores=2
+        )
+    }
     assert sides["K=1, 2 processes"].copies == 2
+    assert {c.settings["width"] for c in sides.values()} == {64}
     assert sides["K=1, 2 threads"].settings["threads"] == 2
     assert all(c.settings["images"] >= 32 for c in sides.values())
 

@@ -164,7 +164,8 @@ def stamp(device: str) -> dict[str, Any]:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    plain = re.sub(r"\((r|tm|c)\)", "", text.lower())
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
 def _numbers(text: str) -> list[int]:
@@ -250,23 +251,28 @@ def _scaling(
     reports = []
     for batch_size in args.batch_size or _BATCH_SIZES[device]:
         images = train.whole_batches(args.images or _IMAGES[device, args.quick], batch_size)
-        everyone = scaling.contenders(
-            device=device, batch_size=batch_size, images=images, cores=hardware.cpu_count()
-        )
-        reports.append(
-            scaling.measure(
+        for size in scaling.SIZES:
+            everyone = scaling.contenders(
+                size,
+                device=device,
+                batch_size=batch_size,
+                images=images,
+                cores=hardware.cpu_count(),
+            )
+            result = scaling.measure(
+                size,
                 train.choose(everyone, args.only),
                 batch_size=batch_size,
                 hardware=machine,
                 settings={
                     "batch": batch_size,
-                    "images per turn": images,
+                    "images per turn": images * size.work,
                     "rounds": args.rounds,
                     "optimizer": "RAdam",
                 },
                 **_common(args, device, show),
             )
-        )
+            reports.append(result)
     return reports
 
 

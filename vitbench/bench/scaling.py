@@ -3,52 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vitbench.bench.contest import Contender, run
 from vitbench.bench.report import Report
 from vitbench.bench.train import ENGINE, side, whole_batches
 
-_SMALL = {"width": 64, "depth": 4}
-_CPU_STACKS = (1, 2, 4, 8)
-_GPU_STACKS = (1, 2, 4, 8, 16, 32)
+
+@dataclass(frozen=True)
+class Size:
+    """A model to scale; `work` is how many more images it trains in the same time, roughly."""
+
+    name: str
+    depth: int
+    width: int
+    work: int
 
 
-def contenders(*, device: str, batch_size: int, images: int, cores: int) -> list[Contender]:
-    """On a CPU: processes against threads, then stacks of both widths; on a GPU: stacks."""
-    common: dict[str, Any] = {"device": device, "batch_size": batch_size}
-    if device == "cuda":
-        return [
-            side(f"K={size}", ENGINE, _stack(common, images, size, threads=1))
-            for size in _GPU_STACKS
+SIZES = (Size("paper", 12, 192, 1), Size("small", 4, 64, 12))
+_STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 2, 4, 8, 16, 32)}
+
+
+def contenders(
+    size: Size, *, device: str, batch_size: int, images: int, cores: int
+) -> list[Contender]:
+    """On a CPU: one model on threads and in processes, then stacks; on a GPU: stacks."""
+    common: dict[str, Any] = {
+        "device": device,
+        "batch_size": batch_size,
+        "depth": size.depth,
+        "width": size.width,
+    }
+
+    def stack(name: str, members: int, *, threads: int = 1, copies: int = 1) -> Contender:
+        work = images * size.work
+        per_member = work if device == "cuda" else whole_batches(work // members, batch_size)
+        settings = {**common, "members": members, "images": per_member, "threads": threads}
+        return side(name, ENGINE, settings, copies=copies)
+
+    everyone = [stack(f"K={members}", members) for members in _STACKS[device]]
+    if device == "cpu" and cores > 1:
+        everyone[1:1] = [
+            stack(f"K=1, {cores} threads", 1, threads=cores),
+            stack(f"K=1, {cores} processes", 1, copies=cores),
         ]
-    everyone = [side("K=1", ENGINE, _stack(common, images, 1, threads=1))]
-    if cores > 1:
-        everyone += [
-            side(f"K=1, {cores} threads", ENGINE, _stack(common, images, 1, threads=cores)),
-            side(
-                f"K=1, {cores} processes",
-                ENGINE,
-                _stack(common, images, 1, threads=1),
-                copies=cores,
-            ),
-        ]
-    for size in _CPU_STACKS[1:]:
-        settings = _stack(common, images, size, threads=1)
-        everyone.append(side(f"K={size}", ENGINE, settings))
-    for size in _CPU_STACKS:
-        settings = {**_stack(common, images * 8, size, threads=1), **_SMALL}
-        everyone.append(side(f"4 x 64 wide, K={size}", ENGINE, settings))
     return everyone
 
 
-def _stack(common: dict[str, Any], images: int, size: int, *, threads: int) -> dict[str, Any]:
-    on_gpu = common["device"] == "cuda"
-    per_member = images if on_gpu else whole_batches(images // size, common["batch_size"])
-    return {**common, "members": size, "images": per_member, "threads": threads}
-
-
 def measure(
+    size: Size,
     everyone: Sequence[Contender],
     *,
     rounds: int,
@@ -60,9 +64,10 @@ def measure(
     on_progress: Callable[[str], None],
 ) -> Report:
     """Run the contest; images of all members and processes together, against one model alone."""
+    model = f"ViT of {size.depth} x {size.width}"
     return Report(
-        benchmark=f"scaling-b{batch_size}",
-        title=f"Stacks, threads and processes, batch {batch_size}",
+        benchmark=f"scaling-{size.name}-b{batch_size}",
+        title=f"Stacks, threads and processes, batch {batch_size}, {model}",
         hardware=hardware,
         unit="images/s",
         settings=settings,
