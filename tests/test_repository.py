@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -125,6 +126,13 @@ def test_readme_lists_every_sweep() -> None:
     shipped = sorted(path.name for path in (ROOT / "sweeps").glob("*.yaml"))
     assert shipped
     assert [name for name in shipped if f"sweeps/{name}" not in README] == []
+
+
+def test_the_readmes_sweep_file_is_the_one_that_is_shipped() -> None:
+    """The example on the page is sweeps/mnist_lr.yaml, without its comments."""
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    shipped = (ROOT / "sweeps" / "mnist_lr.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(block) == yaml.safe_load(shipped)
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
