@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -87,11 +86,16 @@ class Train(Section):
 
 
 class Resources(Section):
-    """What one stack is given."""
+    """What one stack is given: `workers` processes, each with so many CPUs and GPUs."""
 
-    cpus: float = Field(default=1, gt=0, description="CPUs per stack; also its threads")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        description="processes that share a stack's batches, on one machine or several",
+    )
+    cpus: float = Field(default=1, gt=0, description="CPUs per worker; also its threads")
     gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-        default="auto", description="GPUs per stack; auto is 1 where there is one, else 0"
+        default="auto", description="GPUs per worker; auto is 1 where there is one, else 0"
     )
 
 
@@ -102,7 +106,7 @@ class TrialConfig(Section):
     model: Model
     train: Train
 
-    @cached_property
+    @property
     def trial_id(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical JSON of the configuration."""
         content = self.model_dump(mode="json")
