@@ -212,12 +212,12 @@ def data() -> Iterator[Finding]:
 def ray() -> Iterator[Finding]:
     """Does Ray start here and run a task? Takes about 10 s."""
     from vitbench.config import Resources
-    from vitbench.tuning import cluster
+    from vitbench.tuning import cluster, resources
 
     start_s = time.perf_counter()
     try:
         with cluster.connect(None, verbose=False):
-            room = cluster.capacity(Resources())
+            room = resources.capacity(Resources())
             cluster.run_a_task(timeout_s=60)
             took_s = time.perf_counter() - start_s
     except Exception as error:

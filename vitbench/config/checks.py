@@ -20,7 +20,11 @@ def problems(sweep: Sweep) -> list[Problem]:
         *_axis_problems(sweep.search.stack, ("search", "stack")),
         *_search_problems(sweep.search),
     ]
-    return found or [*_shape_problems(sweep), *_batch_problems(sweep)]
+    return found or [
+        *_shape_problems(sweep),
+        *_batch_problems(sweep),
+        *_worker_problems(sweep),
+    ]
 
 
 def divisors(number: int) -> list[int]:
@@ -161,3 +165,19 @@ def _batch_problems(sweep: Sweep) -> Iterator[Problem]:
             path: Path = ("search", "space") if in_space else ("train",)
             fix = f"use at most {images}"
             yield Problem((*path, "batch_size"), str(size), rule, fix)
+
+
+def _worker_problems(sweep: Sweep) -> Iterator[Problem]:
+    workers, gpus = sweep.resources.workers, sweep.resources.gpus
+    if workers == 1:
+        return
+    if gpus != "auto" and gpus != int(gpus):
+        rule = f"each of {workers} workers needs GPUs of its own"
+        yield Problem(("resources", "gpus"), f"{gpus:g}", rule, "use a whole number, or 0")
+    axis = sweep.search.space.get("batch_size", [sweep.train.batch_size])
+    sizes = [axis.low] if isinstance(axis, Range) else axis
+    smallest = min(size for size in sizes if isinstance(size, int | float))
+    if smallest < workers:
+        rule = f"is more than batch_size={smallest:g}: some would have no image"
+        fix = f"use at most {smallest:g} workers"
+        yield Problem(("resources", "workers"), str(workers), rule, fix)

@@ -1,4 +1,4 @@
-"""Start or join Ray, quietly, and say how many stacks it holds side by side."""
+"""Start or join Ray, quietly."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from vitbench.config import Resources
 from vitbench.errors import UserError
 from vitbench.hardware import ALLOCATOR_ENV
-from vitbench.tuning.packing import gpus_per_stack, node_slots
 
 _RAY_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -24,19 +21,11 @@ _RAY_ENV = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger replaces Tune's own per-trial files
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the runner stops trials at the end of an epoch itself
     "TUNE_WARN_THRESHOLD_S": "5",
+    # Trials that may wait for a machine; the searcher hands out no more than may run.
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",
 }
 # Images travel through a memory-mapped cache, so Ray's object store holds only small messages.
 _OBJECT_STORE_BYTES = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What the cluster has in whole, and how many stacks of the sweep fit side by side."""
-
-    cpus: float
-    gpus: float
-    nodes: int
-    slots: int
 
 
 @contextmanager
@@ -76,30 +65,6 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def capacity(resources: Resources) -> Capacity:
-    """How many stacks the connected cluster can hold at once, counted node by node.
-
-    Raises:
-        UserError: if not even one stack fits on any node.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus = [node.get("CPU", 0.0) for node in nodes]
-    gpus = [node.get("GPU", 0.0) for node in nodes]
-    gpus_each = gpus_per_stack(resources, sum(gpus))
-    slots = sum(
-        node_slots(resources, cpus=c, gpus=g, gpus_each=gpus_each)
-        for c, g in zip(cpus, gpus, strict=True)
-    )
-    if slots == 0:
-        raise UserError(
-            f"resources: a stack asks for cpus={resources.cpus:g}, gpus={gpus_each:g}, but the "
-            f"largest of the {len(nodes)} node(s) has {max(cpus, default=0):g} CPUs and "
-            f"{max(gpus, default=0):g} GPUs; it can never start. Lower resources.cpus or "
-            f"resources.gpus, or join a larger cluster with --address."
-        )
-    return Capacity(cpus=sum(cpus), gpus=sum(gpus), nodes=len(nodes), slots=slots)
 
 
 def run_a_task(*, timeout_s: float) -> None:

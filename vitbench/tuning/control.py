@@ -11,6 +11,8 @@ from typing import Any
 
 import ray
 
+from vitbench.tuning.placement import on_this_node
+
 INTERRUPTED = "interrupted"
 BUDGET = "budget"
 STOPPED = "stopped"
@@ -35,10 +37,13 @@ class _ControlActor:
 
 
 class Control:
-    """Handle to the control actor; travels to workers with the trainable."""
+    """Handle to the control actor, which lives beside its maker; travels with the trainable."""
 
     def __init__(self) -> None:
-        self._actor: Any = _ControlActor.remote()  # type: ignore[attr-defined]  # by the decorator
+        actor = _ControlActor.options(  # type: ignore[attr-defined]  # by the decorator
+            scheduling_strategy=on_this_node()
+        )
+        self._actor: Any = actor.remote()
 
     def end(self, reason: str, stack_id: str | None = None) -> None:
         """Ask one stack (or all) to end after the epoch that it is in; visible on return."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vitbench.config import Resources, Sweep
 from vitbench.hardware import cpu_count, local_gpu_count
@@ -23,22 +23,30 @@ def stacks_of(
     return pack(trials, max_members=max_members, slots=slots)
 
 
-def gpus_per_stack(resources: Resources, available: float) -> float:
-    """Resolve `gpus: auto`: one GPU per stack where there is any, else none."""
+def gpus_per_worker(resources: Resources, available: float) -> float:
+    """Resolve `gpus: auto`: one GPU per worker where there is any, else none."""
     if resources.gpus == "auto":
         return 1.0 if available >= 1 else 0.0
     return float(resources.gpus)
 
 
-def node_slots(resources: Resources, *, cpus: float, gpus: float, gpus_each: float) -> int:
-    """Stacks that one node with so many CPUs and GPUs holds at once."""
-    fits = int(cpus // resources.cpus)
-    return min(fits, int(gpus // gpus_each)) if gpus_each else fits
+def slots_of(
+    resources: Resources, nodes: Iterable[tuple[float, float]], *, gpus_each: float
+) -> int:
+    """Stacks that nodes with so many CPUs and GPUs hold at once.
+
+    A worker lives on one node; the workers of a stack may be spread over several.
+    """
+    workers = 0
+    for cpus, gpus in nodes:
+        fits = int(cpus // resources.cpus)
+        workers += min(fits, int(gpus // gpus_each)) if gpus_each else fits
+    return workers // resources.workers
 
 
 def local_slots(resources: Resources) -> tuple[int, bool]:
     """Stacks that this machine holds at once (at least 1), and whether they use a GPU."""
     gpus = local_gpu_count()
-    gpus_each = gpus_per_stack(resources, gpus)
-    slots = node_slots(resources, cpus=cpu_count(), gpus=gpus, gpus_each=gpus_each)
+    gpus_each = gpus_per_worker(resources, gpus)
+    slots = slots_of(resources, [(cpu_count(), gpus)], gpus_each=gpus_each)
     return max(1, slots), gpus_each > 0

@@ -23,11 +23,12 @@ from vitbench.records.ledger import Ledger
 from vitbench.resume import remainder
 from vitbench.tuning.budget import BudgetMeter
 from vitbench.tuning.callback import Interrupt, Recorder, planned_rows
-from vitbench.tuning.cluster import Capacity, capacity
 from vitbench.tuning.control import INTERRUPTED, Control
 from vitbench.tuning.keeper import CheckpointKeeper
-from vitbench.tuning.packing import gpus_per_stack, stacks_of
+from vitbench.tuning.mailbox import Mailbox
+from vitbench.tuning.packing import stacks_of
 from vitbench.tuning.progress import SweepView, Tracker, progress_for
+from vitbench.tuning.resources import Capacity, LiveSlots, capacity
 from vitbench.tuning.searcher import ListSource, PlanSearcher, StackSource
 from vitbench.tuning.steering import Steering
 from vitbench.tuning.study import StudySource
@@ -83,16 +84,15 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     """
     sweep = job.sweep
     room = capacity(sweep.resources)
-    gpus = gpus_per_stack(sweep.resources, room.gpus)
-    budget = BudgetMeter(sweep.budget, history, gpus_each=gpus)
+    gpus, workers = room.gpus_each, sweep.resources.workers
+    budget = BudgetMeter(sweep.budget, history, gpus_each=gpus * workers)
     if spent := budget.exceeded():
         return Ending(spent=spent)
     control = Control()
-    source = _source(job, history, room, console, on_gpu=gpus > 0)
-    searcher = PlanSearcher(source)
-    slots = min(room.slots, source.total)
-    if sweep.search.concurrency is not None:
-        slots = min(slots, sweep.search.concurrency)
+    source = _source(job, history, room, console)
+    live_slots = LiveSlots(sweep.resources, gpus_each=gpus, at_most=sweep.search.concurrency)
+    searcher = PlanSearcher(source, live_slots)
+    slots = min(room.free_slots, live_slots(), source.total)
     if source.total == 0:
         return Ending()
     console.print(_opening_line(source, slots, room), soft_wrap=True, highlight=False)
@@ -126,13 +126,15 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         cache_dir=job.cache_dir,
         checkpoints_dir=job.checkpoints_dir,
         checkpoint_every_s=sweep.checkpoints.every_s,
-        threads=max(1, int(sweep.resources.cpus)),
-        use_gpu=gpus > 0,
+        workers=workers,
+        cpus=sweep.resources.cpus,
+        gpus=gpus,
         every_epoch=sweep.search.scheduler != "none",
         control=control,
+        mailbox=Mailbox() if workers > 1 else None,
     )
     scheduler = _scheduler(job, source, control)
-    tuner = _tuner(job, searcher, recorder, scheduler, context, gpus=gpus, slots=slots)
+    tuner = _tuner(job, searcher, recorder, scheduler, context)
     with shown, Interrupt(lambda: recorder.request_end(INTERRUPTED)) as interrupt:
         try:
             tuner.fit()
@@ -144,9 +146,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     return Ending(interrupt.requested, recorder.gave_up, recorder.spent)
 
 
-def _source(
-    job: Job, history: History, room: Capacity, console: Console, *, on_gpu: bool
-) -> StackSource:
+def _source(job: Job, history: History, room: Capacity, console: Console) -> StackSource:
     """Where stacks come from: what is left of the grid, or the study."""
     sweep = job.sweep
     if not sweep.search.is_grid:
@@ -160,7 +160,8 @@ def _source(
     left = remainder(job.trials, history, job.checkpoints_dir)
     if history.configs:
         console.print(left.text(), highlight=False)
-    new = stacks_of(sweep, left.new, slots=room.slots, on_gpu=on_gpu)
+    on_gpu = room.gpus_each > 0
+    new = stacks_of(sweep, left.new, slots=room.free_slots, on_gpu=on_gpu)
     return ListSource([*left.stacks, *new])
 
 
@@ -191,21 +192,22 @@ def _tuner(
     recorder: Recorder,
     scheduler: TrialScheduler | None,
     context: WorkerContext,
-    *,
-    gpus: float,
-    slots: int,
 ) -> tune.Tuner:
-    trainable = functools.partial(train_stack, context=context)
-    resources: dict[str, Any] = {"cpu": job.sweep.resources.cpus}
-    if gpus:
-        resources["gpu"] = gpus
+    if context.workers > 1:
+        from vitbench.tuning import ddp
+
+        trainable = functools.partial(ddp.train_stack, context=context)
+        # What it trains with belongs to its workers. Tune wants some request: a megabyte.
+        resources: dict[str, Any] = {"cpu": 0, "memory": 1e6}
+    else:
+        trainable = functools.partial(train_stack, context=context)
+        resources = {"cpu": context.cpus} | ({"gpu": context.gpus} if context.gpus else {})
     return tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=slots,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.config["stack_id"]),
             trial_name_creator=lambda trial: str(trial.config["stack_id"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
@@ -51,11 +51,18 @@ class ListSource:
 
 
 class PlanSearcher(Searcher):
-    """Tune's view of a StackSource: one Ray trial is one stack."""
+    """Tune's view of a StackSource: one Ray trial is one stack.
 
-    def __init__(self, source: StackSource) -> None:
+    Args:
+        source: of the stacks.
+        slots: stacks that may run side by side now; asked again for every stack.
+    """
+
+    def __init__(self, source: StackSource, slots: Callable[[], int]) -> None:
         super().__init__(metric=None, mode=None)
         self._source = source
+        self._slots = slots
+        self._live: set[str] = set()
         self._finished = False
 
     def finish(self) -> None:
@@ -69,16 +76,20 @@ class PlanSearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next stack as a Tune configuration."""
+        """Return the next stack as a Tune configuration; None while all slots are taken."""
+        if not self._finished and len(self._live) >= self._slots():
+            return None
         plan = None if self._finished else self._source.next()
         if plan is None:
             return Searcher.FINISHED
+        self._live.add(trial_id)
         return {"stack_id": plan.stack_id, "plan": plan.to_json()}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: the recorder tells the source, after the ledger knows."""
+        """Free the slot; the recorder tells the source, after the ledger knows."""
+        self._live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing: a resumed sweep is a new Tuner fed from the ledger."""

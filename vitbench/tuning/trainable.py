@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
@@ -16,6 +16,12 @@ from vitbench.config import Dataset
 from vitbench.plan import StackPlan
 from vitbench.records.history import DONE
 from vitbench.tuning.control import STOPPED, Control
+from vitbench.tuning.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    import torch
+
+    from vitbench.training.parallel import Parallel
 
 logger = logging.getLogger(__name__)
 
@@ -32,19 +38,37 @@ class WorkerContext:
     cache_dir: Path
     checkpoints_dir: Path
     checkpoint_every_s: float
-    threads: int
-    use_gpu: bool
+    workers: int
+    cpus: float  # of one worker
+    gpus: float
     every_epoch: bool  # report each epoch by itself: early stopping looks at every one
     control: Control
+    mailbox: Mailbox | None = None  # with more than one worker
+
+    @property
+    def threads(self) -> int:
+        """Of one worker."""
+        return max(1, int(self.cpus))
 
 
-class _Reporter:
-    """Sends rows to the driver, a few epochs at a time where epochs are short."""
+Send = Callable[[dict[str, Any]], None]
 
-    def __init__(self, plan: StackPlan, context: WorkerContext) -> None:
-        self._stack_id = plan.stack_id
-        self._last_epoch = plan.train.epochs
+
+class Reporter:
+    """Sends rows to the driver, a few epochs at a time where epochs are short.
+
+    Args:
+        stack_id: of the stack as the driver knows it.
+        last_epoch: whose rows travel with the outcome.
+        context: of the sweep.
+        send: returns once the driver has taken in what it was given.
+    """
+
+    def __init__(self, stack_id: str, last_epoch: int, context: WorkerContext, send: Send) -> None:
+        self._stack_id = stack_id
+        self._last_epoch = last_epoch
         self._context = context
+        self._send_now = send
         self._rows: list[dict[str, Any]] = []
         self._last_sent_s = 0.0
         self._epoch = 0
@@ -69,38 +93,62 @@ class _Reporter:
 
     def _send(self, extra: dict[str, Any]) -> None:
         rows, self._rows = self._rows, []
-        tune.report({"epoch": self._epoch, "rows": rows, **extra})
+        self._send_now({"epoch": self._epoch, "rows": rows, **extra})
 
 
 def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
     """Train the stack in `config["plan"]`; its outcome rows come with the last report."""
     import torch  # once per worker process: actors are reused between trials
 
+    device = torch.device("cuda" if context.gpus else "cpu")
+    plan = StackPlan.from_json(config["plan"])
+    reporter = Reporter(plan.stack_id, plan.train.epochs, context, tune.report)
+
+    def run(part: StackPlan) -> bool:
+        return train_part(part, context, reporter, device)
+
+    fit_or_halve(plan, run, torch.cuda.empty_cache if context.gpus else lambda: None)
+
+
+def train_part(
+    part: StackPlan,
+    context: WorkerContext,
+    reporter: Reporter,
+    device: torch.device,
+    parallel: Parallel | None = None,
+) -> bool:
+    """Train a stack (or a part of it) in this process; returns whether it came to its end.
+
+    Args:
+        parallel: this worker's place among the workers of the stack; alone if left out. The
+            reporter is used on rank 0 only.
+    """
+    import torch
+
     from vitbench import data
     from vitbench.training.checkpoint import CheckpointStore
     from vitbench.training.engine import fit
+    from vitbench.training.parallel import SOLO
 
+    parallel = parallel or SOLO
     # A reused process keeps what the trial before it set.
     torch.set_num_threads(context.threads)
     os.environ["OMP_NUM_THREADS"] = str(context.threads)
-    device = torch.device("cuda" if context.use_gpu else "cpu")
 
-    plan = StackPlan.from_json(config["plan"])
     images = data.load(context.dataset, context.data_dir, context.cache_dir)
-    train = plan.train
+    train = part.train
     images = images.subset(train.train_images, train.val_images, train.test_images)
     store = CheckpointStore(context.checkpoints_dir)
-    reporter = _Reporter(plan, context)
-
-    def run(part: StackPlan) -> bool:
-        result = fit(
-            part,
-            images,
-            device=device,
-            report=reporter,
-            store=store,
-            checkpoint_every_s=context.checkpoint_every_s,
-        )
+    result = fit(
+        part,
+        images,
+        device=device,
+        report=reporter,
+        store=store,
+        parallel=parallel,
+        checkpoint_every_s=context.checkpoint_every_s,
+    )
+    if parallel.rank == 0:
         status = (reporter.reason or STOPPED) if result.stopped else "finished"
         outcomes = [
             {**row, "status": row["status"] if row["status"] == "diverged" else status}
@@ -109,12 +157,10 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
         reporter.finish(outcomes)
         if status in DONE:  # and recorded: nobody will go on from its states
             store.keep_only([member.trial_id for member in part.members], None)
-        return not result.stopped
-
-    _fit_or_halve(plan, run, torch.cuda.empty_cache if context.use_gpu else lambda: None)
+    return not result.stopped
 
 
-def _fit_or_halve(
+def fit_or_halve(
     plan: StackPlan, run: Callable[[StackPlan], bool], release: Callable[[], None]
 ) -> None:
     """Train the plan; where memory runs out, train its halves one after the other.
