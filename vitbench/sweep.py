@@ -1,4 +1,4 @@
-"""`python -m vitbench.sweep SWEEP.yaml`: from one file to tables and figures."""
+"""`python -m vitbench.sweep SWEEP.yaml`: from one file to tables, figures and a report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m vitbench.sweep`."""
     parser = argparse.ArgumentParser(
         prog="vitbench sweep",
-        description="Run the sweep described in a YAML file; end with tables and figures.",
+        description="Run the sweep of a YAML file; end with tables, figures and a report.",
         epilog="Exit codes: 0 all trials accounted for; 1 some trial failed; 2 bad input, nothing "
         "started; 130 interrupted.",
     )
@@ -63,6 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         help="override one value, e.g. --set train.epochs=2 (repeatable)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="repeat the sweep with seeds 0 to N-1; three give intervals, six can give p < 0.05",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show trials, stacks and a time forecast; no cluster"
@@ -144,7 +150,8 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
         )
         ledger.append("run", argv=list(argv), scale=scale)
         try:
-            with cluster.connect(args.address, verbose=args.verbose):
+            several = sweep.resources.workers > 1
+            with cluster.connect(args.address, verbose=args.verbose, state_api=several):
                 ending = runner.run(job, ledger, history, console)
         except UserError:
             if resume_from is None:  # nothing was started: leave nothing behind
@@ -178,6 +185,8 @@ def _load(args: argparse.Namespace) -> tuple[Sweep, str]:
     else `laptop`, where the file has it.
     """
     as_written = load_sweep(args.file, overrides=args.overrides)
+    if args.seeds is not None:
+        args.overrides = [*args.overrides, _seeds_override(as_written, args.seeds)]
     scale = args.scale
     if scale == "auto" and args.resume:
         folder = find(args.out, as_written.name, args.resume)
@@ -186,6 +195,14 @@ def _load(args: argparse.Namespace) -> tuple[Sweep, str]:
         on_gpu = args.address is not None or local_gpu_count() > 0
         scale = PAPER if on_gpu or "laptop" not in as_written.scales else "laptop"
     return load_sweep(args.file, scale=scale, overrides=args.overrides), scale
+
+
+def _seeds_override(sweep: Sweep, count: int) -> str:
+    """What --seeds stands for: the grid's own axis, or models that a suggestion trains together."""
+    if count < 1:
+        raise UserError(f"--seeds {count}: is not a number of seeds; name 1 or more.")
+    key = "search.space.seed" if sweep.search.is_grid else "search.stack.seed"
+    return f"{key}={list(range(count))}"
 
 
 def _new_results_dir(out: Path, sweep: Sweep) -> Path:
@@ -211,11 +228,11 @@ def _finish(
     argv: Sequence[str],
     console: Console,
 ) -> int:
-    """Write the tables and figures, print the outcome; returns the exit code."""
-    from vitbench.analysis import figures
+    """Write the tables, figures and report, print the outcome; returns the exit code."""
+    from vitbench.analysis import report
 
     trials, _ = tables.write(results_dir)
-    figures.draw_all(results_dir)
+    report_path = report.draw_and_write(results_dir)[-1]
     if console.width < _TABLE_WIDTH and not console.is_terminal:
         console.width = _TABLE_WIDTH  # a pipe has no width; a squeezed table has no numbers
     title = f"{job.sweep.name}: {len(trials)} trials"
@@ -230,6 +247,7 @@ def _finish(
             soft_wrap=True,
         )
     console.print(f"results: {results_dir}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"report: {report_path}", soft_wrap=True, highlight=False, markup=False)
     if ending.gave_up is not None:
         why = f"ended early, the same crash again and again: {ending.gave_up}"
         console.print(why, style="red", soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""`python -m vitbench.analysis RESULTS`: redraw the figures from the tables alone."""
+"""`python -m vitbench.analysis RESULTS`: figures and report.html from the tables alone."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from vitbench.errors import UserError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
     parser = argparse.ArgumentParser(
-        prog="vitbench analysis", description="Redraw the figures of a results folder."
+        prog="vitbench analysis",
+        description="Redraw the figures of a results folder and write its report.html.",
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
     args = parser.parse_args(argv)
-    from vitbench.analysis import figures
+    from vitbench.analysis import report
 
     try:
-        written = figures.draw_all(args.results)
+        written = report.draw_and_write(args.results)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

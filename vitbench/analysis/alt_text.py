@@ -1,0 +1,83 @@
+"""Figures in words, for those who cannot see them: made from the numbers that they show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+_HEADINGS = {
+    "learning_curves": "Learning curves by learning rate",
+    "loss_by_lr": "Loss against learning rate, each trial",
+    "lr_sensitivity": "Sensitivity to the learning rate",
+    "pareto_front": "Pareto front of the search",
+    "best_so_far": "Best so far against epochs spent",
+    "search_slices": "Loss against each setting of the search",
+    "importance": "Importance of the settings",
+    "best_of_k": "Expected best of k trials",
+    "rung_correlation": "Early losses against final losses",
+    "parallel_coordinates": "Settings of every trial",
+}
+
+
+def heading(name: str) -> str:
+    """What a figure is called on the page."""
+    if name.startswith("heat_lr_"):
+        return f"Loss by learning rate and {name.removeprefix('heat_lr_').replace('_', ' ')}"
+    return _HEADINGS.get(name, name.replace("_", " ").capitalize())
+
+
+def describe(name: str, data: pd.DataFrame) -> str:
+    """The figure's alternative text; the heading alone where the numbers are not understood."""
+    maker = _heat if name.startswith("heat_lr_") else _MAKERS.get(name)
+    if maker is None or data.empty:
+        return heading(name)
+    return f"{heading(name)}. {maker(data)}"
+
+
+def _curves(data: pd.DataFrame) -> str:
+    last = data[(data["split"] == "test") & (data["epoch"] == data["epoch"].max())]
+    means = last.groupby("lr")["mean"].mean().sort_index(ascending=False)
+    ends = ", ".join(f"{lr:g}: {value:.3g}" for lr, value in list(means.items())[:12])
+    return f"Test loss at epoch {int(data['epoch'].max())} by learning rate: {ends}."
+
+
+def _by_lr(data: pd.DataFrame) -> str:
+    means = data.groupby("lr")["val_loss"].mean().dropna()
+    if means.empty:
+        return "No trial has a validation loss."
+    gone = int((data["status"] == "diverged").sum())
+    return (
+        f"{len(data)} trials at {data['lr'].nunique()} learning rates from {data['lr'].min():.3g} "
+        f"to {data['lr'].max():.3g}; the mean validation loss is lowest, {means.min():.3g}, at "
+        f"{means.idxmin():.3g}; {gone} diverged."
+    )
+
+
+def _sensitivity(data: pd.DataFrame) -> str:
+    best = data.sort_values("loss").iloc[0]
+    text = (
+        f"Mean validation loss from {data['lr'].min():g} to {data['lr'].max():g}, lowest "
+        f"({best['loss']:.3g}) at {best['lr']:g}"
+    )
+    if math.isfinite(best["safe_low"]):
+        text += f"; safe window from {best['safe_low']:.2g} to {best['safe_high']:.2g}"
+    return text + "."
+
+
+def _heat(data: pd.DataFrame) -> str:
+    best = data[data["best"]]
+    setting = str(data["setting"].iloc[0]).replace("_", " ")
+    cells = ", ".join(
+        f"{row['lr']:g} at {setting} {row['value']} (loss {row['loss']:.3g})"
+        for row in best.to_dict("records")
+    )
+    return f"Best learning rate: {cells}."
+
+
+_MAKERS: dict[str, Callable[[pd.DataFrame], str]] = {
+    "learning_curves": _curves,
+    "loss_by_lr": _by_lr,
+    "lr_sensitivity": _sensitivity,
+}
