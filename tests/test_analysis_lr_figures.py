@@ -77,7 +77,7 @@ def test_sentences_carry_range_interval_window_edge_and_warnings() -> None:
     assert "[1e-05, 0.1]" in first and "95 % interval" in first and "decades" in first
     assert "Between 0.001 and 0.01 lies the edge" in first and "WARNING" not in first
     assert "WARNING: that is the highest rate tried" in second
-    assert "moves: 0.001 at batch_size 16; 0.1 at batch_size 64" in lr_words.movement(
+    assert "moves: 0.001 at batch size 16; 0.1 at batch size 64" in lr_words.movement(
         table, ["batch_size"]
     )
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from vitbench.analysis import lr_sensitivity, style
 from vitbench.analysis.curves import panels
 from vitbench.analysis.results import Results
+from vitbench.analysis.statistics import setting
 
 MAX_LINES = 6
 _CURVE = ("lr", "loss", "low", "high", "seeds", "diverged", "initial", "safe_low", "safe_high")
@@ -58,7 +59,7 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
         ax = figure.subplots()
         for number, (cell, part) in enumerate(groups):
             values = cell if isinstance(cell, tuple) else (cell,)
-            label = ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=False))
+            label = ", ".join(setting(n, v) for n, v in zip(names, values, strict=False))
             _sensitivity_line(ax, part, number, label or "mean over seeds")
         ax.set_xscale("log")
         ax.set_yscale("log")
@@ -125,17 +126,17 @@ def heat_settings(results: Results) -> list[str]:
     return [n for n in names if 2 <= rates <= 12 and 2 <= trials[n].nunique() <= 8]
 
 
-def heat_data(results: Results, setting: str) -> pd.DataFrame:
+def heat_data(results: Results, axis: str) -> pd.DataFrame:
     """Mean capped loss by learning rate and one setting, averaged over all other settings.
 
     Columns: `lr`, `setting` (its name), `value`, `loss`, `seeds` (runs averaged), `best` (whether
     it is the best rate of its value).
     """
     frame = results.trials.assign(loss=lr_sensitivity.capped_loss(results.trials))
-    grouped = frame.dropna(subset=["loss"]).groupby([setting, "lr"])["loss"]
+    grouped = frame.dropna(subset=["loss"]).groupby([axis, "lr"])["loss"]
     data = grouped.agg(loss="mean", seeds="count").reset_index()
-    data["best"] = data["loss"] == data.groupby(setting)["loss"].transform("min")
-    data = data.rename(columns={setting: "value"}).assign(setting=setting)
+    data["best"] = data["loss"] == data.groupby(axis)["loss"].transform("min")
+    data = data.rename(columns={axis: "value"}).assign(setting=axis)
     return data[list(_HEAT)].sort_values(["value", "lr"]).reset_index(drop=True)
 
 

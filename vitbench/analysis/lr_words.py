@@ -9,15 +9,17 @@ from typing import Any
 import pandas as pd
 
 from vitbench.analysis import lr_sensitivity
+from vitbench.analysis.statistics import setting as setting_words
 
-PAPER_WORST_LR = 0.003  # the learning rate that the paper finds slowest, and stuck at a high loss
+PAPER_RATES = (0.003, 0.0003, 0.00003)
+PAPER_WORST_LR = 0.003  # the one that the paper finds slowest, and stuck at a high loss
 
 
 def sentences(table: pd.DataFrame, names: list[str]) -> list[str]:
     """One sentence on S and the safe window per row of lr_sensitivity.table, with its warnings."""
     said = []
     for row in table.to_dict("records"):
-        cell = ", ".join(f"{name} {row[name]}" for name in names)
+        cell = _cell(row, names)
         where = f"{cell}: " if cell else ""
         if not math.isfinite(row["best_lr"]):
             said.append(f"{where}nothing to say of the learning rate: {row['why_not']}.")
@@ -68,10 +70,7 @@ def movement(table: pd.DataFrame, names: list[str]) -> str:
     known = table.dropna(subset=["best_lr"])
     if len(known) < 2 or not names:
         return ""
-    cells = [
-        f"{row['best_lr']:g} at {', '.join(f'{name} {row[name]}' for name in names)}"
-        for row in known.to_dict("records")
-    ]
+    cells = [f"{row['best_lr']:g} at {_cell(row, names)}" for row in known.to_dict("records")]
     if known["best_lr"].nunique() == 1:
         text = f"The best learning rate does not move: it is {known['best_lr'].iloc[0]:g} "
         text += f"for all {len(known)} models."
@@ -87,13 +86,17 @@ def movement(table: pd.DataFrame, names: list[str]) -> str:
 def standing(
     trials: pd.DataFrame, epochs: pd.DataFrame, setting: str, lr: float = PAPER_WORST_LR
 ) -> pd.DataFrame:
-    """Where one learning rate stands among all that were tried, for each value of a setting.
+    """Where one learning rate stands among the paper's three, for each value of a setting.
+
+    Where the sweep lacks one of the three, it stands among all that were tried.
 
     Columns: `setting`'s name, `rates`, `loss`, `loss_rank` (1 is the lowest final validation
     loss), `speed_rank` (1 is the lowest mean of the validation loss over all epochs, the area
     under the learning curve), `worst_seeds` and `seeds` (seeds in which it has the highest loss).
     """
     frame = trials.assign(loss=lr_sensitivity.capped_loss(trials))
+    if set(PAPER_RATES) <= set(frame["lr"]):
+        frame = frame[frame["lr"].isin(PAPER_RATES)]
     curve = epochs.merge(trials[["trial_id", "initial_val_loss"]], on="trial_id")
     # NaN compares false, so a diverged epoch counts as the loss before training.
     seen = curve["val_loss"].astype(float)
@@ -135,7 +138,8 @@ def standing_sentence(table: pd.DataFrame, lr: float = PAPER_WORST_LR) -> str:
             f"at the end (loss {row['loss']:.3g}; worst in {votes}) and the {speed}"
         )
     worst = table[table["loss_rank"] == table["rates"]]
-    text = f"Learning rate {lr:g}: " + "; ".join(parts) + ". "
+    among = " among the paper's three" if (table["rates"] == len(PAPER_RATES)).all() else ""
+    text = f"Learning rate {lr:g}{among}: " + "; ".join(parts) + ". "
     if len(worst) == len(table):
         return text + "It is the worst everywhere here, as the paper has it."
     if worst.empty:
@@ -154,6 +158,10 @@ def _place(rank: int, of: int, first: str, last: str) -> str:
     if rank == of:
         return last
     return f"{rank}{ {2: 'nd', 3: 'rd'}.get(rank, 'th') } {first}"
+
+
+def _cell(row: Mapping[Hashable, Any], names: list[str]) -> str:
+    return ", ".join(setting_words(name, row[name]) for name in names)
 
 
 def _seeds(count: int) -> str:

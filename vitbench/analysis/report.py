@@ -15,6 +15,7 @@ import pandas as pd
 from vitbench.analysis import curves, figures, lr_sensitivity, svg_curves, verdict
 from vitbench.analysis.alt_text import describe, heading
 from vitbench.analysis.results import Results, load
+from vitbench.analysis.statistics import setting
 from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.rows import STATUSES
@@ -170,7 +171,7 @@ def _plates(folder: Path, room: _Room) -> list[Picture]:
 def _sensitivity_rows(table: pd.DataFrame, names: list[str]) -> list[dict[Any, Any]]:
     """The table's rows with their model in words."""
     return [
-        {**row, "cell": ", ".join(f"{name} {row[name]}" for name in names)}
+        {**row, "cell": ", ".join(setting(name, row[name]) for name in names)}
         for row in table.to_dict("records")
     ]
 

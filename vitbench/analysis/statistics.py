@@ -195,21 +195,20 @@ def against_best(
 
 
 def arm_labels(trials: pd.DataFrame, names: list[str]) -> pd.Series:
-    """The arm of each trial in words: `lr 0.003, batch_size 16`."""
-    parts = [
-        trials[name].map(
-            lambda value, name=name: (
-                f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-            )
-        )
-        for name in names
-    ]
+    """The arm of each trial in words: `lr 0.003, batch size 16`."""
+    parts = [trials[name].map(lambda value, name=name: setting(name, value)) for name in names]
     if not parts:
         return pd.Series("all", index=trials.index)
     label = parts[0].astype(str)
     for part in parts[1:]:
         label = label + ", " + part.astype(str)
     return label
+
+
+def setting(name: str, value: object) -> str:
+    """One setting in words."""
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name.replace('_', ' ')} {shown}"
 
 
 def _by_seed(values: pd.Series) -> dict[int, float]:

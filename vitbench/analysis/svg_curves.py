@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from vitbench.analysis import style
+from vitbench.analysis.statistics import setting
 
 WIDTH, HEIGHT = 460, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 26, 36
@@ -40,7 +41,7 @@ def learning_curves(data: pd.DataFrame) -> Chart:
     shown, drawn = cells[: MAX_PANELS // 2], []
     for cell, part in shown:
         values = cell if isinstance(cell, tuple) else (cell,)
-        heading = ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
+        heading = ", ".join(setting(n, v) for n, v in zip(names, values, strict=True))
         top = float(part["mean"].max())
         for split in ("train", "test"):
             lines = {
