@@ -159,7 +159,7 @@ def train_in_tune(turns: Turns, *, trials: int, slots: int) -> None:
             run_config=train.RunConfig(
                 name=f"train-{tune.get_context().get_trial_id()}",
                 storage_path=config["folder"],
-                callbacks=[TuneReportCallback()],  # type: ignore[list-item, no-untyped-call]
+                callbacks=[TuneReportCallback()],  # type: ignore[list-item]
             ),
         ).fit()
 
