@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from vitbench.analysis.statistics import setting
+
 _HEADINGS = {
-    "learning_curves": "Learning curves by learning rate",
+    "learning_curves": "Learning curves",
     "loss_by_lr": "Loss against learning rate, each trial",
     "lr_sensitivity": "Sensitivity to the learning rate",
     "pareto_front": "Pareto front of the search",
@@ -37,6 +39,12 @@ def describe(name: str, data: pd.DataFrame) -> str:
 
 
 def _curves(data: pd.DataFrame) -> str:
+    if "split" not in data:  # of a search: a line per trial
+        best = data[data["best"]]
+        return (
+            f"Validation loss by epoch of {data['trial_id'].nunique()} trials; the best one "
+            f"reaches {best['val_loss'].min():.3g}."
+        )
     last = data[(data["split"] == "test") & (data["epoch"] == data["epoch"].max())]
     means = last.groupby("lr")["mean"].mean().sort_index(ascending=False)
     ends = ", ".join(f"{lr:g}: {value:.3g}" for lr, value in list(means.items())[:12])
@@ -68,16 +76,58 @@ def _sensitivity(data: pd.DataFrame) -> str:
 
 def _heat(data: pd.DataFrame) -> str:
     best = data[data["best"]]
-    setting = str(data["setting"].iloc[0]).replace("_", " ")
+    name = str(data["setting"].iloc[0])
     cells = ", ".join(
-        f"{row['lr']:g} at {setting} {row['value']} (loss {row['loss']:.3g})"
+        f"{row['lr']:g} at {setting(name, row['value'])} (loss {row['loss']:.3g})"
         for row in best.to_dict("records")
     )
     return f"Best learning rate: {cells}."
+
+
+def _importance(data: pd.DataFrame) -> str:
+    parts = [f"{row['setting']}: {row['share']:.0%}" for row in data.head(8).to_dict("records")]
+    return f"Share of the variance of the validation loss. {', '.join(parts)}."
+
+
+def _best_so_far(data: pd.DataFrame) -> str:
+    best = float(data["best"].min())
+    spent = int(data.loc[data["best"] == best, "epochs_spent"].min())
+    return (
+        f"{len(data)} suggestions; the lowest validation loss, {best:.3g}, was reached after "
+        f"{spent} of {int(data['epochs_spent'].max())} epochs."
+    )
+
+
+def _best_of_k(data: pd.DataFrame) -> str:
+    first, last = data.iloc[0], data.iloc[-1]
+    return (
+        f"The expected lowest loss falls from {first['expected']:.3g} with one suggestion to "
+        f"{last['expected']:.3g} with {int(last['k'])}."
+    )
+
+
+def _rungs(data: pd.DataFrame) -> str:
+    taus = data.groupby("epoch")["tau"].first()
+    parts = [f"epoch {epoch}: {tau:.2f}" for epoch, tau in taus.items()]
+    return f"Kendall's tau between the loss at a rung and at the end. {', '.join(parts)}."
+
+
+def _slices(data: pd.DataFrame) -> str:
+    best = data.sort_values("loss").iloc[0]
+    names = [name for name in data.columns if name not in ("loss", "status")]
+    return (
+        f"{len(data)} suggestions; the lowest loss, {best['loss']:.3g}, at "
+        f"{', '.join(setting(name, best[name]) for name in names)}."
+    )
 
 
 _MAKERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "learning_curves": _curves,
     "loss_by_lr": _by_lr,
     "lr_sensitivity": _sensitivity,
+    "importance": _importance,
+    "best_so_far": _best_so_far,
+    "best_of_k": _best_of_k,
+    "rung_correlation": _rungs,
+    "search_slices": _slices,
 }

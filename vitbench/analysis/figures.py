@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitbench.analysis import curves, lr_figures, pareto, results, style
+from vitbench.analysis import alt_text, curves, lr_figures, pareto, results, search_figures, style
 
 
 def draw_all(folder: Path) -> list[Path]:
@@ -12,13 +12,14 @@ def draw_all(folder: Path) -> list[Path]:
     found = results.load(folder)
     out = folder / "figures"
     written: list[Path] = []
-    if not found.epochs.empty:
+    grid = found.sweep["search"]["method"] == "grid"
+    if not found.epochs.empty and grid:
         data = curves.learning_curves_data(found)
         title = f"Learning curves by learning rate ({found.subtitle})"
         written += style.save(
             curves.draw_learning_curves(data, title), data, out, "learning_curves"
         )
-    if found.trials["lr"].nunique() > 1 and found.trials["train_loss"].notna().any():
+    if grid and found.trials["lr"].nunique() > 1 and found.trials["train_loss"].notna().any():
         data = curves.loss_by_lr_data(found)
         title = f"Loss against learning rate ({found.subtitle})"
         written += style.save(curves.draw_loss_by_lr(data, title), data, out, "loss_by_lr")
@@ -36,4 +37,25 @@ def draw_all(folder: Path) -> list[Path]:
             continue
         title = f"Loss by learning rate and {setting.replace('_', ' ')} ({found.subtitle})"
         written += style.save(lr_figures.draw_heat(data, title), data, out, f"heat_lr_{setting}")
+    return written + _search(found, out)
+
+
+def _search(found: results.Results, out: Path) -> list[Path]:
+    """Importance of the settings; of a search also its course."""
+    drawn = [("importance", search_figures.importance_data, search_figures.draw_importance)]
+    if found.sweep["search"]["method"] != "grid":
+        drawn += [
+            ("learning_curves", search_figures.curves_data, search_figures.draw_curves),
+            ("best_so_far", search_figures.best_so_far_data, search_figures.draw_best_so_far),
+            ("search_slices", search_figures.slices_data, search_figures.draw_slices),
+            ("best_of_k", search_figures.best_of_k_data, search_figures.draw_best_of_k),
+        ]
+        if found.sweep["search"]["scheduler"] == "asha":
+            drawn.append(("rung_correlation", search_figures.rung_data, search_figures.draw_rungs))
+    written: list[Path] = []
+    for name, data_of, draw in drawn:
+        data = data_of(found)
+        if len(data) >= 2:
+            title = f"{alt_text.heading(name)} ({found.subtitle})"
+            written += style.save(draw(data, title), data, out, name)
     return written

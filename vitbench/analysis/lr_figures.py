@@ -29,6 +29,9 @@ def sensitivity_data(results: Results, delta: float = lr_sensitivity.DELTA_NATS)
     Columns: the varying settings and _CURVE; empty where no model has enough rates.
     """
     names, _ = panels(results.trials)
+    search = results.sweep["search"]
+    if search["method"] != "grid" and "lr" in search["space"]:
+        return pd.DataFrame(columns=[*names, *_CURVE])  # drawn by a sampler: no common rates
     groups = (
         results.trials.groupby(names, dropna=False, sort=True) if names else [((), results.trials)]
     )

@@ -26,6 +26,7 @@ MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 M
 MAX_ROWS = 2000
 _TEMPLATES = Path(__file__).parent / "templates"
 _ATTENTION = "attention"
+_ORDER = ("best_so_far", "pareto_front", "importance", "search_slices", "rung_correlation")
 _RESULT_COLUMNS = (
     ("status", "state"),
     ("epochs", "epochs"),
@@ -109,7 +110,10 @@ def _content(results: Results) -> dict[str, Any]:
         "curve_figure": curve_figure,
         "paired": paired.to_dict("records"),
         "search": None if grid else results.sweep["search"],
-        "other_figures": [p for name, p in pictures.items() if name not in shown],
+        "other_figures": sorted(
+            (p for name, p in pictures.items() if name not in shown),
+            key=lambda p: (_ORDER.index(p.name) if p.name in _ORDER else len(_ORDER), p.name),
+        ),
         "plates": _plates(results.folder, room),
         "trials": _trial_table(results),
         "states": _states(results.trials),

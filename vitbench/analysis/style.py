@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 # How a trial ended, as a marker: filled for a full run, hollow for a censored one.
-MARKS = {
+MARKS: dict[str, dict[str, Any]] = {
     "finished": {"marker": "o"},
     "stopped": {"marker": "o", "markerfacecolor": "none"},
     "interrupted": {"marker": "s", "markerfacecolor": "none"},

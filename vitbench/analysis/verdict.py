@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from vitbench.analysis import lr_sensitivity, lr_words, statistics
+from vitbench.analysis import lr_sensitivity, lr_words, search, statistics
 from vitbench.analysis.curves import panels
 from vitbench.analysis.results import Results
 
@@ -57,6 +57,8 @@ def verdict(results: Results, paired: pd.DataFrame) -> Verdict:
         _pairs(paired, said)
         if results.sweep["search"]["method"] == "grid":
             _learning_rate(results, said)
+        else:
+            _search(results, said)
     gone = trials["status"].value_counts()
     for status, what in (
         ("diverged", "diverged"),
@@ -76,7 +78,10 @@ def _best(results: Results, frame: pd.DataFrame, said: Verdict) -> None:
     best = str(means.idxmin())
     arm = frame[labels == best]
     loss, accuracy = (_mean(arm[c]) for c in ("loss", "test_accuracy"))
-    who = f"Of {len(means)} settings the best is {best}" if len(means) > 1 else "The one setting"
+    few = " that ran to an end" if len(frame) < len(results.trials) else ""
+    who = (
+        f"Of {len(means)} settings{few} the best is {best}" if len(means) > 1 else "The one setting"
+    )
     said.findings.append(
         f"{who}: validation loss {loss} at the last epoch, test accuracy {accuracy}, "
         f"over {len(arm)} seed{'s' if len(arm) != 1 else ''}. "
@@ -134,6 +139,34 @@ def _learning_rate(results: Results, said: Verdict) -> None:
         text = lr_words.standing_sentence(lr_words.standing(trials, results.epochs, setting))
         if text:
             said.findings.append(text)
+
+
+def _search(results: Results, said: Verdict) -> None:
+    """When the search found its best, whether early losses told, and why there is no importance."""
+    found = search.suggestions(results)
+    curve = search.best_so_far(found)
+    at = int(curve["loss"].argmin())
+    said.findings.append(
+        f"The lowest validation loss at any epoch, {curve['loss'].iloc[at]:.4g}, came with "
+        f"suggestion {at + 1} of {len(curve)}, after {curve['epochs_spent'].iloc[at]:,} of "
+        f"{curve['epochs_spent'].iloc[-1]:,} epochs."
+    )
+    if results.sweep["search"]["scheduler"] == "asha":
+        table = search.rung_correlation(results)
+        known = table.dropna(subset=["tau"]).to_dict("records")
+        parts = [f"{row['tau']:.2f} at epoch {row['epoch']} (n = {row['trials']})" for row in known]
+        said.findings.append(
+            f"Kendall's tau between the losses at a rung and at the end, of trials that finished: "
+            f"{', '.join(parts)}. Near 1, stopping early cost little; near 0, it was a lottery."
+            if parts
+            else "Too few trials finished to say whether early losses foretold the final ones."
+        )
+    whole = int((found["status"] != "stopped").sum())
+    if whole < search.MIN_FOR_IMPORTANCE:
+        said.limits.append(
+            f"{whole} suggestions ran to an end of their own; the importance of settings needs "
+            f"{search.MIN_FOR_IMPORTANCE}, so none is shown."
+        )
 
 
 def _limits(results: Results, frame: pd.DataFrame, paired: pd.DataFrame, said: Verdict) -> None:
