@@ -40,6 +40,7 @@ from vitbench.tuning import objective as objectives
 _MAX_REJECTED_IN_A_ROW = 1000
 _STACK = "stack_id"
 _REASON = "reason"
+_RETRIED = "retried"  # of the study: numbers of crashed trials that were enqueued again
 _HALF_DRAWN = "the driver died while it was drawn"
 
 
@@ -114,6 +115,7 @@ class StudySource:
         )
         self._live: dict[str, Trial] = {}
         self._plans: dict[str, StackPlan] = {}
+        self._retried: list[int] = self._study.user_attrs.get(_RETRIED, [])
         self._to_resume = self._reconcile()
 
     @property
@@ -251,7 +253,9 @@ class StudySource:
     def _paid_for(self) -> int:
         """Suggestions that were trained or are training."""
         return sum(
-            trial.state is not TrialState.WAITING and _REASON not in trial.user_attrs
+            trial.state is not TrialState.WAITING
+            and _REASON not in trial.user_attrs
+            and trial.number not in self._retried
             for trial in self._study.get_trials(deepcopy=False)
         )
 
@@ -309,10 +313,10 @@ class StudySource:
                 self._plans[plan.stack_id] = plan
                 to_resume.append(plan)
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-            if _REASON not in frozen.user_attrs:  # crashed for the last time in a run before
-                self._study._storage.set_trial_user_attr(
-                    frozen._trial_id, _REASON, "crashed, tried again after a resume"
-                )
+            if _REASON not in frozen.user_attrs and frozen.number not in self._retried:
+                # It crashed for the last time in a run before. A finished trial cannot be marked.
+                self._retried.append(frozen.number)
+                self._study.set_user_attr(_RETRIED, self._retried)
                 self._study.enqueue_trial(frozen.params)
         return to_resume
 
