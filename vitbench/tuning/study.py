@@ -17,6 +17,7 @@ search therefore draws what an undisturbed one would have drawn.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ from vitbench.records.history import History
 from vitbench.tuning import objective as objectives
 
 _MAX_REJECTED_IN_A_ROW = 1000
+_MAX_COUNTED = 100_000
 _STACK = "stack_id"
 _REASON = "reason"
 _RETRIED = "retried"  # of the study: numbers of crashed trials that were enqueued again
@@ -113,6 +115,7 @@ class StudySource:
             directions=[objectives.direction(name) for name in self._objectives],
             load_if_exists=True,
         )
+        self._buildable = self._count_buildable()
         self._live: dict[str, Trial] = {}
         self._plans: dict[str, StackPlan] = {}
         self._retried: list[int] = self._study.user_attrs.get(_RETRIED, [])
@@ -187,7 +190,7 @@ class StudySource:
         if self._to_resume:
             return self._to_resume.pop(0)
         for _ in range(_MAX_REJECTED_IN_A_ROW):
-            if self._paid_for() >= self.total:
+            if self._paid_for() >= self.total or self._used_up():
                 return None
             trial = self._ask()
             reason = broken_rule(self._sweep, trial.params)
@@ -257,6 +260,31 @@ class StudySource:
             and _REASON not in trial.user_attrs
             and trial.number not in self._retried
             for trial in self._study.get_trials(deepcopy=False)
+        )
+
+    def _used_up(self) -> bool:
+        """Whether every combination of a finite space has been trained or is training."""
+        if self._buildable is None:
+            return False
+        return len(self._known.keys() | self._live.keys()) >= self._buildable
+
+    def _count_buildable(self) -> int | None:
+        """Combinations that can be built; None for a space without end (or nearly so)."""
+        choices = []
+        for distribution in self._space.values():
+            if isinstance(distribution, CategoricalDistribution):
+                choices.append(list(distribution.choices))
+            elif isinstance(distribution, IntDistribution):
+                choices.append(
+                    list(range(distribution.low, distribution.high + 1, distribution.step))
+                )
+            else:
+                return None
+        if math.prod(map(len, choices)) > _MAX_COUNTED:
+            return None
+        return sum(
+            broken_rule(self._sweep, dict(zip(self._space, combination, strict=True))) is None
+            for combination in itertools.product(*choices)
         )
 
     def _tell_outcome(
