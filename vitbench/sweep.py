@@ -150,8 +150,7 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
         )
         ledger.append("run", argv=list(argv), scale=scale)
         try:
-            several = sweep.resources.workers > 1
-            with cluster.connect(args.address, verbose=args.verbose, state_api=several):
+            with cluster.connect(args.address, verbose=args.verbose):
                 ending = runner.run(job, ledger, history, console)
         except UserError:
             if resume_from is None:  # nothing was started: leave nothing behind

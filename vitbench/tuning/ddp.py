@@ -14,8 +14,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.train.v2._internal.exceptions import RayTrainError
+from ray.util.placement_group import get_current_placement_group
 
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan
@@ -29,6 +31,10 @@ _TRAIN_ENV = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
+_UNUSED_CALLBACKS = (
+    "DatasetsCallback",  # Ray Data; images come from the cache
+    "PlacementGroupCleanerCallback",  # see reaper.py
+)
 # A letter is taken at once; this is how long a group that died goes unnoticed.
 _TAKE_TIMEOUT_S = 1.0
 
@@ -67,6 +73,7 @@ class WorkerGroup:
         self._id = uuid.uuid4().hex[:12]
         self._error: BaseException | None = None
         os.environ.update(_TRAIN_ENV)
+        self._mailbox.announce(self._id, str(ray.get_runtime_context().get_actor_id()))
         self._thread = threading.Thread(target=self._run, name="ray-train", daemon=True)
         self._thread.start()
 
@@ -95,17 +102,23 @@ class WorkerGroup:
         from ray import train
         from ray.train.torch import TorchConfig, TorchTrainer
 
+        class Trainer(TorchTrainer):
+            """Without the helpers that this use has no need of: each is a process to start."""
+
+            def _create_default_callbacks(self) -> list[Any]:
+                callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # of Train V2
+                return [c for c in callbacks if type(c).__name__ not in _UNUSED_CALLBACKS]
+
         context = self._context
-        each = {"CPU": context.cpus} | ({"GPU": context.gpus} if context.gpus else {})
         try:
-            TorchTrainer(
+            Trainer(
                 _work,
                 train_loop_config={"context": context, "group": self._id},
                 torch_config=TorchConfig(backend="nccl" if context.gpus else "gloo"),
                 scaling_config=train.ScalingConfig(
                     num_workers=context.workers,
                     use_gpu=context.gpus > 0,
-                    resources_per_worker=each,
+                    resources_per_worker=context.bundle,
                 ),
                 run_config=train.RunConfig(
                     name=f"workers-{self._id}",
@@ -128,6 +141,9 @@ def _work(config: dict[str, Any]) -> None:
     mailbox = _mailbox(context)
     device = get_device()
     parallel = TorchDistributed(device)
+    placement = get_current_placement_group()
+    if parallel.rank == 0 and placement is not None:
+        mailbox.placed(group, placement)
     number = 0
     while True:
         plan, stack_id = mailbox.assignment(group, number)

@@ -8,9 +8,11 @@ one process: a checkpoint never runs ahead of the ledger, and a report costs mil
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.placement_group import PlacementGroup
 
 from vitbench.tuning.placement import on_this_node
 
@@ -18,14 +20,35 @@ from vitbench.tuning.placement import on_this_node
 Assignment = tuple[str, str]
 
 
+@dataclass
+class Group:
+    """A group of workers: the actor that started it, and where it lives, once it says so."""
+
+    owner: str
+    placement: PlacementGroup | None = None
+
+
 @ray.remote(num_cpus=0)
 class _MailboxActor:
     """Assignments to groups of workers, and one letter at a time from each group."""
 
     def __init__(self) -> None:
+        self._groups: dict[str, Group] = {}
         self._assigned: dict[str, list[Assignment]] = {}
         self._letters: dict[str, dict[str, Any]] = {}
         self._changed = asyncio.Condition()
+
+    async def announce(self, group: str, owner: str) -> None:
+        self._groups[group] = Group(owner)
+
+    async def placed(self, group: str, placement: PlacementGroup) -> None:
+        self._groups[group].placement = placement
+
+    async def groups(self) -> dict[str, Group]:
+        return self._groups
+
+    async def forget(self, group: str) -> None:
+        self._groups.pop(group, None)
 
     async def assign(self, group: str, assignment: Assignment) -> None:
         async with self._changed:
@@ -66,6 +89,23 @@ class Mailbox:
             scheduling_strategy=on_this_node()
         )
         self._actor: Any = actor.remote()
+
+    def announce(self, group: str, owner: str) -> None:
+        """A group is about to be started by this actor."""
+        ray.get(self._actor.announce.remote(group, owner))
+
+    def placed(self, group: str, placement: PlacementGroup) -> None:
+        """The group lives here: what is to be removed if its owner dies."""
+        ray.get(self._actor.placed.remote(group, placement))
+
+    def groups(self) -> dict[str, Group]:
+        """All groups that were announced and not forgotten."""
+        found: dict[str, Group] = ray.get(self._actor.groups.remote())
+        return found
+
+    def forget(self, group: str) -> None:
+        """The group is gone, and what it held is given back."""
+        ray.get(self._actor.forget.remote(group))
 
     def assign(self, group: str, plan: str, stack_id: str) -> None:
         """Give a group of workers its next stack."""

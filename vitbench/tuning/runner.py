@@ -28,6 +28,7 @@ from vitbench.tuning.keeper import CheckpointKeeper
 from vitbench.tuning.mailbox import Mailbox
 from vitbench.tuning.packing import stacks_of
 from vitbench.tuning.progress import SweepView, Tracker, progress_for
+from vitbench.tuning.reaper import Reaper
 from vitbench.tuning.resources import Capacity, LiveSlots, capacity
 from vitbench.tuning.searcher import ListSource, PlanSearcher, StackSource
 from vitbench.tuning.steering import Steering
@@ -193,15 +194,17 @@ def _tuner(
     scheduler: TrialScheduler | None,
     context: WorkerContext,
 ) -> tune.Tuner:
-    if context.workers > 1:
+    callbacks: list[tune.Callback] = [recorder]
+    if context.mailbox is not None:
         from vitbench.tuning import ddp
 
+        callbacks.append(Reaper(context.mailbox, context.bundle, context.workers))
         trainable = functools.partial(ddp.train_stack, context=context)
         # What it trains with belongs to its workers. Tune wants some request: a megabyte.
         resources: dict[str, Any] = {"cpu": 0, "memory": 1e6}
     else:
         trainable = functools.partial(train_stack, context=context)
-        resources = {"cpu": context.cpus} | ({"gpu": context.gpus} if context.gpus else {})
+        resources = {name.lower(): amount for name, amount in context.bundle.items()}
     return tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
@@ -215,7 +218,7 @@ def _tuner(
         run_config=tune.RunConfig(
             name=f"run-{uuid.uuid4().hex[:8]}",
             storage_path=str((job.results_dir / "ray").resolve()),
-            callbacks=[recorder],
+            callbacks=callbacks,
             failure_config=tune.FailureConfig(max_failures=job.sweep.max_failures),
             verbose=0,
         ),

@@ -46,6 +46,11 @@ class WorkerContext:
     mailbox: Mailbox | None = None  # with more than one worker
 
     @property
+    def bundle(self) -> dict[str, float]:
+        """What Ray reserves for one worker."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    @property
     def threads(self) -> int:
         """Of one worker."""
         return max(1, int(self.cpus))
