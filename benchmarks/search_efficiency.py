@@ -18,17 +18,20 @@ from pathlib import Path
 import pandas as pd
 
 EPOCHS, RANDOM_TRIALS, SHARE = 27, 48, 5
-SPACE = """
-dataset: {name: digits, image_size: 16}
-model: {width: 24, mlp: 48}
-train: {epochs: %d, batch_size: 32}
+SPACE = (
+    """
+dataset: {{name: digits, image_size: 16}}
+model: {{width: 24, mlp: 48}}
+train: {{epochs: {EPOCHS}, batch_size: 32}}
 search:
   space:
-    lr: {low: 0.00001, high: 1.0, log: true}
+    lr: {{low: 0.00001, high: 1.0, log: true}}
     patch_grid: [1, 2, 4, 8]
-    depth: {low: 1, high: 4, int: true}
+    depth: {{low: 1, high: 4, int: true}}
     heads: [1, 2, 3, 4, 6]
-""" % EPOCHS
+"""
+    % EPOCHS
+)
 
 
 def run(name: str, search: dict[str, str], extra: list[str], out: Path) -> pd.DataFrame:

@@ -25,8 +25,6 @@ class Command:
 COMMANDS = {
     "sweep": Command("vitbench.sweep", "run the sweep of a YAML file; tables and figures"),
     "analysis": Command("vitbench.analysis.__main__", "draw the report of a results folder again"),
-    "attention": Command("vitbench.attention", "where the trained models look, scored"),
-    "compare": Command("vitbench.compare", "several results folders side by side"),
     "bench": Command("vitbench.bench.__main__", "measure this machine beside other libraries"),
     "doctor": Command("vitbench.doctor", "check the installation, the hardware and the data"),
 }

@@ -28,7 +28,8 @@ def patch_map(cls_row_NT: Array) -> tuple[Array, Array]:
 
 def entropy(a_NM: Array) -> Array:
     """Entropy of each map in nats, shape [...]: 0 for one patch, ln M for uniform attention."""
-    return -np.sum(np.where(a_NM > 0, a_NM * np.log(np.where(a_NM > 0, a_NM, 1.0)), 0.0), axis=-1)
+    logs = np.log(np.where(a_NM > 0, a_NM, 1.0))
+    return np.asarray(-np.sum(a_NM * logs, axis=-1))
 
 
 def effective_patches(a_NM: Array) -> Array:
@@ -97,7 +98,8 @@ def lift(a_NM: Array, cover_NM: Array) -> Array:
     """
     area = cover_NM.mean(axis=-1)
     inside = share(a_NM, cover_NM)
-    return np.divide(inside, area, out=np.full_like(inside, np.nan), where=area > 0)
+    empty = np.full_like(inside, np.nan)
+    return np.asarray(np.divide(inside, area, out=empty, where=area > 0))
 
 
 def pointing_game(a_NM: Array, cover_NM: Array) -> Array:
@@ -166,8 +168,9 @@ def _band(xx: Array, yy: Array, a: Array, b: Array, beyond: float, half_height: 
     along = (xx - a[0]) * u[0] + (yy - a[1]) * u[1]
     across = -(xx - a[0]) * u[1] + (yy - a[1]) * u[0]
     inside = (along >= -beyond) & (along <= length + beyond) & (np.abs(across) <= half_height)
-    return inside.astype(np.float64)
+    return np.asarray(inside, dtype=np.float64)
 
 
 def _disc(xx: Array, yy: Array, centre: Array, radius: float) -> Array:
-    return ((xx - centre[0]) ** 2 + (yy - centre[1]) ** 2 <= radius**2).astype(np.float64)
+    inside = (xx - centre[0]) ** 2 + (yy - centre[1]) ** 2 <= radius**2
+    return np.asarray(inside, dtype=np.float64)

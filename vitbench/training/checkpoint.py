@@ -64,7 +64,7 @@ class CheckpointStore:
         return read(self.path(trial_id, f"state-{epoch}"))
 
     def keep_only(self, trial_ids: Sequence[str], epoch: int | None) -> None:
-        """Remove the states of all other epochs (of all epochs for None, once the trials are over)."""
+        """Remove the states of all other epochs (for None of all, once the trials are over)."""
         for trial_id in trial_ids:
             for found in self._state_epochs(trial_id):
                 if found != epoch:

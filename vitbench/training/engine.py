@@ -118,9 +118,7 @@ def fit(
     for epoch in range(first, plan.train.epochs + 1):
         epoch_report = run.epoch(epoch)
         last = epoch == plan.train.epochs or run.all_diverged
-        due = run.rank_0_says(
-            not last and time.monotonic() - checkpoint_s >= checkpoint_every_s
-        )
+        due = run.rank_0_says(not last and time.monotonic() - checkpoint_s >= checkpoint_every_s)
         epoch_report = replace(epoch_report, checkpoint=due)
         go_on = run.rank_0_says(parallel.rank != 0 or report(epoch_report))
         if last:
