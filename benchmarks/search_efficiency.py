@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 
-EPOCHS, RANDOM_TRIALS, SHARE = 27, 48, 5
-SPACE = (
-    """
+EPOCHS, RANDOM_TRIALS, SHARE = 81, 48, 5
+SPACE = f"""
 dataset: {{name: digits, image_size: 16}}
 model: {{width: 24, mlp: 48}}
-train: {{epochs: {EPOCHS}, batch_size: 32}}
+train: {{epochs: {EPOCHS}, batch_size: 32, train_images: 300}}
 search:
   space:
     lr: {{low: 0.00001, high: 1.0, log: true}}
@@ -30,8 +29,6 @@ search:
     depth: {{low: 1, high: 4, int: true}}
     heads: [1, 2, 3, 4, 6]
 """
-    % EPOCHS
-)
 
 
 def run(name: str, search: dict[str, str], extra: list[str], out: Path) -> pd.DataFrame:
