@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import result_folder
 
-from vitbench.analysis import __main__, report, results, verdict
+from vitbench.analysis import __main__, curves, report, results, svg_curves, verdict
 
 
 class Page(HTMLParser):
@@ -73,6 +73,22 @@ def test_curves_carry_their_values_and_are_drawn_without_javascript(folder: Path
     line = next(line for line in train["lines"] if line["label"] == "0.01")
     assert line["v"][-1] == pytest.approx(mean, rel=1e-4)
     assert text.count("<polyline") == 8
+
+
+def test_one_line_that_runs_away_does_not_flatten_the_others(tmp_path: Path) -> None:
+    """A loss of 10^6 is drawn along the upper edge, and told in full on hover."""
+    made = result_folder.make(
+        tmp_path / "wild",
+        result_folder.GRID.replace("seed: [0, 1, 2, 3, 4, 5]", "seed: [0]"),
+        loss=lambda trial: 1e6 if trial.train.lr >= 1 else result_folder.bowl(trial),
+    )
+    chart = svg_curves.learning_curves(curves.learning_curves_data(results.load(made)))
+    heights = [float(y) for y in re.findall(r'class="y">([\d.e+]+)<', str(chart.panels[0]))]
+    assert 1 < max(heights) < 10
+    lines = json.loads(Page(str(chart.panels[0])).charts[0])["lines"]
+    assert max(line["v"][-1] for line in lines) > 9e5
+    drawn = re.findall(r"<polyline points=\"([^\"]+)", str(chart.panels[0]))
+    assert all(float(y) > 0 for line in drawn for y in re.findall(r",([-\d.]+)", line))
 
 
 def test_the_verdict_has_intervals_and_limits(folder: Path) -> None:

@@ -52,7 +52,8 @@ def test_a_sweep_ends_with_tables_figures_and_states(tiny: Path, tmp_path: Path)
         assert (folder / "figures" / f"{name}.pdf").is_file()
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["dataset"] == "digits" and environment["packages"]["ray"]
-    assert str(folder) in output and "Traceback" not in output
+    assert f"report: {folder / 'report.html'}" in output and "Traceback" not in output
+    assert "lr 0.01" in (folder / "report.html").read_text()
     assert not (folder / "ray").exists()
 
 
@@ -61,6 +62,7 @@ def test_a_sweep_ends_with_tables_figures_and_states(tiny: Path, tmp_path: Path)
     [
         ("--set=model.heads=3", "does not divide width=8"),
         ("--set=train.train_images=9999", "has 1197 images in this split"),
+        ("--seeds=0", "name 1 or more"),
         ("--set=train.epoch=3", "did you mean 'epochs'?"),
         ("--scale=huge", "there is no scale 'huge'"),
         ("--resume", "there is no run of 'tiny'"),
@@ -82,8 +84,9 @@ def test_bad_input_is_one_message_and_starts_nothing(
 def test_dry_run_shows_the_plan_and_writes_nothing(tiny: Path, tmp_path: Path) -> None:
     """Trials, stacks, parameters, image source and a forecast, without a cluster."""
     out = tmp_path / "out"
-    code, output = sweep_runs.sweep(str(tiny), "--dry-run", "--out", str(out))
+    code, output = sweep_runs.sweep(str(tiny), "--dry-run", "--seeds", "2", "--out", str(out))
     assert code == 0, output
+    assert "8 trials" in output
     assert "1000" in output and "300 train" in output and "time:" in output
     assert not out.exists()
 
@@ -152,5 +155,3 @@ def test_a_changed_sweep_is_refused_with_a_diff(tiny: Path, tmp_path: Path) -> N
     check_same(before, extended, tmp_path)
     with pytest.raises(UserError, match=r"\+  epochs: 5"):
         check_same(before, load_sweep(tiny, overrides=["train.epochs=5"]), tmp_path)
-
-

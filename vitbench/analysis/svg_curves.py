@@ -17,6 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 26, 36
 _FIXED = ("lr", "epoch", "split", "mean", "low", "high", "seeds")
 MAX_PANELS = 12
 _MAX_DOTS = 40
+_ALWAYS_SHOWN_NATS = 4.0  # guessing among 50 classes costs less
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def learning_curves(data: pd.DataFrame) -> Chart:
     for cell, part in shown:
         values = cell if isinstance(cell, tuple) else (cell,)
         heading = ", ".join(setting(n, v) for n, v in zip(names, values, strict=True))
-        top = float(part["mean"].max())
+        top = _top(part)
         for split in ("train", "test"):
             lines = {
                 number: part[(part["lr"] == lr) & (part["split"] == split)].sort_values("epoch")
@@ -52,6 +53,12 @@ def learning_curves(data: pd.DataFrame) -> Chart:
             drawn.append(_panel(title, lines, rates, colours, top))
     legend = [(f"{lr:g}", colours[lr]) for lr in rates]
     return Chart(legend, drawn, len(cells) - len(shown))
+
+
+def _top(part: pd.DataFrame) -> float:
+    """Where the axis ends: above everything, unless one line runs away from all the others."""
+    first = part.groupby(["lr", "split"])["mean"].first()
+    return min(float(part["high"].max()), max(_ALWAYS_SHOWN_NATS, 3 * float(first.median())))
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -80,7 +87,8 @@ def _panel(
         return round(_LEFT + (epoch - first) / span * (WIDTH - _LEFT - _RIGHT), 1)
 
     def y(loss: float) -> float:
-        return round(_TOP + (1 - loss / (1.04 * top)) * (HEIGHT - _TOP - _BOTTOM), 1)
+        height = round(_TOP + (1 - loss / (1.04 * top)) * (HEIGHT - _TOP - _BOTTOM), 1)
+        return max(float(_TOP - 4), height)  # beyond the axis: along its upper edge
 
     parts = [f'<text x="{WIDTH / 2}" y="16" class="t">{escape(title)}</text>']
     for value in ticks(0, top):
