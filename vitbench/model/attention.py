@@ -20,12 +20,17 @@ class Attention:
     """The attention of every layer and head, and what the model made of it.
 
     Attributes:
-        weights_LBHTT: softmax of the scores; rows sum to 1. Part of the autograd graph if asked.
+        layers: softmax of the scores of each layer, [B, H, T, T]; rows sum to 1.
         logits_BO: as the fused forward gives them.
     """
 
-    weights_LBHTT: Tensor
+    layers: tuple[Tensor, ...]
     logits_BO: Tensor
+
+    @property
+    def weights_LBHTT(self) -> Tensor:
+        """All layers as one tensor."""
+        return torch.stack(self.layers)
 
 
 def attend(model: StackedVit, images_BCYX: Tensor) -> Attention:
@@ -58,7 +63,7 @@ def attend(model: StackedVit, images_BCYX: Tensor) -> Attention:
     cls = x.view(1, -1, shape.tokens, shape.width)[:, :, 0]
     cls = layers.layer_norm(cls, w["norm.weight"], w["norm.bias"])
     logits = layers.linear(cls, w["head.weight"], w["head.bias"]).squeeze(0)
-    return Attention(torch.stack(every), logits)
+    return Attention(tuple(every), logits)
 
 
 def rollout(weights_LBHTT: Tensor) -> Tensor:
@@ -95,7 +100,7 @@ def gradient_weighted(
         else:
             chosen_B = logits_BO.argmax(dim=1) if output_B is None else output_B
             asked_B = logits_BO.gather(1, chosen_B.unsqueeze(1)).squeeze(1)
-        (gradient,) = torch.autograd.grad(asked_B.sum(), found.weights_LBHTT)
-    last = len(found.weights_LBHTT) - 1
-    product_BHT = gradient[last, :, :, 0] * found.weights_LBHTT[last, :, :, 0]
+        last_BHTT = found.layers[-1]
+        (gradient_BHTT,) = torch.autograd.grad(asked_B.sum(), last_BHTT)
+    product_BHT = gradient_BHTT[:, :, 0] * last_BHTT[:, :, 0]
     return product_BHT.clamp(min=0).mean(dim=1).detach()
