@@ -121,6 +121,15 @@ def _slices(data: pd.DataFrame) -> str:
     )
 
 
+def _pareto(data: pd.DataFrame) -> str:
+    fixed = ("number", "stack_id", "pareto")
+    names = [name.replace("_", " ") for name in data.columns if name not in fixed]
+    return (
+        f"{int(data['pareto'].sum())} of {len(data)} suggestions are beaten by no other in "
+        f"{' and '.join(names)}."
+    )
+
+
 _MAKERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "learning_curves": _curves,
     "loss_by_lr": _by_lr,
@@ -130,4 +139,5 @@ _MAKERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "best_of_k": _best_of_k,
     "rung_correlation": _rungs,
     "search_slices": _slices,
+    "pareto_front": _pareto,
 }
