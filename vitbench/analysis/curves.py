@@ -63,6 +63,7 @@ def draw_learning_curves(data: pd.DataFrame, title: str) -> Figure:
                 heading = ", ".join(f"{name} {cell[name]}" for name in names) + ": "
             for ax, split in zip(axes[number], ("train", "test"), strict=True):
                 _lines(ax, part[part["split"] == split], colours)
+                style.bound_losses(ax, part.loc[part["split"] == split, "mean"])
                 ax.set_title(f"{heading}{split} loss")
                 ax.set_xlabel("epoch")
             axes[number][0].set_ylabel("cross entropy (nats)")
@@ -132,6 +133,7 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
                     **style.MARKS["diverged"],
                 ):
                     line.set_in_layout(False)
+            style.bound_losses(ax, data[column])
             ax.set_xscale("log")
             ax.set_title("validation loss" if split == "val" else f"{split} loss")
             ax.set_xlabel("learning rate")

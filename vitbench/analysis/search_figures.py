@@ -49,6 +49,7 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
                 label=kind if kind not in named else None,
             )
             named.add(kind)
+        style.bound_losses(ax, data["val_loss"])
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("epoch")
         ax.set_ylabel("validation loss (nats)")

@@ -11,6 +11,7 @@ import matplotlib
 import pandas as pd
 
 matplotlib.use("Agg")
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -52,6 +53,21 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     """An empty figure in the house style."""
     with matplotlib.rc_context(RC):
         return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+ALWAYS_SHOWN_NATS = 4.0  # guessing among 50 classes costs less
+
+
+def bound_losses(ax: Axes, losses: pd.Series) -> None:
+    """End the axis of losses where a few that ran away would flatten all others, and say so."""
+    known = losses.dropna()
+    if known.empty:
+        return
+    limit = max(ALWAYS_SHOWN_NATS, 3 * float(known.median()))
+    if float(known.max()) > limit:
+        ax.set_ylim(min(0.0, float(known.min())), limit)
+        note = f"up to {known.max():.2g} beyond the axis"
+        ax.text(0.02, 0.98, note, transform=ax.transAxes, va="top", fontsize=8, color="0.3")
 
 
 def wrapped(title: str, width: int = 100) -> str:

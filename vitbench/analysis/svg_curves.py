@@ -17,7 +17,6 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 26, 36
 _FIXED = ("lr", "epoch", "split", "mean", "low", "high", "seeds")
 MAX_PANELS = 12
 _MAX_DOTS = 40
-_ALWAYS_SHOWN_NATS = 4.0  # guessing among 50 classes costs less
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def learning_curves(data: pd.DataFrame) -> Chart:
 def _top(part: pd.DataFrame) -> float:
     """Where the axis ends: above everything, unless one line runs away from all the others."""
     first = part.groupby(["lr", "split"])["mean"].first()
-    return min(float(part["high"].max()), max(_ALWAYS_SHOWN_NATS, 3 * float(first.median())))
+    return min(float(part["high"].max()), max(style.ALWAYS_SHOWN_NATS, 3 * float(first.median())))
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
