@@ -1,0 +1,47 @@
+"""Means of the attention scores over images, with intervals, beside their controls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+_FACTS = {"trial_id", "label", "method", "test_index", "truth", "predicted", "patches"}
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % t interval of every score over images, by method.
+
+    Lifts also get the paired difference to the strongest control (`margin`): another image's
+    region. An interval of it above 0 says that the model looks at this image's region, not at
+    where such regions usually are.
+
+    Columns: method, score, images, mean, low, high, margin, margin_low, margin_high.
+    """
+    found = []
+    for method, part in rows.groupby("method", sort=False):
+        for score in (name for name in rows.columns if name not in _FACTS):
+            values = part[score].dropna().to_numpy(dtype=float)
+            if len(values) == 0:
+                continue
+            row = {"method": method, "score": score, "images": len(values), **_interval(values)}
+            control = f"{score}_other_image"
+            if control in part:
+                paired = (part[score] - part[control]).dropna().to_numpy(dtype=float)
+                margin = _interval(paired)
+                row |= {
+                    "margin": margin["mean"],
+                    "margin_low": margin["low"],
+                    "margin_high": margin["high"],
+                }
+            found.append(row)
+    return pd.DataFrame(found)
+
+
+def _interval(values: np.ndarray) -> dict[str, float]:
+    """Mean and t interval; none from fewer than three images."""
+    mean = float(values.mean()) if len(values) else float("nan")
+    if len(values) < 3:
+        return {"mean": mean, "low": float("nan"), "high": float("nan")}
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return {"mean": mean, "low": mean - half, "high": mean + half}

@@ -1,0 +1,1 @@
+"""Where trained models look: maps, scores and plates of a results folder."""

@@ -1,0 +1,75 @@
+"""`python -m vitbench.attention RESULTS`: maps, plates and scores of trained models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitbench.errors import UserError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m vitbench.attention`."""
+    parser = argparse.ArgumentParser(
+        prog="vitbench attention", description="Show and score where a trained model looks."
+    )
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
+    parser.add_argument("--trial", default="best", help="best (default), or a trial's id")
+    parser.add_argument("--label", help="the best trial of this label")
+    parser.add_argument("--images", type=int, default=16, help="test images to score (default 16)")
+    parser.add_argument(
+        "--image", type=Path, nargs="+", default=[], metavar="FILE", help="pictures of your own"
+    )
+    parser.add_argument(
+        "--method", choices=("last", "rollout", "gradient"), default="last", help="of the plate"
+    )
+    parser.add_argument("--layer", type=int, default=0, help="from 1; the last if left out")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of images")
+    parser.add_argument("--data", type=Path, help="folder that holds the data sets")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0, or 2 for bad input)."""
+    args = build_parser().parse_args(argv)
+    try:
+        return _run(args)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    from vitbench.analysis import results
+    from vitbench.attention import export
+    from vitbench.attention.photos import read_photo
+
+    found = results.load(args.results)
+    subject = export.open_subject(found, export.choose(found, args.trial, args.label), args.data)
+    depth = subject.model.shape.depth
+    if not 0 <= args.layer <= depth:
+        raise UserError(f"--layer {args.layer}: the model has layers 1 to {depth}")
+    if args.images < 1:
+        raise UserError(f"--images {args.images}: must be at least 1")
+    layer = args.layer - 1 if args.layer else -1
+    folder = found.folder / "attention"
+    if args.image:
+        import numpy as np
+
+        folder.mkdir(exist_ok=True)
+        photos = np.stack([read_photo(path, subject.images) for path in args.image])
+        export.draw(found, subject, photos, None, folder, layer, args.method, name="photos")
+        print(folder / "plate_photos.png")
+        return 0
+    for line in export.export(
+        found, subject, count=args.images, seed=args.seed, layer=layer, method=args.method
+    ):
+        print(line)
+    print(folder / f"plate_{subject.trial_id}.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

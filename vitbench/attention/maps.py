@@ -1,0 +1,121 @@
+"""Maps of one model on some images, and whether the patches that they name matter to it.
+
+Shape legend: B images, M patches, G patches per side, T tokens (CLS first).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitbench.analysis.attention_scores import patch_map
+from vitbench.model.attention import attend, gradient_weighted, rollout
+from vitbench.model.vit import StackedVit
+
+METHODS = ("last", "rollout", "gradient")
+Array = NDArray[np.float64]
+_RANDOM_ORDERS = 3
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a model does with some images.
+
+    Attributes:
+        by_method: CLS-to-patch maps, [B, M], rows sum to 1: `last` layer (mean over heads),
+            `rollout` and `gradient`.
+        heads_BHM: the chosen layer's map of each head.
+        self_mass_B: attention that CLS keeps for itself in the chosen layer, mean over heads.
+        attention_LBHTT: every layer and head.
+        probability_BO: predicted probabilities; of a single output, of 0 and of 1.
+    """
+
+    by_method: dict[str, Array]
+    heads_BHM: Array
+    self_mass_B: Array
+    attention_LBHTT: Array
+    probability_BO: Array
+
+    @property
+    def predicted_B(self) -> NDArray[np.int64]:
+        """The class (or 0/1) that the model predicts."""
+        return np.asarray(self.probability_BO.argmax(axis=1), dtype=np.int64)
+
+
+def compute(model: StackedVit, images_BCYX: Tensor, layer: int = -1) -> Maps:
+    """All maps of a model on normalised images; `layer` chooses another than the last."""
+    with torch.no_grad():
+        found = attend(model, images_BCYX)
+        rolled_BTT = rollout(found.weights_LBHTT)
+    heads_BHT = found.layers[layer][:, :, 0].double().numpy()
+    heads_BHM, _ = patch_map(heads_BHT)
+    last_BM, self_mass_B = patch_map(heads_BHT.mean(axis=1))
+    gradient_BT = gradient_weighted(model, images_BCYX).double().numpy()
+    gradient_BT[:, 1:] += 1e-12  # an image without any positive weight has a uniform map
+    return Maps(
+        by_method={
+            "last": last_BM,
+            "rollout": patch_map(rolled_BTT[:, 0].double().numpy())[0],
+            "gradient": patch_map(gradient_BT)[0],
+        },
+        heads_BHM=heads_BHM,
+        self_mass_B=self_mass_B,
+        attention_LBHTT=found.weights_LBHTT.double().numpy(),
+        probability_BO=probabilities(found.logits_BO),
+    )
+
+
+def probabilities(logits_BO: Tensor) -> Array:
+    """Softmax, or for a single output the probabilities of 0 and of 1."""
+    if logits_BO.shape[1] == 1:
+        one = torch.sigmoid(logits_BO.double())
+        return torch.cat((1 - one, one), dim=1).numpy()
+    return logits_BO.double().softmax(dim=1).numpy()
+
+
+def faithfulness(
+    model: StackedVit, images_BCYX: Tensor, by_method: dict[str, Array], *, seed: int
+) -> dict[str, tuple[Array, Array]]:
+    """How much faster the prediction falls (rises) along each map than in random order.
+
+    Patches are blanked to the data set's mean (deletion) or uncovered on it (insertion), those
+    with the most attention first; the score is the mean probability of the predicted class over
+    all steps (arXiv:1806.07421), less the same in random order.
+
+    Returns:
+        Deletion and insertion of each method, [B] each. Faithful maps have deletion below 0 and
+        insertion above 0.
+    """
+    rng = np.random.default_rng(seed)
+    shape = next(iter(by_method.values())).shape
+    anyhow = np.tile(np.arange(shape[1]), (shape[0], 1))
+    orders = [rng.permuted(anyhow, axis=1) for _ in range(_RANDOM_ORDERS)]
+    random = np.mean([_areas(model, images_BCYX, order) for order in orders], axis=0)
+    found = {}
+    for method, map_BM in by_method.items():
+        ours = _areas(model, images_BCYX, np.argsort(-map_BM, axis=1, kind="stable"))
+        found[method] = (ours[0] - random[0], ours[1] - random[1])
+    return found
+
+
+def _areas(model: StackedVit, images_BCYX: Tensor, order_BM: NDArray[np.int64]) -> Array:
+    """Mean probability of the predicted class while patches go (row 0) or come (row 1)."""
+    batch, patches = order_BM.shape
+    grid, px = model.shape.patch_grid, model.shape.patch_px
+    rank_BM = np.empty_like(order_BM)
+    np.put_along_axis(rank_BM, order_BM, np.arange(patches)[None].repeat(batch, 0), axis=1)
+    rank = torch.from_numpy(rank_BM).view(batch, 1, grid, grid)
+    rank = rank.repeat_interleave(px, 2).repeat_interleave(px, 3)
+    areas = np.zeros((2, batch))
+    with torch.no_grad():
+        predicted = probabilities(model(images_BCYX.unsqueeze(0)).squeeze(0)).argmax(axis=1)
+        for done in range(patches + 1):
+            for row, keep in enumerate((rank >= done, rank < done)):
+                logits = model((images_BCYX * keep).unsqueeze(0)).squeeze(0)
+                p = probabilities(logits)
+                areas[row] += p[np.arange(batch), predicted] / (patches + 1)
+    return areas
