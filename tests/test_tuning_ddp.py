@@ -19,7 +19,6 @@ from sweep_runs import TIME_COLUMNS, wait_until
 
 from vitbench import data
 from vitbench.config import Sweep
-from vitbench.data import cache
 from vitbench.plan import expand
 from vitbench.records import tables
 from vitbench.records.history import History
@@ -68,10 +67,7 @@ def run(asked: Sweep, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         trials=trials,
         fields=["lr"],
         results_dir=folder,
-        data_dir=data.data_folder(None),
-        cache_dir=cache.folder(None),
-        channels=1,
-        classes=10,
+        images=data.load(asked.dataset, None),
     )
     with Ledger(folder / tables.LEDGER) as ledger:
         ledger.append("run", argv=[], scale="test")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from vitbench.records import tables
 from vitbench.records.history import CRASHED, History
 
 # What may change between runs of one sweep: none of it changes what a trial computes.
-_FREE = ("description", "resources", "stack", "budget", "checkpoints", "max_failures", "scales")
+_FREE = (
+    "description",
+    "storage",
+    "resources",
+    "stack",
+    "budget",
+    "checkpoints",
+    "max_failures",
+    "scales",
+)
 _FREE_SEARCH = ("trials", "concurrency")
 
 
@@ -105,11 +114,18 @@ class Remainder:
         return ", ".join([*parts, "0 repeated"])
 
 
-def remainder(trials: Sequence[TrialConfig], history: History, checkpoints: Path) -> Remainder:
+def remainder(
+    trials: Sequence[TrialConfig], history: History, epochs_of: Callable[[str], set[int]]
+) -> Remainder:
     """Split the trials of a sweep into done, to be continued, to be retried and new.
 
     Trials of one stack stay together: they are at the same epoch. A stack of which some members
     have ended goes on with the others.
+
+    Args:
+        trials: of the sweep.
+        history: of the runs before.
+        epochs_of: a trial, by its id, that it can go on from.
     """
     by_id = {trial.trial_id: trial for trial in trials}
     stacks, continued, retried = [], [], 0
@@ -118,7 +134,7 @@ def remainder(trials: Sequence[TrialConfig], history: History, checkpoints: Path
         if not members:
             continue
         stacks.append(StackPlan(tuple(members)))
-        epochs = [state_epochs(checkpoints, member.trial_id) for member in members]
+        epochs = [epochs_of(member.trial_id) for member in members]
         common = max(set.intersection(*epochs), default=0)
         for member in members:
             if history.status(member.trial_id) in CRASHED:

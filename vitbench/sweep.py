@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import secrets
 import shlex
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from vitbench import data, plan
 from vitbench.config import PAPER, Dataset, Sweep, load_sweep, resolved_yaml
-from vitbench.data import ImageSet, cache
+from vitbench.data import ImageSet
 from vitbench.errors import UserError
 from vitbench.forecast import paper_cost_s
 from vitbench.hardware import local_gpu_count
@@ -27,6 +28,7 @@ from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.resume import check_same, find
+from vitbench.tuning import storage
 from vitbench.tuning.progress import duration
 
 if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
@@ -46,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, metavar="SWEEP.yaml", help="the sweep file")
     parser.add_argument(
-        "--out", type=Path, default=Path("results"), help="where results go (default: results)"
+        "--out",
+        type=Path,
+        help="where results go (default: results, or the path that `storage:` in the file names)",
     )
     parser.add_argument(
         "--data", type=Path, help="folder that holds the data sets (default: $VITBENCH_DATA)"
@@ -102,14 +106,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int:
     data_dir = data.data_folder(args.data).resolve()
     sweep, scale = _load(args)
+    bucket = _bucket(sweep)
     resume_from = find(args.out, sweep.name, args.resume) if args.resume else None
     resolved = data.resolve(sweep.dataset, data_dir)
     if resolved.notice:
         console.print(resolved.notice, style="bold yellow", soft_wrap=True, markup=False)
-    images = data.load(resolved.dataset, data_dir)
-    sweep = with_images(sweep, resolved.dataset, images, substitute=resolved.notice is not None)
+    everything = data.load(resolved.dataset, data_dir)
+    sweep = with_images(sweep, resolved.dataset, everything, substitute=resolved.notice is not None)
     train = sweep.train
-    images = images.subset(train.train_images, train.val_images, train.test_images)
+    images = everything.subset(train.train_images, train.val_images, train.test_images)
     trials = plan.expand(sweep) if sweep.search.is_grid else []
 
     if args.dry_run:
@@ -121,6 +126,9 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
     from vitbench.tuning import cluster, runner
 
     results_dir = resume_from or _new_results_dir(args.out, sweep)
+    if bucket is not None:
+        bucket = bucket.child(sweep.name).child(results_dir.name)
+    mirror = None if bucket is None else storage.Mirror(results_dir, bucket)
     with Ledger(results_dir / tables.LEDGER) as ledger:
         if resume_from is not None:
             before = load_sweep(results_dir / "sweep.yaml")
@@ -134,6 +142,7 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
             dataset=images.name,
             image_source=images.source,
             data_checksum=images.checksum,
+            storage=None if bucket is None else bucket.uri,
         )
         console.print(
             f"{sweep.name} at scale {scale}: {images.source}", soft_wrap=True, markup=False
@@ -143,21 +152,49 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
             trials=trials,
             fields=varying_fields(trials) if trials else [*sweep.search.space, *sweep.search.stack],
             results_dir=results_dir.resolve(),
-            data_dir=data_dir,
-            cache_dir=cache.folder(None).resolve(),
-            channels=images.channels,
-            classes=images.outputs,
+            images=everything,
+            bucket=bucket,
         )
         ledger.append("run", argv=list(argv), scale=scale)
         try:
-            with cluster.connect(args.address, verbose=args.verbose):
+            with (
+                mirror or contextlib.nullcontext(),
+                cluster.connect(args.address, verbose=args.verbose),
+            ):
                 ending = runner.run(job, ledger, history, console)
         except UserError:
             if resume_from is None:  # nothing was started: leave nothing behind
                 shutil.rmtree(results_dir)
             raise
         ledger.append("event", event="end", interrupted=ending.interrupted)
-    return _finish(job, ending, results_dir, scale, args, argv, console)
+    code = _finish(job, ending, results_dir, scale, args, argv, console)
+    if mirror is not None:
+        mirror.copy()
+        console.print(f"copied to: {mirror.uri}", soft_wrap=True, highlight=False, markup=False)
+    return code
+
+
+def _bucket(sweep: Sweep) -> storage.Bucket | None:
+    """The bucket that `storage:` names, if it names one."""
+    if sweep.storage is None or not storage.is_bucket(sweep.storage):
+        return None
+    return storage.Bucket.parse(sweep.storage)
+
+
+def _settle_out(args: argparse.Namespace, sweep: Sweep) -> None:
+    """Fill in --out: where results go on this machine's disks or its network file systems."""
+    if sweep.storage is None or storage.is_bucket(sweep.storage):
+        args.out = args.out or Path("results")
+    elif args.out is not None:
+        raise UserError(
+            f"--out {args.out}: the sweep already says where results go (storage: "
+            f"{sweep.storage}); leave out one of them"
+        )
+    else:
+        args.out = Path(sweep.storage).expanduser().resolve()
+    bucket = _bucket(sweep)
+    if args.resume and bucket is not None:
+        storage.fetch_latest(bucket, args.out, sweep.name)
 
 
 def with_images(sweep: Sweep, dataset: Dataset, images: ImageSet, *, substitute: bool) -> Sweep:
@@ -186,6 +223,7 @@ def _load(args: argparse.Namespace) -> tuple[Sweep, str]:
     as_written = load_sweep(args.file, overrides=args.overrides)
     if args.seeds is not None:
         args.overrides = [*args.overrides, _seeds_override(as_written, args.seeds)]
+    _settle_out(args, as_written)
     scale = args.scale
     if scale == "auto" and args.resume:
         folder = find(args.out, as_written.name, args.resume)

@@ -128,6 +128,12 @@ class Sweep(Section):
         default="auto", description="most members that train together as one stack"
     )
     resources: Resources = Resources()
+    storage: str | None = Field(
+        default=None,
+        min_length=1,
+        description="where results go instead of --out: a path that all nodes see, or s3://… or "
+        "gs://…",
+    )
     budget: Budget = Budget()
     checkpoints: Checkpoints = Checkpoints()
     max_failures: int = Field(

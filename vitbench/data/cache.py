@@ -34,7 +34,7 @@ def cached(key: str, cache_dir: Path | None, make: Callable[[], ImageSet]) -> Im
     it the name, and all open the same files.
     """
     path = folder(cache_dir) / key
-    if not (path / "info.json").is_file():
+    if not holds(path):
         images = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=path.parent))
@@ -43,9 +43,22 @@ def cached(key: str, cache_dir: Path | None, make: Callable[[], ImageSet]) -> Im
             os.replace(temporary, path)
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
-            if not (path / "info.json").is_file():  # nobody else was faster: a real failure
+            if not holds(path):  # nobody else was faster: a real failure
                 raise
-    return _open(path)
+    return open_folder(path)
+
+
+def holds(path: Path) -> bool:
+    """Whether an image set is prepared in this folder."""
+    return (path / "info.json").is_file()
+
+
+def folder_of(images: ImageSet) -> Path:
+    """Where an image set that `cached` opened is kept."""
+    mapped = images.train.images
+    if not isinstance(mapped, np.memmap) or mapped.filename is None:
+        raise ValueError("these images were not opened from the cache")
+    return Path(mapped.filename).parent
 
 
 def _write(path: Path, images: ImageSet) -> None:
@@ -67,7 +80,8 @@ def _write(path: Path, images: ImageSet) -> None:
     (path / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
 
 
-def _open(path: Path) -> ImageSet:
+def open_folder(path: Path) -> ImageSet:
+    """Open a prepared image set; its images are memory-mapped."""
     info = json.loads((path / "info.json").read_text(encoding="utf-8"))
     parts: dict[str, Any] = {}
     for name in SPLITS:

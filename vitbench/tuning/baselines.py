@@ -19,7 +19,6 @@ from rich.console import Console
 
 from vitbench import data
 from vitbench.config import Sweep
-from vitbench.data import cache
 from vitbench.plan import StackPlan, expand
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
@@ -112,10 +111,7 @@ def vitbench(turns: Turns, *, trials: int, slots: int) -> None:
                 trials=expand(sweep),
                 fields=["lr"],
                 results_dir=results_dir,
-                data_dir=data.data_folder(None),
-                cache_dir=cache.folder(None),
-                channels=1,
-                classes=10,
+                images=data.load(sweep.dataset, None),
             )
             path = results_dir / "ledger.jsonl"
             with Ledger(path) as ledger:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vitbench.records.history import DONE
+from vitbench.tuning.storage import Checkpoints
 
 
 class CheckpointKeeper:
     """Removes the checkpoints of ended trials beyond the best `keep`.
 
     Args:
-        folder: with one folder of checkpoints per trial.
+        checkpoints: of all trials.
         keep: how many ended trials keep their checkpoints; None for all.
         outcomes: of the runs before.
     """
 
     def __init__(
-        self, folder: Path, keep: int | None, outcomes: Iterable[Mapping[str, Any]]
+        self, checkpoints: Checkpoints, keep: int | None, outcomes: Iterable[Mapping[str, Any]]
     ) -> None:
-        self._folder = folder
+        self._checkpoints = checkpoints
         self._keep = keep
         self._kept = {
             row["trial_id"]: _rank(row)
@@ -42,7 +41,7 @@ class CheckpointKeeper:
         while len(self._kept) > self._keep:
             worst = max(self._kept, key=lambda trial_id: self._kept[trial_id])
             del self._kept[worst]
-            shutil.rmtree(self._folder / worst, ignore_errors=True)
+            self._checkpoints.remove(worst)
             dropped.append({"trial_id": worst, "checkpoint": None})
         return dropped
 

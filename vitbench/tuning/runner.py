@@ -15,6 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from rich.console import Console
 
 from vitbench.config import Sweep
+from vitbench.data.image_set import ImageSet
 from vitbench.outcome import describe
 from vitbench.plan import TrialConfig, stack_flops
 from vitbench.records import tables
@@ -24,14 +25,23 @@ from vitbench.resume import remainder
 from vitbench.tuning.budget import BudgetMeter
 from vitbench.tuning.callback import Interrupt, Recorder, planned_rows
 from vitbench.tuning.control import INTERRUPTED, Control
+from vitbench.tuning.images import SharedImages
 from vitbench.tuning.keeper import CheckpointKeeper
 from vitbench.tuning.mailbox import Mailbox
 from vitbench.tuning.packing import stacks_of
+from vitbench.tuning.preflight import require_on_every_node
 from vitbench.tuning.progress import SweepView, Tracker, progress_for
 from vitbench.tuning.reaper import Reaper
 from vitbench.tuning.resources import Capacity, LiveSlots, capacity
 from vitbench.tuning.searcher import ListSource, PlanSearcher, StackSource
 from vitbench.tuning.steering import Steering
+from vitbench.tuning.storage import (
+    CHECKPOINTS,
+    Bucket,
+    BucketCheckpoints,
+    Checkpoints,
+    FolderCheckpoints,
+)
 from vitbench.tuning.study import StudySource
 from vitbench.tuning.trainable import WorkerContext, train_stack
 
@@ -44,22 +54,24 @@ class Job:
         sweep: with the data set that is really used and its numbers of images.
         trials: of a grid; empty for a search, which decides as it goes.
         fields: settings that vary, which name a stack on the screen.
-        channels, classes: of the images.
+        results_dir: of this run, an absolute path on the driver.
+        images: all of the data set, from the cache.
+        bucket: of this run, where results go to one.
     """
 
     sweep: Sweep
     trials: Sequence[TrialConfig]
     fields: Sequence[str]
     results_dir: Path
-    data_dir: Path
-    cache_dir: Path
-    channels: int
-    classes: int
+    images: ImageSet
+    bucket: Bucket | None = None
 
     @property
-    def checkpoints_dir(self) -> Path:
-        """Where checkpoints lie, one folder per trial."""
-        return self.results_dir / "checkpoints"
+    def checkpoints(self) -> Checkpoints:
+        """Where checkpoints are, one folder per trial."""
+        if self.bucket is not None:
+            return BucketCheckpoints(self.bucket.child(CHECKPOINTS))
+        return FolderCheckpoints(self.results_dir / CHECKPOINTS)
 
 
 @dataclass(frozen=True)
@@ -81,10 +93,12 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     """Train what is left of the job on the connected cluster; rows arrive in the ledger.
 
     Raises:
-        UserError: if a stack can never fit on the cluster.
+        UserError: if a stack can never fit on the cluster, or a node cannot use the storage.
     """
     sweep = job.sweep
     room = capacity(sweep.resources)
+    if job.bucket is not None or room.nodes > 1:
+        require_on_every_node(job.bucket or job.results_dir)
     gpus, workers = room.gpus_each, sweep.resources.workers
     budget = BudgetMeter(sweep.budget, history, gpus_each=gpus * workers)
     if spent := budget.exceeded():
@@ -112,9 +126,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         searcher=searcher,
         source=source,
         budget=budget,
-        keeper=CheckpointKeeper(
-            job.checkpoints_dir, sweep.checkpoints.keep, history.outcomes.values()
-        ),
+        keeper=CheckpointKeeper(job.checkpoints, sweep.checkpoints.keep, history.outcomes.values()),
         label=lambda stack: describe(stack.members, job.fields),
         errors_dir=job.results_dir / "errors",
         planned={plan.stack_id for plan in source.plans}
@@ -122,10 +134,8 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         else frozenset(),
     )
     context = WorkerContext(
-        dataset=sweep.dataset,
-        data_dir=job.data_dir,
-        cache_dir=job.cache_dir,
-        checkpoints_dir=job.checkpoints_dir,
+        images=SharedImages.share(job.images, ship=room.nodes > 1),
+        checkpoints=job.checkpoints,
         checkpoint_every_s=sweep.checkpoints.every_s,
         workers=workers,
         cpus=sweep.resources.cpus,
@@ -154,11 +164,11 @@ def _source(job: Job, history: History, room: Capacity, console: Console) -> Sta
         return StudySource(
             sweep,
             job.results_dir / "study.db",
-            channels=job.channels,
-            outputs=1 if sweep.train.label is not None else job.classes,
+            channels=job.images.channels,
+            outputs=1 if sweep.train.label is not None else job.images.outputs,
             history=history,
         )
-    left = remainder(job.trials, history, job.checkpoints_dir)
+    left = remainder(job.trials, history, job.checkpoints.state_epochs)
     if history.configs:
         console.print(left.text(), highlight=False)
     on_gpu = room.gpus_each > 0

@@ -7,16 +7,16 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from vitbench.config import Dataset
 from vitbench.plan import StackPlan
 from vitbench.records.history import DONE
 from vitbench.tuning.control import STOPPED, Control
+from vitbench.tuning.images import SharedImages
 from vitbench.tuning.mailbox import Mailbox
+from vitbench.tuning.storage import Checkpoints
 
 if TYPE_CHECKING:
     import torch
@@ -33,10 +33,8 @@ _MIN_REPORT_INTERVAL_S = 0.2
 class WorkerContext:
     """What every stack of a sweep shares; small, travels once per trial."""
 
-    dataset: Dataset
-    data_dir: Path  # absolute, as are the others: Ray changes the working directory
-    cache_dir: Path
-    checkpoints_dir: Path
+    images: SharedImages
+    checkpoints: Checkpoints
     checkpoint_every_s: float
     workers: int
     cpus: float  # of one worker
@@ -130,8 +128,6 @@ def train_part(
     """
     import torch
 
-    from vitbench import data
-    from vitbench.training.checkpoint import CheckpointStore
     from vitbench.training.engine import fit
     from vitbench.training.parallel import SOLO
 
@@ -140,10 +136,9 @@ def train_part(
     torch.set_num_threads(context.threads)
     os.environ["OMP_NUM_THREADS"] = str(context.threads)
 
-    images = data.load(context.dataset, context.data_dir, context.cache_dir)
     train = part.train
-    images = images.subset(train.train_images, train.val_images, train.test_images)
-    store = CheckpointStore(context.checkpoints_dir)
+    images = context.images.open().subset(train.train_images, train.val_images, train.test_images)
+    store = context.checkpoints.store()
     result = fit(
         part,
         images,
