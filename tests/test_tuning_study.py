@@ -93,9 +93,7 @@ def test_a_diverged_suggestion_is_finite_and_worst(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_a_resumed_search_draws_what_an_undisturbed_one_draws(
-    tmp_path: Path, sampler: str
-) -> None:
+def test_a_resumed_search_draws_what_an_undisturbed_one_draws(tmp_path: Path, sampler: str) -> None:
     """A new process on the old study goes on with the next suggestion, not with the first."""
     method = {"method": "random"} if sampler == "random" else {"method": "optuna", "sampler": "tpe"}
     wanted = sweep(**method, trials=12)

@@ -24,6 +24,7 @@ _FREE = (
     "stack",
     "budget",
     "checkpoints",
+    "attention",
     "max_failures",
     "scales",
 )

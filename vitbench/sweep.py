@@ -269,6 +269,8 @@ def _finish(
     from vitbench.analysis import report
 
     trials, _ = tables.write(results_dir)
+    if not ending.interrupted:
+        _export_attention(job, results_dir, args.data, console)
     report_path = report.draw_and_write(results_dir)[-1]
     if console.width < _TABLE_WIDTH and not console.is_terminal:
         console.width = _TABLE_WIDTH  # a pipe has no width; a squeezed table has no numbers
@@ -296,6 +298,25 @@ def _finish(
         console.print(f"to go on: {again}", soft_wrap=True, highlight=False, markup=False)
         return EXIT_INTERRUPTED
     return EXIT_FAILED if failures(trials) else EXIT_OK
+
+
+def _export_attention(
+    job: runner.Job, results_dir: Path, data_dir: Path | None, console: Console
+) -> None:
+    """Plates and scores of the best trials; what cannot be exported is said, not fatal."""
+    settings = job.sweep.attention
+    if not settings.top:
+        return
+    from vitbench.attention.export import export_best
+
+    try:
+        best = export_best(results_dir, top=settings.top, count=settings.images, data_dir=data_dir)
+    except UserError as error:
+        console.print(f"no attention plates: {error}", soft_wrap=True, markup=False)
+    else:
+        if best:
+            said = f"attention plates of {', '.join(best)}: {results_dir / 'attention'}"
+            console.print(said, soft_wrap=True, highlight=False, markup=False)
 
 
 def _resume_command(argv: Sequence[str], results_dir: Path) -> str:

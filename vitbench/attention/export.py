@@ -72,7 +72,7 @@ def choose(found: results.Results, wanted: str, label: str | None) -> str:
         which = f" with label {label}" if label is not None else ""
         raise UserError(f"{found.folder}: no trial{which} has a checkpoint; see trials.csv")
     if wanted == "best":
-        return str(trials.loc[trials["best_val_loss"].idxmin(), "trial_id"])
+        return str(trials.sort_values("best_val_loss", kind="stable")["trial_id"].iloc[0])
     ids = [str(i) for i in trials["trial_id"] if str(i).startswith(wanted)]
     if len(ids) != 1:
         how_many = "no trial" if not ids else f"{len(ids)} trials"
@@ -99,6 +99,16 @@ def open_subject(found: results.Results, trial_id: str, data_dir: Path | None) -
             f"{images.checksum[:12]}); name their folder with --data"
         )
     return Subject(trial_id, model, info, images)
+
+
+def export_best(folder: Path, *, top: int, count: int, data_dir: Path | None) -> list[str]:
+    """Export the best trials of a sweep, by validation loss; returns their ids."""
+    found = results.load(folder)
+    trials = found.trials[found.trials["checkpoint"].notna()]
+    best = trials.sort_values("best_val_loss", kind="stable")["trial_id"].head(top)
+    for trial_id in best:
+        export(found, open_subject(found, str(trial_id), data_dir), count=count)
+    return [str(trial_id) for trial_id in best]
 
 
 def export(

@@ -85,6 +85,13 @@ class Train(Section):
     test_images: int | None = Field(default=None, ge=1, description="all if left out")
 
 
+class AttentionExport(Section):
+    """Attention plates at the end of a sweep."""
+
+    top: int = Field(default=3, ge=0, description="best trials to export; 0 for none")
+    images: int = Field(default=16, ge=1, description="test images to score each of them on")
+
+
 class Resources(Section):
     """What one stack is given: `workers` processes, each with so many CPUs and GPUs."""
 
@@ -136,6 +143,7 @@ class Sweep(Section):
     )
     budget: Budget = Budget()
     checkpoints: Checkpoints = Checkpoints()
+    attention: AttentionExport = AttentionExport()
     max_failures: int = Field(
         default=2, ge=0, description="times a crashed stack goes on from its last checkpoint"
     )
