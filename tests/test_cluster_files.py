@@ -10,8 +10,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from moto import mock_aws
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,6 +111,52 @@ def test_aws_scales_from_zero_on_spot_and_opens_nothing() -> None:
         assert node["node_config"]["SecurityGroupIds"], "Ray would make a group"
         assert node["node_config"]["IamInstanceProfile"], "Ray would make an all-powerful role"
     assert "security_group" not in config["provider"]
+
+
+def test_ray_launches_the_file_on_a_simulated_aws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's AWS part accepts every setting, makes no group or role, and starts a spot machine."""
+    for key, value in {
+        "HOME": str(tmp_path),  # where Ray keeps the key pair that it makes
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": read("cluster.yaml")["provider"]["region"],
+    }.items():
+        monkeypatch.setenv(key, value)
+    (tmp_path / ".ssh").mkdir()
+    with mock_aws():
+        from ray.autoscaler._private.aws.config import bootstrap_aws
+        from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+
+        ec2, iam = boto3.client("ec2"), boto3.client("iam")
+        group = ec2.create_security_group(GroupName="vitbench", Description="-")["GroupId"]
+        image = ec2.describe_images()["Images"][0]["ImageId"]
+        made = iam.create_instance_profile(InstanceProfileName="vitbench")["InstanceProfile"]
+        text = (ROOT / "cluster.yaml").read_text()
+        for placeholder, real in (
+            ("sg-00000000000000000", group),
+            ("ami-00000000000000000", image),
+            ("arn:aws:iam::000000000000:instance-profile/vitbench", made["Arn"]),
+        ):
+            assert placeholder in text
+            text = text.replace(placeholder, real)
+        groups = len(ec2.describe_security_groups()["SecurityGroups"])
+
+        config = bootstrap_aws(prepare_config(yaml.safe_load(text)))
+        assert len(ec2.describe_security_groups()["SecurityGroups"]) == groups
+        assert iam.list_roles()["Roles"] == []
+
+        provider = AWSNodeProvider(config["provider"], config["cluster_name"])
+        names = ("node-type", "user-node-type", "node-name", "node-status", "launch-config")
+        tags = {f"ray-{name}": "-" for name in names}
+        provider.create_node(config["available_node_types"]["gpu"]["node_config"], tags, 1)
+        (reservation,) = ec2.describe_instances()["Reservations"]
+        (machine,) = reservation["Instances"]
+    assert machine["InstanceLifecycle"] == "spot"
+    assert machine["InstanceType"] == "g6.xlarge"
+    assert [g["GroupId"] for g in machine["SecurityGroups"]] == [group]
+    assert machine["MetadataOptions"]["HttpTokens"] == "required"
 
 
 def test_what_was_not_run_and_what_is_to_be_set_is_marked() -> None:

@@ -35,6 +35,8 @@ CHECKPOINTS = "checkpoints"
 _SCHEMES = ("s3", "gs")
 # Tune's working state, which nobody reads after the run, and what workers put there themselves.
 _NOT_COPIED = (CHECKPOINTS, "ray")
+# What SQLite keeps beside a database while it writes.
+_HALF_WRITTEN = ("-journal", "-wal", "-shm")
 _COPY_INTERVAL_S = 15.0
 
 
@@ -238,7 +240,9 @@ class Mirror:
     def _files(self) -> Iterator[Path]:
         for path in sorted(self._folder.rglob("*")):
             inside = path.relative_to(self._folder).parts
-            if path.is_file() and inside[0] not in _NOT_COPIED and not path.name.startswith("."):
+            if inside[0] in _NOT_COPIED or path.name.startswith(".") or not path.is_file():
+                continue
+            if not path.name.endswith(_HALF_WRITTEN):
                 yield path
 
     def _keep_copying(self) -> None:
