@@ -13,6 +13,9 @@ from rich.text import Text
 from vitbench.plan import TrialConfig
 
 _MAX_ROWS = 40
+# On a narrow terminal these go first; trials.csv has them.
+_WIDE_ONLY = {"train loss", "best epoch", "images/s", "wall s"}
+_NARROW = 140
 _RESULTS = (
     ("status", "status", None),
     ("epochs", "epochs", "d"),
@@ -61,6 +64,8 @@ def outcome_table(
     fields: Sequence[str],
     title: str,
     front: Collection[str] | None = None,
+    *,
+    width: int,
 ) -> Table:
     """One row per trial, the best first; long sweeps show their head and say where the rest is.
 
@@ -69,13 +74,15 @@ def outcome_table(
         fields: settings to show.
         title: above the table.
         front: stacks on the Pareto front, where a search had several objectives.
+        width: of the screen, in characters.
     """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("trial", no_wrap=True)
     shown_fields = [name for name in fields if name in frame.columns]
     for name in shown_fields:
         table.add_column(name, justify="right", no_wrap=True)
-    for header, _, form in _RESULTS:
+    columns = [c for c in _RESULTS if width >= _NARROW or c[0] not in _WIDE_ONLY]
+    for header, _, form in columns:
         table.add_column(header, justify="right" if form else "left", no_wrap=True)
     if front is not None:
         table.add_column("Pareto front")
@@ -84,7 +91,7 @@ def outcome_table(
         table.add_row(
             str(row["trial_id"]),
             *(_value(row[name]) for name in shown_fields),
-            *(_cell(row.get(column), form) for _, column, form in _RESULTS),
+            *(_cell(row.get(column), form) for _, column, form in columns),
             *(["yes" if row["stack_id"] in front else ""] if front is not None else []),
         )
     if len(ordered) > _MAX_ROWS:

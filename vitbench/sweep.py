@@ -275,7 +275,8 @@ def _finish(
     if console.width < _TABLE_WIDTH and not console.is_terminal:
         console.width = _TABLE_WIDTH  # a pipe has no width; a squeezed table has no numbers
     title = f"{job.sweep.name}: {len(trials)} trials"
-    console.print(outcome_table(trials, job.fields, title, tables.pareto_stacks(results_dir)))
+    front = tables.pareto_stacks(results_dir)
+    console.print(outcome_table(trials, job.fields, title, front, width=console.width))
     for line in failures(trials):
         console.print(line, style="red", soft_wrap=True, markup=False)
     if scale != PAPER and job.trials and not ending.interrupted:
