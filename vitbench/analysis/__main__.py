@@ -17,17 +17,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Redraw the figures of a results folder and write its report.html.",
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
+    parser.add_argument(
+        "--target",
+        type=_accuracy,
+        metavar="ACCURACY",
+        help="validation accuracy to time the settings by; the sweep's target_accuracy if left out",
+    )
     args = parser.parse_args(argv)
     from vitbench.analysis import report
 
     try:
-        written = report.draw_and_write(args.results)
+        written = report.draw_and_write(args.results, args.target)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     for path in written:
         print(path)
     return 0
+
+
+def _accuracy(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not an accuracy between 0 and 1, like 0.9")
+    return value
 
 
 if __name__ == "__main__":

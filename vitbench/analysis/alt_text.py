@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from vitbench.analysis.speed import by_arm
 from vitbench.analysis.statistics import setting
 
 _HEADINGS = {
@@ -20,6 +21,8 @@ _HEADINGS = {
     "best_of_k": "Expected best of k trials",
     "rung_correlation": "Early losses against final losses",
     "parallel_coordinates": "Settings of every trial",
+    "time_to_target": "Epochs to validation accuracy",
+    "performance_profile": "Performance profile at validation accuracy",
 }
 
 
@@ -130,6 +133,26 @@ def _pareto(data: pd.DataFrame) -> str:
     )
 
 
+def _target(data: pd.DataFrame) -> str:
+    rows = by_arm(data).head(8).to_dict("records")
+    parts = [
+        f"{row['arm']}: {row['epochs']:g} epochs"
+        if math.isfinite(row["epochs"])
+        else f"{row['arm']}: not reached by most"
+        for row in rows
+    ]
+    return f"Median epochs to validation accuracy {data['target'].iloc[0]:g}. {', '.join(parts)}."
+
+
+def _profile(data: pd.DataFrame) -> str:
+    scores = data.groupby("arm", sort=False)["score"].first()
+    parts = [f"{arm}: {value:.2f}" for arm, value in list(scores.items())[:8]]
+    return (
+        f"Score over {int(data['workloads'].iloc[0])} workloads, 1 being the fastest on all. "
+        f"{', '.join(parts)}."
+    )
+
+
 _MAKERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "learning_curves": _curves,
     "loss_by_lr": _by_lr,
@@ -140,4 +163,6 @@ _MAKERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "rung_correlation": _rungs,
     "search_slices": _slices,
     "pareto_front": _pareto,
+    "time_to_target": _target,
+    "performance_profile": _profile,
 }

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitbench.analysis import alt_text, curves, lr_figures, pareto, results, search_figures, style
+from vitbench.analysis import (
+    alt_text,
+    curves,
+    lr_figures,
+    pareto,
+    results,
+    search_figures,
+    speed_figures,
+    style,
+)
 
 
-def draw_all(folder: Path) -> list[Path]:
-    """Draw every figure that the tables support into `<folder>/figures`; returns the files."""
-    found = results.load(folder)
+def draw_all(folder: Path, target: float | None = None) -> list[Path]:
+    """Draw every figure that the tables support into `<folder>/figures`; returns the files.
+
+    Args:
+        folder: the results folder.
+        target: validation accuracy to time the arms by; the sweep's own if left out.
+    """
+    found = results.load(folder, target)
     out = folder / "figures"
     written: list[Path] = []
     grid = found.sweep["search"]["method"] == "grid"
@@ -37,7 +51,7 @@ def draw_all(folder: Path) -> list[Path]:
             continue
         title = f"Loss by learning rate and {setting.replace('_', ' ')} ({found.subtitle})"
         written += style.save(lr_figures.draw_heat(data, title), data, out, f"heat_lr_{setting}")
-    return written + _search(found, out)
+    return written + _search(found, out) + _speed(found, out)
 
 
 def _search(found: results.Results, out: Path) -> list[Path]:
@@ -58,4 +72,20 @@ def _search(found: results.Results, out: Path) -> list[Path]:
         if len(data) >= 2:
             title = f"{alt_text.heading(name)} ({found.subtitle})"
             written += style.save(draw(data, title), data, out, name)
+    return written
+
+
+def _speed(found: results.Results, out: Path) -> list[Path]:
+    """Epochs to the stated accuracy; what an earlier target drew goes."""
+    written: list[Path] = []
+    for name, data, draw in (
+        ("time_to_target", speed_figures.target_data(found), speed_figures.draw_target),
+        ("performance_profile", speed_figures.profile_data(found), speed_figures.draw_profile),
+    ):
+        if data.empty:
+            for old in out.glob(f"{name}.*"):
+                old.unlink()
+            continue
+        title = f"{alt_text.heading(name)} {found.target:g} ({found.subtitle})"
+        written += style.save(draw(data, title), data, out, name)
     return written

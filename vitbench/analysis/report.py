@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from vitbench.analysis import curves, figures, lr_sensitivity, svg_curves, verdict
+from vitbench.analysis import curves, figures, lr_sensitivity, speed_words, svg_curves, verdict
 from vitbench.analysis.alt_text import describe, heading
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import setting
@@ -27,6 +27,7 @@ MAX_ROWS = 2000
 _TEMPLATES = Path(__file__).parent / "templates"
 _ATTENTION = "attention"
 _ORDER = ("best_so_far", "pareto_front", "importance", "search_slices", "rung_correlation")
+_SPEED = ("time_to_target", "performance_profile")
 _RESULT_COLUMNS = (
     ("status", "state"),
     ("epochs", "epochs"),
@@ -53,9 +54,14 @@ class Picture:
     uri: str | None
 
 
-def draw_and_write(folder: Path) -> list[Path]:
-    """Draw every figure of a results folder and write its report; the report is the last path."""
-    return [*figures.draw_all(folder), write(load(folder))]
+def draw_and_write(folder: Path, target: float | None = None) -> list[Path]:
+    """Draw every figure of a results folder and write its report; the report is the last path.
+
+    Args:
+        folder: the results folder.
+        target: validation accuracy to time the arms by; the sweep's own if left out.
+    """
+    return [*figures.draw_all(folder, target), write(load(folder, target))]
 
 
 def write(results: Results) -> Path:
@@ -93,7 +99,8 @@ def _content(results: Results) -> dict[str, Any]:
     lr_figures = [p for name, p in pictures.items() if name.startswith(("lr_sens", "heat_lr"))]
     lr_figures += [pictures[name] for name in ("loss_by_lr",) if name in pictures and grid]
     curve_figure = pictures.get("learning_curves")
-    shown = {p.name for p in lr_figures} | {"learning_curves"}
+    speed_figures = [pictures[name] for name in _SPEED if name in pictures]
+    shown = {p.name for p in lr_figures} | {"learning_curves", *_SPEED}
     return {
         "name": results.sweep["name"],
         "description": results.sweep.get("description", ""),
@@ -109,6 +116,9 @@ def _content(results: Results) -> dict[str, Any]:
         "chart": chart,
         "curve_figure": curve_figure,
         "paired": paired.to_dict("records"),
+        "target": results.target,
+        "speed": speed_words.table(results),
+        "speed_figures": speed_figures,
         "search": None if grid else results.sweep["search"],
         "other_figures": sorted(
             (p for name, p in pictures.items() if name not in shown),
@@ -120,6 +130,7 @@ def _content(results: Results) -> dict[str, Any]:
         "budget": _budget(results),
         "provenance": _provenance(results),
         "number": number,
+        "infinity": math.inf,
         "css": (_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         "js": (_TEMPLATES / "report.js").read_text(encoding="utf-8"),
     }

@@ -24,6 +24,7 @@ class Results:
         epochs: one row per trial and epoch (records.rows.EPOCHS).
         sweep: the resolved sweep file, as plain values.
         environment: environment.json.
+        target: validation accuracy to time the arms by; None where none is stated.
     """
 
     folder: Path
@@ -31,6 +32,12 @@ class Results:
     epochs: pd.DataFrame
     sweep: dict[str, Any]
     environment: dict[str, Any]
+    target: float | None = None
+
+    @property
+    def target_is_late(self) -> bool:
+        """Whether the target was stated after the sweep, with its results in sight."""
+        return self.target is not None and self.target != self.sweep.get("target_accuracy")
 
     @property
     def partial(self) -> bool:
@@ -54,8 +61,12 @@ class Results:
         return f"PARTIAL: {text}" if self.partial else text
 
 
-def load(folder: Path) -> Results:
+def load(folder: Path, target: float | None = None) -> Results:
     """Open a results folder; its tables are rebuilt from the ledger where that is newer.
+
+    Args:
+        folder: the results folder.
+        target: validation accuracy to time the arms by; the sweep's own if left out.
 
     Raises:
         UserError: if the folder holds no results.
@@ -76,12 +87,14 @@ def load(folder: Path) -> Results:
         trials = pd.read_parquet(parquet)
         epochs = pd.read_parquet(folder / "epochs.parquet")
     environment = folder / "environment.json"
+    content = yaml.safe_load(sweep.read_text(encoding="utf-8"))
     return Results(
         folder=folder,
         trials=trials,
         epochs=epochs,
-        sweep=yaml.safe_load(sweep.read_text(encoding="utf-8")),
+        sweep=content,
         environment=json.loads(environment.read_text(encoding="utf-8"))
         if environment.is_file()
         else {},
+        target=target if target is not None else content.get("target_accuracy"),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from vitbench.analysis import lr_sensitivity, lr_words, search, statistics
+from vitbench.analysis import lr_sensitivity, lr_words, search, speed_words, statistics
 from vitbench.analysis.curves import panels
 from vitbench.analysis.results import Results
 
@@ -59,6 +59,8 @@ def verdict(results: Results, paired: pd.DataFrame) -> Verdict:
             _learning_rate(results, said)
         else:
             _search(results, said)
+        said.findings += [text for text in [speed_words.finding(results)] if text]
+        said.limits += [text for text in [speed_words.limit(results)] if text]
     gone = trials["status"].value_counts()
     for status, what in (
         ("diverged", "diverged"),

@@ -131,6 +131,13 @@ class Sweep(Section):
     model: Model = Model()
     train: Train = Train()
     search: Search = Search()
+    target_accuracy: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="validation accuracy that the report times the settings by: stated here, "
+        "before the sweep",
+    )
     stack: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="most members that train together as one stack"
     )
