@@ -70,9 +70,9 @@ def test_token_and_loopback(name: str) -> None:
 def test_machines_get_what_installing_needs(name: str) -> None:
     """The mounted files exist, are all that the build reads, and the pins are used."""
     mounts = read(name)["file_mounts"]
-    ours = {k: v for k, v in mounts.items() if k.startswith("~/vitbench/")}
+    ours = {k: v for k, v in mounts.items() if k.startswith("~/vitbench-src/")}
     assert all((ROOT / source).exists() for source in ours.values())
-    assert all(target == f"~/vitbench/{source}" for target, source in ours.items())
+    assert all(target == f"~/vitbench-src/{source}" for target, source in ours.items())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {"pyproject.toml", "constraints.txt", "vitbench", project["readme"]}
     assert needed | set(project["license-files"]) <= set(ours.values())

@@ -93,7 +93,7 @@ class Host:
 
 def host_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a login on a host: nothing of the machine's own comes along."""
-    path = f"{_HOME}/vitbench/.venv/bin:{_PATH}"
+    path = f"{_HOME}/vitbench-src/.venv/bin:{_PATH}"
     return {"HOME": _HOME, "PATH": path, "USER": "root", "LANG": "C.UTF-8", **(extra or {})}
 
 

@@ -29,7 +29,7 @@ def local_yaml(lan: Lan) -> dict[str, Any]:
     config["auth"] = {"ssh_user": "root", "ssh_private_key": lan.key}
     install = config["setup_commands"].pop()
     assert "pip install" in install
-    config["setup_commands"].append(f"ln -sfn {sys.prefix} ~/vitbench/.venv")
+    config["setup_commands"].append(f"ln -sfn {sys.prefix} ~/vitbench-src/.venv")
     sizes = f"ray start --num-cpus={CPUS_EACH} --object-store-memory={100 * 2**20}"
     for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
         config[commands] = [line.replace("ray start", sizes) for line in config[commands]]
@@ -55,7 +55,7 @@ class RayCluster:
     def down(self) -> None:
         """Stop Ray on every host, by ssh (`ray down` leaves hosts running)."""
         for host in self.lan.hosts:
-            self.lan.ssh(host, "~/vitbench/.venv/bin/ray stop --force")
+            self.lan.ssh(host, "~/vitbench-src/.venv/bin/ray stop --force")
 
     def python(self, code: str, *, timeout_s: float = 90) -> Any:
         """Run code on the head as a driver of the cluster; returns what it gives to `answer(x)`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ import ray
 
 from vitbench.errors import UserError
 from vitbench.hardware import ALLOCATOR_ENV
+
+logger = logging.getLogger(__name__)
 
 _RAY_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -43,6 +45,7 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module=r"ray\..*")
+        _keep_raylets_quiet()
     address = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {
         "logging_level": "INFO" if verbose else "ERROR",
@@ -51,7 +54,8 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
     }
     try:
         if address:
-            ray.init(address=address, **options)
+            # The nodes run already, without the driver's environment.
+            ray.init(address=address, runtime_env={"env_vars": ALLOCATOR_ENV}, **options)
         else:
             ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -65,6 +69,19 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _keep_raylets_quiet() -> None:
+    """Log what raylets say of a process or node that died, instead of printing pages of it.
+
+    The recorder says in one line what that means for the sweep.
+    """
+    from ray._private import worker  # there is no setting for this
+
+    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        logger.info("%s: %s", data["pid"], "\n".join(data["lines"]))
+
+    worker.print_to_stdstream = log
 
 
 def run_a_task(*, timeout_s: float) -> None:

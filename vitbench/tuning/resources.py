@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import ray
+import yaml
 
 from vitbench.config import Resources
 from vitbench.errors import UserError
@@ -13,6 +19,8 @@ from vitbench.tuning.packing import gpus_per_worker, slots_of
 
 # The cluster is asked again at most this often.
 _FRESH_S = 2.0
+GROWS_TO = "VITBENCH_GROWS_TO"
+_RAY_UP_FILE = Path("~/ray_bootstrap_config.yaml")
 
 Node = tuple[float, float]  # CPUs and GPUs
 
@@ -100,20 +108,41 @@ def _free_nodes() -> list[Node]:
 
 
 def _nodes_at_most() -> list[Node]:
-    """The nodes that are up, or, if that is more, all that the autoscaler may start."""
-    from ray._private.state import state  # the same that Ray Train asks
-
-    up = _nodes_up()
-    config = state.get_cluster_config()
-    may_be: list[Node] = []
-    for group in config.node_group_configs if config is not None else ():
-        count = group.max_count if group.max_count >= 0 else 1000  # -1: no limit
-        may_be += [_node(dict(group.resources))] * count
-    may_be = [node for node in may_be if node != (0.0, 0.0)]
+    """The nodes that are up, or, if that is more, all that an autoscaler may start."""
+    up, may_be = _nodes_up(), _nodes_of_autoscaler()
     return may_be if sum(map(sum, may_be)) > sum(map(sum, up)) else up
 
 
-def _node(resources: dict[str, float]) -> Node:
+def _nodes_of_autoscaler() -> list[Node]:
+    """What the cluster may grow to, as far as anybody says; empty for one that does not grow.
+
+    Ray's autoscalers keep that to themselves. On the head of a cluster that `ray up` made, its file
+    lies beside them; elsewhere (Kubernetes) the environment says it, see docs/cluster.md.
+    """
+    told = os.environ.get(GROWS_TO)
+    if told:
+        try:
+            groups = [(int(group["count"]), group) for group in json.loads(told)]
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"${GROWS_TO}={told}: is not a JSON list of node groups ({error}); write e.g. "
+                f'[{{"count": 4, "CPU": 4, "GPU": 1}}]'
+            ) from error
+    elif _RAY_UP_FILE.expanduser().is_file():
+        config = yaml.safe_load(_RAY_UP_FILE.expanduser().read_text(encoding="utf-8"))
+        most = config.get("max_workers", 0)
+        groups = [
+            (min(most, kind.get("max_workers", 0)), kind.get("resources", {}))
+            for name, kind in config.get("available_node_types", {}).items()
+            if name != config.get("head_node_type")
+        ]
+    else:
+        groups = []
+    nodes = [_node(resources) for count, resources in groups for _ in range(count)]
+    return [node for node in nodes if node != (0.0, 0.0)]
+
+
+def _node(resources: Mapping[str, Any]) -> Node:
     return float(resources.get("CPU", 0.0)), float(resources.get("GPU", 0.0))
 
 
