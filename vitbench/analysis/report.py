@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import math
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
-from vitbench.analysis import curves, figures, lr_sensitivity, speed_words, svg_curves, verdict
+from vitbench.analysis import (
+    curves,
+    figures,
+    lr_sensitivity,
+    page,
+    speed_words,
+    svg_curves,
+    verdict,
+)
 from vitbench.analysis.alt_text import describe, heading
+from vitbench.analysis.page import Picture, Room, number
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import setting
 from vitbench.records.files import write_atomically
@@ -24,7 +29,6 @@ from vitbench.records.tables import LEDGER
 NAME = "report.html"
 MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 MB
 MAX_ROWS = 2000
-_TEMPLATES = Path(__file__).parent / "templates"
 _ATTENTION = "attention"
 _ORDER = ("best_so_far", "pareto_front", "importance", "search_slices", "rung_correlation")
 _SPEED = ("time_to_target", "performance_profile")
@@ -43,17 +47,6 @@ _RESULT_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One figure of the page: where its files are, and its picture as a data URI if it fits."""
-
-    name: str
-    heading: str
-    alt: str
-    links: list[tuple[str, str]]
-    uri: str | None
-
-
 def draw_and_write(folder: Path, target: float | None = None) -> list[Path]:
     """Draw every figure of a results folder and write its report; the report is the last path.
 
@@ -70,23 +63,16 @@ def write(results: Results) -> Path:
     Figures must have been drawn before (figures.draw_all); the page holds their pictures, and
     links to their PNG, PDF and CSV beside it.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(**_content(results))
+    text = page.render("report.html", _content(results))
     path = results.folder / NAME
-    write_atomically(path, page)
+    write_atomically(path, text)
     return path
 
 
 def _content(results: Results) -> dict[str, Any]:
     paired = verdict.paired_table(results)
     found = verdict.verdict(results, paired)
-    room = _Room(MAX_EMBEDDED_BYTES)
+    room = Room(MAX_EMBEDDED_BYTES)
     pictures = {p.name: p for p in _pictures(results.folder, room)}
     names, _ = curves.panels(results.trials)
     grid = results.sweep["search"]["method"] == "grid"
@@ -129,38 +115,10 @@ def _content(results: Results) -> dict[str, Any]:
         "states": _states(results.trials),
         "budget": _budget(results),
         "provenance": _provenance(results),
-        "number": number,
-        "infinity": math.inf,
-        "css": (_TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        "js": (_TEMPLATES / "report.js").read_text(encoding="utf-8"),
     }
 
 
-def number(value: Any, digits: int = 4) -> str:
-    """A number as a reader wants it; a dash where there is none."""
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if 10_000 <= abs(value) < 1e7 else f"{value:.{digits}g}"
-    return str(value)
-
-
-class _Room:
-    """How many bytes of pictures the page may still hold."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self.left = size_bytes
-
-    def uri(self, path: Path) -> str | None:
-        """A PNG as a data URI, or None once there is no room."""
-        size = path.stat().st_size
-        if size > self.left:
-            return None
-        self.left -= size
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _pictures(folder: Path, room: _Room) -> list[Picture]:
+def _pictures(folder: Path, room: Room) -> list[Picture]:
     found = []
     for png in sorted((folder / "figures").glob("*.png")):
         data = png.with_suffix(".csv")
@@ -172,7 +130,7 @@ def _pictures(folder: Path, room: _Room) -> list[Picture]:
     return found
 
 
-def _plates(folder: Path, room: _Room) -> list[Picture]:
+def _plates(folder: Path, room: Room) -> list[Picture]:
     """Plates of attention maps, where `vitbench.attention` has written them."""
     found = []
     for png in sorted((folder / _ATTENTION).glob("plate_*.png")):
