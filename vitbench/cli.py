@@ -25,6 +25,7 @@ class Command:
 COMMANDS = {
     "sweep": Command("vitbench.sweep", "run the sweep of a YAML file; tables and figures"),
     "analysis": Command("vitbench.analysis.__main__", "draw the report of a results folder again"),
+    "compare": Command("vitbench.compare", "several results folders in one view"),
     "attention": Command("vitbench.attention.__main__", "where the trained models look, scored"),
     "bench": Command("vitbench.bench.__main__", "measure this machine beside other libraries"),
     "doctor": Command("vitbench.doctor", "check the installation, the hardware and the data"),

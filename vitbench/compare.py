@@ -1,0 +1,102 @@
+"""`python -m vitbench.compare A B...`: several results folders in one view."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitbench.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vitbench.analysis.comparison import Comparison
+
+_NAME = "compare.html"
+_MAX_ROWS = 12
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0, or 2 for bad input)."""
+    parser = argparse.ArgumentParser(
+        prog="vitbench compare",
+        description="Compare results folders with the first one: what differs in settings, code "
+        "and data, outcomes, differences paired by seed, learning curves.",
+    )
+    parser.add_argument("folders", type=Path, nargs="+", metavar="RESULTS", help="results folders")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(_NAME),
+        metavar="FILE",
+        help=f"the page (default: {_NAME}); figures and tables go into <name>_files beside it",
+    )
+    args = parser.parse_args(argv)
+    from rich.console import Console
+
+    from vitbench.analysis import comparison, comparison_page
+
+    try:
+        found = comparison.compare(args.folders)
+        out = args.out / _NAME if args.out.is_dir() else args.out
+        path = comparison_page.write(found, out)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    _print(found, Console())
+    print(f"page: {path}")
+    return 0
+
+
+def _print(found: Comparison, console: Console) -> None:
+    """The findings, and a short table of outcomes and differences."""
+    from rich.table import Table
+
+    from vitbench.analysis.comparison import METRICS
+    from vitbench.analysis.comparison_page import CLAIMS, outcome_rows, outcome_text
+    from vitbench.analysis.comparison_words import words
+    from vitbench.analysis.page import number
+
+    if not console.is_terminal:
+        console.width = max(console.width, 160)  # a pipe has no width
+    for side in found.sides:
+        line = f"{side.letter}  {side.results.folder}  ({side.results.subtitle})"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    name = "val_loss" if found.metric.startswith("val") else "test_loss"
+    name = name if found.metric.endswith("loss") else "test_accuracy"
+    table = Table(box=None, pad_edge=False)
+    table.add_column("setting")
+    for side in found.sides:
+        table.add_column(f"{side.letter} {METRICS[name]}", justify="right", no_wrap=True)
+    for side in found.sides[1:]:
+        table.add_column(f"{side.letter} - {found.sides[0].letter}", justify="right", no_wrap=True)
+        table.add_column("95 % interval", justify="right", no_wrap=True)
+        table.add_column("p", justify="right", no_wrap=True)
+        table.add_column("claim", no_wrap=True)
+    rows = outcome_rows(found)
+    pairs = {(r["setting"], r["folder"]): r for r in found.paired.to_dict("records")}
+    for row in rows[:_MAX_ROWS]:
+        cells = [outcome_text(row["by"].get(side.letter), name) for side in found.sides]
+        for side in found.sides[1:]:
+            pair = pairs.get((row["setting"], side.letter))
+            if pair is None:
+                cells += ["", "", "", ""]
+                continue
+            interval = f"{number(pair['low'])} to {number(pair['high'])}"
+            has = number(pair["low"]) != "–"
+            cells += [number(pair["difference"]), interval if has else "–", number(pair["p"], 3)]
+            cells.append(CLAIMS[pair["claim"]])
+        table.add_row(row["setting"], *cells)
+    if len(rows) > _MAX_ROWS:
+        table.caption = f"{len(rows) - _MAX_ROWS} more settings are on the page"
+    console.print(table)
+    said = words(found)
+    for text in [*said.findings, *said.limits]:
+        console.print(f"- {text}", highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
