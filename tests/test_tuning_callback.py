@@ -56,13 +56,14 @@ class World:
     def note_end(self, stack_id: str, outcomes: Sequence[Mapping[str, Any]]) -> None:
         self.ended.append((stack_id, [row["status"] for row in outcomes]))
 
-    def crash(self, plan: StackPlan, cause: str) -> None:
+    def crash(self, plan: StackPlan, cause: str, *, started: bool = True) -> None:
         folder = self.folder / f"trial-{plan.stack_id}"
         folder.mkdir()
         (folder / "error.txt").write_text(f"Traceback ...\n  File x\n{cause}\n")
         config = {"stack_id": plan.stack_id, "plan": plan.to_json()}
         trial = SimpleNamespace(config=config, local_path=str(folder))
-        self.recorder.on_trial_start(0, [], trial)
+        if started:
+            self.recorder.on_trial_start(0, [], trial)
         self.recorder.on_trial_error(0, [], trial)
         self.recorder.on_step_begin(0, [])
 
@@ -97,6 +98,17 @@ def test_different_crashes_do_not_end_the_sweep(world: World) -> None:
     for plan, cause in zip(plans(3), ("A: 1", "B: 2", "A: 1"), strict=True):
         world.crash(plan, cause)
     assert world.recorder.gave_up is None and not world.finished
+
+
+def test_a_worker_that_dies_before_its_stack_was_started(world: World) -> None:
+    """Tune reports the error of such a stack only; it is planned and ended all the same."""
+    (plan,) = plans(1)
+    world.crash(plan, "ActorDiedError: gone", started=False)
+    trials, _ = tables.build(world.folder)
+    assert trials["trial_id"].tolist() == [plan.members[0].trial_id]
+    assert trials["status"].tolist() == ["crashed"]
+    assert trials["lr"].tolist() == [plan.members[0].train.lr]
+    assert world.ended == [(plan.stack_id, ["crashed"])]
 
 
 def test_out_of_memory_has_its_own_state(world: World) -> None:

@@ -152,6 +152,8 @@ class Recorder(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A stack crashed for the last time."""
         plan = self._plan_of(trial)
+        if plan.stack_id not in self._outcomes:  # its worker died before Tune called it started
+            self.on_trial_start(iteration, trials, trial)
         reason = self._keep_error(trial)
         status = "oom" if "OutOfMemoryError" in reason else "crashed"
         ended = {row["trial_id"] for row in self._outcomes[plan.stack_id]}
