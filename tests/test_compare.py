@@ -101,6 +101,17 @@ def test_what_differs_names_settings_code_and_data(tmp_path: Path) -> None:
     assert "code or its packages differ" in limits
 
 
+def test_an_axis_of_one_value_is_a_setting(tmp_path: Path) -> None:
+    """`depth: [2]` in the search space differs from `model.depth: 1`; other rates do not count."""
+    one = result_folder.make(tmp_path / "one")
+    text = result_folder.GRID.replace("0.1, 1.0], ", "0.1], depth: [2], ")
+    found = comparison.compare([one, result_folder.make(tmp_path / "two", text)])
+    told = found.differences.set_index("what")
+    assert (told.loc["model.depth", "A"], told.loc["model.depth", "B"]) == ("1", "2")
+    assert told.loc["train.lr", "B"] == "[0.0001, 0.001, 0.01, 0.1]"
+    assert comparison_words.changed_settings(found) == ["model.depth"]
+
+
 def test_without_a_common_setting_the_best_are_compared(tmp_path: Path) -> None:
     """Random searches share no setting; the best of each, on the same seeds, are still a pair."""
     one = result_folder.make(tmp_path / "one")

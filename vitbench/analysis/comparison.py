@@ -7,9 +7,8 @@ and seed in both, a difference is the other folder's value less the reference's.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from vitbench.analysis import statistics, verdict
+from vitbench.analysis.folder_differences import differences
 from vitbench.analysis.results import Results, load
 from vitbench.errors import UserError
 
@@ -36,7 +36,6 @@ _OUTCOMES = (
 _PAIRED = ("setting", "folder", "against", "pairs", "missing", "difference", "low", "high", "p",
            "correlation", "p_greater", "claim")  # fmt: skip
 _PAIRS = ("setting", "folder", "against", "seed", "difference")
-_IGNORED = ("description", "scales", "storage")  # words, and where files go
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ class Comparison:
 
     Attributes:
         sides: the folders, the reference first.
+        names: settings that vary within some folder: together, they are a setting.
         metric: column that is paired, a key of METRICS.
         differences: what differs: `kind`, `what`, and a column of texts per letter.
         outcomes: one row per setting and folder that has it (_OUTCOMES), best settings first.
@@ -79,6 +79,7 @@ class Comparison:
     """
 
     sides: list[Side]
+    names: list[str]
     metric: str
     differences: pd.DataFrame
     outcomes: pd.DataFrame
@@ -106,8 +107,9 @@ def compare(folders: Sequence[Path]) -> Comparison:
     outcomes = _outcomes(sides)
     return Comparison(
         sides=sides,
+        names=names,
         metric=metric,
-        differences=_differences(sides),
+        differences=differences({side.letter: side.results for side in sides}),
         outcomes=outcomes,
         paired=paired,
         pairs=pairs,
@@ -269,43 +271,3 @@ def _curves(sides: Sequence[Side], order: Sequence[str], most: int = 6) -> pd.Da
             break
     columns = ["panel", "folder", "setting", "split", "epoch", "mean", "low", "high", "seeds"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-
-def _differences(sides: Sequence[Side]) -> pd.DataFrame:
-    """What is not the same in all folders: settings, code, data and machine."""
-    facts: list[dict[tuple[str, str], str]] = []
-    for side in sides:
-        env, found = side.results.environment, side.results
-        sweep = {k: v for k, v in found.sweep.items() if k not in _IGNORED}
-        row = {("setting", key): value for key, value in _flat(sweep).items()}
-        row["setting", "scale"] = str(env.get("scale", "?"))
-        commit = str(env.get("git_commit") or "not from a git checkout")
-        row["code", "commit"] = commit + (" with uncommitted changes" * bool(env.get("git_dirty")))
-        row["code", "vitbench"] = str(env.get("vitbench", "?"))
-        row["code", "python"] = str(env.get("python", "?"))
-        row |= {("code", k): str(v) for k, v in (env.get("packages") or {}).items()}
-        row["data", "images"] = str(env.get("image_source", found.dataset))
-        row["data", "checksum"] = str(env.get("data_checksum", "?"))
-        row["machine", "cpu"] = f"{env.get('cpu', '?')}, {env.get('cpus', '?')} CPUs"
-        row["machine", "gpus"] = ", ".join(env.get("gpus") or []) or "none"
-        facts.append(row)
-    kinds = ("setting", "code", "data", "machine")
-    keys = sorted(dict.fromkeys(k for row in facts for k in row), key=lambda k: kinds.index(k[0]))
-    rows = []
-    for kind, what in keys:
-        texts = [row.get((kind, what), "–") for row in facts]
-        if len(set(texts)) > 1:
-            letters = {side.letter: text for side, text in zip(sides, texts, strict=True)}
-            rows.append({"kind": kind, "what": what, **letters})
-    return pd.DataFrame(rows, columns=["kind", "what", *(side.letter for side in sides)])
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Values of a tree by dotted key, as text."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{above}{key}.")
-        else:
-            flat[above + key] = value if isinstance(value, str) else json.dumps(value)
-    return flat

@@ -32,9 +32,13 @@ def words(found: Comparison) -> Verdict:
 
 
 def changed_settings(found: Comparison) -> list[str]:
-    """Keys of the sweep file that differ and change what a model is or how it trains."""
+    """Keys of the sweep file that differ and change what a model is or how it trains.
+
+    Settings that vary within a folder are left out: those are compared value by value.
+    """
     rows = found.differences[found.differences["kind"] == "setting"]
-    return [key for key in rows["what"] if not key.startswith(_RUNNING)]
+    keys = [key for key in rows["what"] if not key.startswith(_RUNNING)]
+    return [key for key in keys if key.split(".")[-1] not in found.names]
 
 
 def _what_differs(found: Comparison) -> str:
