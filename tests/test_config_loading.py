@@ -51,6 +51,14 @@ def test_scales_and_overrides_are_laid_over_the_file(tmp_path: Path) -> None:
     assert (found.train.epochs, found.search.space["lr"]) == (7, [0.01])
 
 
+def test_every_choice_can_be_an_axis(tmp_path: Path) -> None:
+    """`optimizer` and `schedule` have no rule beside their choices, and are checked by those."""
+    text = GOOD.replace("lr: [3e-3, 1E-4, 1e1]", "optimizer: [radam, sgd], schedule: [cosine]")
+    assert load_sweep(write(tmp_path, text)).search.space["optimizer"] == ["radam", "sgd"]
+    found = problems(tmp_path, text.replace("sgd", "sdg"))[0]
+    assert "must be one of radam, adamw, sgd" in found and "'sgd'" in found
+
+
 def test_the_resolved_file_loads_to_the_same_sweep(tmp_path: Path) -> None:
     """sweep.yaml in the results is what --resume compares with."""
     sweep = load_sweep(write(tmp_path, GOOD), scale="laptop")

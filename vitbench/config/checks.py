@@ -61,7 +61,7 @@ def _axis_problems(axes: dict[str, Any], path: Path) -> Iterator[Problem]:
 def _value_problems(name: str, value: Any, path: Path) -> Iterator[Problem]:
     field = AXES[name].model_fields[name]
     adapter: TypeAdapter[Any] = TypeAdapter(
-        Annotated[field.annotation, *field.metadata],  # type: ignore[arg-type]
+        Annotated[field.annotation, field],  # type: ignore[arg-type]
         config=ConfigDict(strict=True, allow_inf_nan=False),
     )
     try:
