@@ -18,6 +18,7 @@ from vitbench.analysis import (
     report,
     results,
     search_figures,
+    search_maps,
     style,
 )
 from vitbench.config import Dataset, Model, Train
@@ -40,6 +41,8 @@ DRAW = {
     "best_so_far": search_figures.draw_best_so_far,
     "search_slices": search_figures.draw_slices,
     "importance": search_figures.draw_importance,
+    "interactions": search_maps.draw_interactions,
+    "parallel_coordinates": search_maps.draw_parallel,
     "best_of_k": search_figures.draw_best_of_k,
     "rung_correlation": search_figures.draw_rungs,
 }

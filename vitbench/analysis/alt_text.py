@@ -21,6 +21,7 @@ _HEADINGS = {
     "best_of_k": "Expected best of k trials",
     "rung_correlation": "Early losses against final losses",
     "parallel_coordinates": "Settings of every trial",
+    "interactions": "Loss by pairs of settings",
     "time_to_target": "Epochs to validation accuracy",
     "performance_profile": "Performance profile at validation accuracy",
 }
@@ -124,6 +125,26 @@ def _slices(data: pd.DataFrame) -> str:
     )
 
 
+def _parallel(data: pd.DataFrame) -> str:
+    names = [name for name in data.columns if name not in ("loss", "status")]
+    few = data.sort_values("loss").head(3).to_dict("records")
+    best = "; ".join(
+        f"{row['loss']:.3g} with {', '.join(setting(name, row[name]) for name in names)}"
+        for row in few
+    )
+    return f"A line through the settings of each of {len(data)} suggestions. The best: {best}."
+
+
+def _interactions(data: pd.DataFrame) -> str:
+    best = data.loc[data.groupby(["x", "y"], sort=False)["loss"].idxmin()].to_dict("records")
+    cells = "; ".join(
+        f"{setting(row['x'], row['x_label'])} and {setting(row['y'], row['y_label'])}: "
+        f"{row['loss']:.3g} (n = {row['count']})"
+        for row in best
+    )
+    return f"Cell of the lowest mean loss for each pair. {cells}."
+
+
 def _pareto(data: pd.DataFrame) -> str:
     fixed = ("number", "stack_id", "pareto")
     names = [name.replace("_", " ") for name in data.columns if name not in fixed]
@@ -163,6 +184,8 @@ _MAKERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "rung_correlation": _rungs,
     "search_slices": _slices,
     "pareto_front": _pareto,
+    "parallel_coordinates": _parallel,
+    "interactions": _interactions,
     "time_to_target": _target,
     "performance_profile": _profile,
 }

@@ -11,6 +11,7 @@ from vitbench.analysis import (
     pareto,
     results,
     search_figures,
+    search_maps,
     speed_figures,
     style,
 )
@@ -55,12 +56,16 @@ def draw_all(folder: Path, target: float | None = None) -> list[Path]:
 
 
 def _search(found: results.Results, out: Path) -> list[Path]:
-    """Importance of the settings; of a search also its course."""
-    drawn = [("importance", search_figures.importance_data, search_figures.draw_importance)]
+    """Importance of the settings and losses by pairs of them; of a search also its course."""
+    drawn = [
+        ("importance", search_figures.importance_data, search_figures.draw_importance),
+        ("interactions", search_maps.interactions_data, search_maps.draw_interactions),
+    ]
     if found.sweep["search"]["method"] != "grid":
         drawn += [
             ("learning_curves", search_figures.curves_data, search_figures.draw_curves),
             ("best_so_far", search_figures.best_so_far_data, search_figures.draw_best_so_far),
+            ("parallel_coordinates", search_maps.parallel_data, search_maps.draw_parallel),
             ("search_slices", search_figures.slices_data, search_figures.draw_slices),
             ("best_of_k", search_figures.best_of_k_data, search_figures.draw_best_of_k),
         ]

@@ -30,7 +30,10 @@ NAME = "report.html"
 MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 MB
 MAX_ROWS = 2000
 _ATTENTION = "attention"
-_ORDER = ("best_so_far", "pareto_front", "importance", "search_slices", "rung_correlation")
+_ORDER = (
+    "best_so_far", "pareto_front", "importance", "search_slices", "interactions",
+    "parallel_coordinates", "rung_correlation",
+)  # fmt: skip
 _SPEED = ("time_to_target", "performance_profile")
 _RESULT_COLUMNS = (
     ("status", "state"),
