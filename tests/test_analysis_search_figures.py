@@ -1,4 +1,4 @@
-"""Every figure redraws from its own CSV; a search's report has its sections."""
+"""The report of a search has its sections."""
 
 from __future__ import annotations
 
@@ -10,17 +10,7 @@ import pandas as pd
 import pytest
 import result_folder
 
-from vitbench.analysis import (
-    alt_text,
-    curves,
-    figures,
-    lr_figures,
-    report,
-    results,
-    search_figures,
-    search_maps,
-    style,
-)
+from vitbench.analysis import report
 from vitbench.config import Dataset, Model, Train
 from vitbench.plan import TrialConfig
 
@@ -35,17 +25,6 @@ search:
   scheduler: asha
   space: {lr: {low: 0.0001, high: 0.1, log: true}, depth: [1, 2, 3]}
 """
-TWO_WAY = result_folder.GRID.replace("seed:", "depth: [1, 2], seed:")
-DRAW = {
-    "learning_curves": search_figures.draw_curves,
-    "best_so_far": search_figures.draw_best_so_far,
-    "search_slices": search_figures.draw_slices,
-    "importance": search_figures.draw_importance,
-    "interactions": search_maps.draw_interactions,
-    "parallel_coordinates": search_maps.draw_parallel,
-    "best_of_k": search_figures.draw_best_of_k,
-    "rung_correlation": search_figures.draw_rungs,
-}
 
 
 @pytest.fixture(scope="module")
@@ -67,39 +46,6 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result_folder.make(folder, SEARCH, loss=loss, trials=trials)
     report.draw_and_write(folder)
     return folder
-
-
-def test_every_figure_of_a_search_redraws_from_its_own_csv(searched: Path, tmp_path: Path) -> None:
-    """What a figure shows is in the CSV beside it, to the last pixel, and it has its words."""
-    there = {path.stem for path in (searched / "figures").glob("*.png")}
-    assert there == set(DRAW)
-    subtitle = results.load(searched).subtitle
-    for name, draw in DRAW.items():
-        kept = pd.read_csv(searched / "figures" / f"{name}.csv")
-        title = f"{alt_text.heading(name)} ({subtitle})"
-        again = style.save(draw(kept, title), kept, tmp_path, name)[0]
-        assert again.read_bytes() == (searched / "figures" / f"{name}.png").read_bytes(), name
-        assert len(alt_text.describe(name, kept)) > len(alt_text.heading(name)) + 20
-
-
-def test_every_figure_of_a_grid_redraws_from_its_own_csv(tmp_path: Path) -> None:
-    """The same for grids, with a second setting, so that a heat map and shares are drawn."""
-    folder = result_folder.make(tmp_path / "grid", TWO_WAY)
-    written = [path for path in figures.draw_all(folder) if path.suffix == ".csv"]
-    found = results.load(folder)
-    draw = {
-        "learning_curves": (curves.draw_learning_curves, "Learning curves by learning rate"),
-        "loss_by_lr": (curves.draw_loss_by_lr, "Loss against learning rate"),
-        "lr_sensitivity": (lr_figures.draw_sensitivity, "Sensitivity to the learning rate"),
-        "heat_lr_depth": (lr_figures.draw_heat, "Loss by learning rate and depth"),
-        "importance": (search_figures.draw_importance, "Importance of the settings"),
-    }
-    assert {path.stem for path in written} == set(draw)
-    for path in written:
-        maker, title = draw[path.stem]
-        kept = pd.read_csv(path)
-        again = style.save(maker(kept, f"{title} ({found.subtitle})"), kept, tmp_path, path.stem)
-        assert again[0].read_bytes() == path.with_suffix(".png").read_bytes(), path.stem
 
 
 def test_the_report_of_a_search_says_when_its_best_came(searched: Path) -> None:

@@ -16,7 +16,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="vitbench analysis",
         description="Redraw the figures of a results folder and write its report.html.",
     )
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
+    parser.add_argument(
+        "results",
+        type=Path,
+        metavar="RESULTS",
+        help="a results folder; or the CSV of one of its figures, to redraw that one alone",
+    )
     parser.add_argument(
         "--target",
         type=_accuracy,
@@ -24,10 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="validation accuracy to time the settings by; the sweep's target_accuracy if left out",
     )
     args = parser.parse_args(argv)
-    from vitbench.analysis import report
+    from vitbench.analysis import drawings, report, style
 
     try:
-        written = report.draw_and_write(args.results, args.target)
+        if args.results.suffix == ".csv":
+            written = style.save_pictures(drawings.redraw(args.results), args.results)
+        else:
+            written = report.draw_and_write(args.results, args.target)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

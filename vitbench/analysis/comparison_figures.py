@@ -65,20 +65,20 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def differences_data(paired: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The differences of single seeds beside their mean, `low`, `high` and `claim`."""
+def differences_data(paired: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The differences of single seeds beside their mean, `low`, `high`, `claim` and `metric`."""
     keys = ["setting", "folder", "against"]
     means = paired[[*keys, "difference", "low", "high", "claim"]]
-    return pairs.merge(means.rename(columns={"difference": "mean"}), on=keys)
+    data = pairs.merge(means.rename(columns={"difference": "mean"}), on=keys)
+    return data.assign(metric=metric)
 
 
-def draw_differences(data: pd.DataFrame, title: str, metric: str) -> Figure:
+def draw_differences(data: pd.DataFrame, title: str) -> Figure:
     """A row per setting: a dot per seed, the mean, its t interval; filled where claimed.
 
     Args:
         data: of differences_data.
         title: above the axes.
-        metric: what the differences are of, in words.
     """
     rows = data[["setting", "folder", "against", "mean", "low", "high", "claim"]].drop_duplicates()
     shown = rows.head(_MAX_ROWS).reset_index(drop=True)
@@ -107,7 +107,7 @@ def draw_differences(data: pd.DataFrame, title: str, metric: str) -> Figure:
         against = shown["against"].iloc[0]
         folders = ", ".join(sorted(rows["folder"].unique()))
         ax.set_xlabel(
-            f"{metric} of {folders} less that of {against}\n"
+            f"{data['metric'].iloc[0]} of {folders} less that of {against}\n"
             f"line: 95 % t interval; filled: p < 0.05; grey: single seeds"
         )
         if len(rows) > len(shown):
@@ -128,8 +128,9 @@ def curves_text(data: pd.DataFrame) -> str:
     return f"Learning curves of all folders. Test loss at the last epoch at {where}: {said}.{more}"
 
 
-def differences_text(data: pd.DataFrame, metric: str) -> str:
+def differences_text(data: pd.DataFrame) -> str:
     """Alternative text of the paired differences."""
+    metric = data["metric"].iloc[0]
     rows = data.drop_duplicates(["setting", "folder"]).head(6).to_dict("records")
     said = "; ".join(f"{r['folder']}, {r['setting']}: {r['mean']:+.3g}" for r in rows)
     return f"Paired differences in {metric} from the reference folder, mean over seeds: {said}."

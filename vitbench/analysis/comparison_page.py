@@ -61,10 +61,10 @@ def _pictures(found: Comparison, files: Path) -> dict[str, Picture]:
         alt = comparison_figures.curves_text(found.curves)
         keep(figure, found.curves, "merged_curves", "Learning curves", alt)
     if not found.pairs.empty:
-        data = comparison_figures.differences_data(found.paired, found.pairs)
+        data = comparison_figures.differences_data(found.paired, found.pairs, metric)
         title = f"Paired differences in {metric} ({names})"
-        figure = comparison_figures.draw_differences(data, title, metric)
-        alt = comparison_figures.differences_text(data, metric)
+        figure = comparison_figures.draw_differences(data, title)
+        alt = comparison_figures.differences_text(data)
         keep(figure, data, "paired_differences", "Paired differences", alt)
     return pictures
 

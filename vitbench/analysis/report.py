@@ -10,6 +10,7 @@ import pandas as pd
 
 from vitbench.analysis import (
     curves,
+    drawings,
     figures,
     lr_sensitivity,
     page,
@@ -127,7 +128,7 @@ def _pictures(folder: Path, room: Room) -> list[Picture]:
         data = png.with_suffix(".csv")
         files = [png.with_suffix(f".{kind}") for kind in ("png", "pdf", "csv")]
         links = [(f.suffix[1:].upper(), f"figures/{f.name}") for f in files if f.is_file()]
-        frame = pd.read_csv(data) if data.is_file() else pd.DataFrame()
+        frame = drawings.read(data) if data.is_file() else pd.DataFrame()
         alt = describe(png.stem, frame)
         found.append(Picture(png.stem, heading(png.stem), alt, links, room.uri(png)))
     return found

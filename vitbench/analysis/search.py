@@ -41,7 +41,7 @@ def suggestions(results: Results) -> pd.DataFrame:
     frame = trials.assign(loss=loss.where(np.isfinite(loss), trials["initial_val_loss"]))
     rows = []
     for stack_id, part in frame.groupby("stack_id", sort=False):
-        arms = part.groupby(inner)["loss"].mean() if inner else part[["loss"]].mean()
+        arms = part.groupby(inner, dropna=False)["loss"].mean() if inner else part[["loss"]].mean()
         first = part.iloc[0]
         row = {name: first[name] for name in settings(results)}
         done = (part["status"] == "finished").any()
@@ -195,13 +195,16 @@ def grid_anova(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     settings are one row. Columns: `effect`, `share`; empty where the grid has gaps.
     """
     frame = trials.assign(loss=capped_loss(trials)).dropna(subset=["loss"])
-    names = [name for name in names if frame[name].nunique() > 1]
-    cells = frame.groupby(names)["loss"].agg(["mean", "count"]) if names else pd.DataFrame()
-    size = int(np.prod([frame[name].nunique() for name in names])) if names else 0
+    levels = {name: frame[name].nunique(dropna=False) for name in names}
+    names = [name for name in names if levels[name] > 1]
     columns = ["effect", "share"]
-    if not names or len(cells) != size or cells["count"].nunique() != 1:
+    if not names:
         return pd.DataFrame(columns=columns)
-    shape = [frame[name].nunique() for name in names]
+    cells = frame.groupby(names, dropna=False)["loss"].agg(["mean", "count"])
+    size = int(np.prod([levels[name] for name in names]))
+    if len(cells) != size or cells["count"].nunique() != 1:
+        return pd.DataFrame(columns=columns)
+    shape = [levels[name] for name in names]
     mean: Floats = cells["mean"].sort_index().to_numpy(dtype=np.float64).reshape(shape)
     total = float(frame["loss"].var(ddof=0))
     if total == 0:

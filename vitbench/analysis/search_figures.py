@@ -89,8 +89,8 @@ def _dots(ax: Axes, data: pd.DataFrame, x: str) -> None:
 def slices_data(results: Results) -> pd.DataFrame:
     """Suggestions with the settings that vary: `loss`, `status` and a column per setting."""
     found = search.suggestions(results)
-    names = [n for n in search.settings(results) if found[n].nunique() > 1][:_MAX_SLICES]
-    return found[[*names, "loss", "status"]]
+    varying = [n for n in search.settings(results) if found[n].nunique(dropna=False) > 1]
+    return found[[*varying[:_MAX_SLICES], "loss", "status"]]
 
 
 def draw_slices(data: pd.DataFrame, title: str) -> Figure:
@@ -106,8 +106,10 @@ def draw_slices(data: pd.DataFrame, title: str) -> Figure:
                 ax.set_axis_off()
                 continue
             name = names[number]
-            _dots(ax, data, name)
             values = data[name]
+            if not pd.api.types.is_numeric_dtype(values):
+                values = values.fillna("none")  # label: null is a choice like others
+            _dots(ax, data.assign(**{name: values}), name)
             if pd.api.types.is_float_dtype(values) and values.min() > 0:
                 if values.max() >= 30 * values.min():
                     ax.set_xscale("log")

@@ -84,7 +84,7 @@ def profile_data(results: Results) -> pd.DataFrame:
     times = target_data(results)
     if times.empty:
         return times
-    return speed.profile(speed.ratios(times))
+    return speed.profile(speed.ratios(times)).assign(target=results.target)
 
 
 def draw_profile(data: pd.DataFrame, title: str) -> Figure:

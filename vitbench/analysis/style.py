@@ -78,10 +78,16 @@ def wrapped(title: str, width: int = 100) -> str:
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     """Write a figure as PNG and PDF, and the numbers it shows as CSV."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv")]
+    csv = folder / f"{name}.csv"
+    data.to_csv(csv, index=False)
+    return [*save_pictures(figure, csv), csv]
+
+
+def save_pictures(figure: Figure, csv: Path) -> list[Path]:
+    """Write a figure as PNG and PDF beside the CSV of its numbers."""
+    paths = [csv.with_suffix(".png"), csv.with_suffix(".pdf")]
     with matplotlib.rc_context(RC):
         figure.savefig(paths[0])
         # No date inside: the same tables give the same file.
         figure.savefig(paths[1], metadata={"CreationDate": None})
-    data.to_csv(paths[2], index=False)
     return paths
