@@ -16,8 +16,10 @@ from vitbench.data.face_look import Colour, Look, Points
 _WIDTH_D = 178 / 39
 _BELOW_D = 2 / 39
 
-_TURN = np.linspace(0.0, 2 * np.pi, 33)[:-1]
 ACROSS = np.linspace(-1.0, 1.0, 13)  # places from left to right along an arch
+_PARABOLA = np.stack([ACROSS, 1 - ACROSS**2], axis=1)
+_TURN = np.linspace(0.0, 2 * np.pi, 33)[:-1]
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
 
 class Canvas:
@@ -27,18 +29,21 @@ class Canvas:
         self.size = (width, height)
         self._factor = 4 if width <= 48 else 3 if width <= 96 else 2
         self._unit = width / _WIDTH_D
-        self._centre = np.array((width / 2, height / 2 + _BELOW_D * self._unit))
+        centre = np.array((width / 2, height / 2 + _BELOW_D * self._unit))
         cos, sin = np.cos(face.roll) * face.scale, np.sin(face.roll) * face.scale
-        self._turn = np.array([(cos, sin), (-sin, cos)])
-        self._shift = np.array(face.shift)
+        # From the face's frame and from the camera's to pixels: points @ matrix + offset.
+        self._posed = (
+            np.array([(cos, sin), (-sin, cos)]) * self._unit,
+            np.array(face.shift) * self._unit + centre,
+        )
+        self._unposed = (np.eye(2) * self._unit, centre)
         self._image = Image.new("RGB", (width * self._factor, height * self._factor))
         self._draw = ImageDraw.Draw(self._image, "RGBA")
 
     def pixels(self, points: Points, *, posed: bool = True) -> Points:
         """Where points lie in the finished picture."""
-        if posed:
-            points = points @ self._turn + self._shift
-        return np.asarray(points * self._unit + self._centre)
+        matrix, offset = self._posed if posed else self._unposed
+        return np.asarray(points @ matrix + offset)
 
     def polygon(
         self, points: Points, colour: Colour, alpha: float = 1.0, *, posed: bool = True
@@ -92,26 +97,26 @@ class Canvas:
         return np.asarray(np.clip(0.5 + across / 2, -0.2, 1.2))
 
     def _places(self, points: Points, posed: bool) -> list[float]:
-        # Pillow names pixels by their centres.
-        places: list[float] = (
-            (self.pixels(points, posed=posed) * self._factor - 0.5).ravel().tolist()
-        )
-        return places
+        places = self.pixels(points, posed=posed)
+        places *= self._factor
+        places -= 0.5  # Pillow names pixels by their centres
+        flat: list[float] = places.ravel().tolist()
+        return flat
 
 
 def oval(x: float, y: float, across: float, down: float, power: float = 2.0) -> Points:
     """An ellipse's outline by its half axes; a higher power makes it a rounded rectangle."""
-    cos, sin = np.cos(_TURN), np.sin(_TURN)
+    circle = _CIRCLE
     if power != 2.0:
-        cos = np.sign(cos) * np.abs(cos) ** (2 / power)
-        sin = np.sign(sin) * np.abs(sin) ** (2 / power)
-    return np.stack([x + across * cos, y + down * sin], axis=1)
+        circle = np.sign(circle) * np.abs(circle) ** (2 / power)
+    return circle * (across, down) + (x, y)
 
 
 def arch(half: float, y: float, rise: float, x: float = 0.0) -> Points:
     """A parabola from left to right, `rise` higher in the middle than at its ends."""
-    return np.stack([x + half * ACROSS, y - rise * (1 - ACROSS**2)], axis=1)
+    return _PARABOLA * (half, -rise) + (x, y)
 
 
 def between(above: Points, below: Points) -> Points:
+    """The outline of what lies between two lines that run the same way."""
     return np.concatenate([above, below[::-1]])

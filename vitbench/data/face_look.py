@@ -7,7 +7,8 @@ aligned pictures, where d is 39 of 178 pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +67,12 @@ class Look:
 
     def turned(self, points: Points, height: float = 0.0) -> Points:
         """Points of the face's surface, `height` above it, as the yaw moves them."""
-        bulge = 1 - (points[:, 0] / 1.3) ** 2 - ((points[:, 1] - 0.2) / 2.2) ** 2
-        depth = np.sqrt(np.clip(bulge, 0.0, None)) + height
-        across = points[:, 0] * np.cos(self.yaw) + depth * np.sin(self.yaw)
-        return np.stack([across, points[:, 1]], axis=1)
+        x, y = points[:, 0], points[:, 1]
+        bulge = 1 - (x / 1.3) ** 2 - ((y - 0.2) / 2.2) ** 2
+        depth = np.sqrt(np.maximum(bulge, 0.0)) + height
+        moved = points.copy()
+        moved[:, 0] = x * math.cos(self.yaw) + depth * math.sin(self.yaw)
+        return moved
 
     def marks(self) -> Points:
         """CelebA's five landmarks in the face's frame: [5, 2]."""
@@ -98,7 +101,7 @@ def look(rng: np.random.Generator, has: Mapping[str, bool]) -> Look:
         shift=(float(shift[0]), float(shift[1])),
         yaw=float(np.clip(yaw, -0.35, 0.35)),
         head=head,
-        skin=_whole(skin),
+        skin=_whole(skin.tolist()),
         hair=_hair_colour(rng, has),
         lips=_lips(rng, skin, painted=has["Wearing_Lipstick"]),
         hair_end=rng.uniform(-0.5, 2.8),
@@ -114,14 +117,14 @@ def look(rng: np.random.Generator, has: Mapping[str, bool]) -> Look:
 def shade(colour: Colour, factor: float) -> Colour:
     """The colour made darker (below 1) or lighter (above 1, towards white)."""
     if factor <= 1:
-        return _whole(np.array(colour) * factor)
-    return _whole(255 - (255 - np.array(colour)) / factor)
+        return _whole(value * factor for value in colour)
+    return _whole(255 - (255 - value) / factor for value in colour)
 
 
 def vivid(rng: np.random.Generator) -> Colour:
     """A colour for clothes, hats and things: any hue, light or dark, dull or strong."""
     grey, strength = rng.uniform(20, 235), rng.uniform(0, 110)
-    return _whole(grey + strength * rng.uniform(-1, 1, 3))
+    return _whole((grey + strength * rng.uniform(-1, 1, 3)).tolist())
 
 
 def _skin(rng: np.random.Generator, *, pale: bool) -> NDArray[np.float64]:
@@ -136,14 +139,14 @@ def _hair_colour(rng: np.random.Generator, has: Mapping[str, bool]) -> Colour:
     other = _OTHER_HAIR[rng.integers(len(_OTHER_HAIR))]
     tint = rng.uniform(0.8, 1.2) + rng.normal(0.0, 0.04, 3)
     named = [colour for name, colour in _HAIR.items() if has[name]]
-    return _whole((np.array(named[0]) if named else other) * tint)
+    return _whole(((np.array(named[0]) if named else other) * tint).tolist())
 
 
 def _lips(rng: np.random.Generator, skin: NDArray[np.float64], *, painted: bool) -> Colour:
     paint = np.array((rng.uniform(140, 215), rng.uniform(20, 70), rng.uniform(40, 110)))
     bare = skin * (0.84, 0.66, 0.66)
     share = rng.uniform(0.65, 1.0)
-    return _whole(bare + (paint - bare) * share if painted else bare)
+    return _whole((bare + (paint - bare) * share if painted else bare).tolist())
 
 
 def _wave(rng: np.random.Generator, has: Mapping[str, bool]) -> tuple[float, float, float]:
@@ -168,6 +171,6 @@ def _mouth(rng: np.random.Generator, has: Mapping[str, bool]) -> tuple[float, fl
     return half, neutral, gap, lips
 
 
-def _whole(colour: NDArray[np.float64]) -> Colour:
-    red, green, blue = np.clip(np.round(colour), 0, 255).astype(int).tolist()
+def _whole(colour: Iterable[float]) -> Colour:
+    red, green, blue = (min(max(round(value), 0), 255) for value in colour)
     return red, green, blue

@@ -131,7 +131,7 @@ def draw(
         landmarks=np.empty((count, len(LANDMARKS), 2), dtype=np.float32),
     )
     done = 0
-    for first, part in _draw_all(jobs, _worker_count(count, workers)):
+    for first, part in _draw_all(jobs, min(_worker_count(count, workers), len(jobs))):
         place = slice(first - start, first - start + len(part))
         faces.images[place], faces.attributes[place] = part.images, part.attributes
         faces.truth[place], faces.landmarks[place] = part.truth, part.landmarks
@@ -151,9 +151,12 @@ def _draw_all(jobs: list[_Job], workers: int) -> Iterator[tuple[int, Faces]]:
         return
     # Spawned, not forked: torch may be loaded, and its threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        for future in as_completed([pool.submit(_draw_part, job) for job in jobs]):
-            yield future.result()
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        try:
+            for future in as_completed([pool.submit(_draw_part, job) for job in jobs]):
+                yield future.result()
+        finally:  # an interrupted caller does not wait for faces that nobody wants
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _draw_part(job: _Job) -> tuple[int, Faces]:
