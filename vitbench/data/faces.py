@@ -156,7 +156,7 @@ def _draw_all(jobs: list[_Job], workers: int) -> Iterator[tuple[int, Faces]]:
             for future in as_completed([pool.submit(_draw_part, job) for job in jobs]):
                 yield future.result()
         finally:  # an interrupted caller does not wait for faces that nobody wants
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _draw_part(job: _Job) -> tuple[int, Faces]:
