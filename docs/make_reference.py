@@ -117,7 +117,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def results() -> str:
-    """Every column of both tables, and every state of a trial."""
+    """Every column of the tables, and every state of a trial."""
     return "\n".join(
         [
             "# Results",
@@ -140,6 +140,13 @@ def results() -> str:
             "## epochs",
             "",
             *_columns(rows.EPOCHS),
+            "",
+            "## labels",
+            "",
+            "`labels.parquet` has one row per model and label, where models learn labels that are "
+            "there or not. Scores are of the test images at the epoch of lowest validation loss.",
+            "",
+            *_columns(rows.LABELS),
             "",
         ]
     )

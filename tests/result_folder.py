@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vitbench import plan
 from vitbench.config import load_sweep, resolved_yaml
@@ -38,6 +39,7 @@ def make(
     loss: Callable[[TrialConfig], float] = bowl,
     trials: list[TrialConfig] | None = None,
     until: int | None = None,
+    labels: Callable[[TrialConfig], list[dict[str, Any]]] = lambda trial: [],
 ) -> Path:
     """Write a results folder.
 
@@ -47,6 +49,7 @@ def make(
         loss: final loss of a trial, NaN where it diverged.
         trials: of a search; a grid has its own.
         until: trials that have an end; the others are only planned. All if left out.
+        labels: what the engine reports of a trial's labels.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "in.yaml"
@@ -69,12 +72,12 @@ def make(
             config = trial.model_dump(mode="json")
             ledger.append("trial", trial_id=trial.trial_id, stack_id=trial.trial_id, config=config)
         for trial in members[:until]:
-            _train(ledger, trial, loss(trial))
+            _train(ledger, trial, loss(trial), labels(trial))
     tables.write(folder)
     return folder
 
 
-def _train(ledger: Ledger, trial: TrialConfig, end: float) -> None:
+def _train(ledger: Ledger, trial: TrialConfig, end: float, labels: list[dict[str, Any]]) -> None:
     start, epochs = 2.3, trial.train.epochs
     diverged = not math.isfinite(end)
     for epoch in range(1, epochs + 1):
@@ -94,6 +97,7 @@ def _train(ledger: Ledger, trial: TrialConfig, end: float) -> None:
         initial_val_loss=start,
         best_epoch=None if diverged else epochs,
         parameters=1000 * trial.model.depth,
+        labels=labels,
         **{f"{s}_loss": last for s in ("train", "val", "test", "best_val", "best_test")},
         **{f"{s}_accuracy": 0.5 for s in ("train", "val", "test", "best_val", "best_test")},
     )

@@ -15,6 +15,7 @@ from vitbench.analysis import attention_scores, results
 from vitbench.analysis.attention_summary import summarise
 from vitbench.attention.__main__ import main
 from vitbench.attention.maps import compute, faithfulness
+from vitbench.attention.subject import open_images, open_subject
 from vitbench.config import Dataset, Model, Train, TrialConfig
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit
@@ -194,3 +195,86 @@ def test_bad_input_is_one_message(
     """Exit code 2 and the fix, no traceback."""
     assert main([str(folder), *arguments]) == 2
     assert message.replace("begins", "begin") in capsys.readouterr().err.replace("begins", "begin")
+
+
+LABELS = """
+name: labels
+dataset: {name: faces, count: 300, image_size: 16, labels: [Smiling, Wavy_Hair]}
+model: {patch_grid: 4, depth: 1, heads: 2, width: 16, mlp: 16}
+train: {epochs: 2, batch_size: 32, train_images: 100}
+search: {space: {seed: [0, 1]}}
+attention: {top: 2, images: 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def of_labels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two sweeps on faces: a model per label, and models of both labels."""
+    base = tmp_path_factory.mktemp("labels")
+    found = {}
+    for name, text in (
+        ("alone", LABELS.replace("seed: [0, 1]", "seed: [0, 1], label: [Smiling, Wavy_Hair]")),
+        ("together", LABELS),
+    ):
+        file = base / f"{name}.yaml"
+        file.write_text(text)
+        code, output = sweep_runs.sweep(str(file), "--out", str(base / name))
+        assert code == 0, output
+        (found[name],) = (base / name / "labels").iterdir()
+    return found
+
+
+def test_every_label_has_its_plate(of_labels: dict[str, Path]) -> None:
+    """The best trial of each label, though the losses of one label may all be lower."""
+    folder = of_labels["alone"]
+    rows = pd.read_parquet(folder / "attention" / "attention.parquet")
+    assert set(rows["label"]) == {"Smiling", "Wavy_Hair"}
+    assert set(rows["truth"]) == {"Smiling", "not Smiling", "Wavy_Hair", "not Wavy_Hair"}
+    for trial_id in rows["trial_id"].unique():
+        assert (folder / "attention" / f"plate_{trial_id}.png").is_file()
+        part = rows[(rows["trial_id"] == trial_id) & (rows["method"] == "last")]
+        assert len(part) == 8
+        assert part["truth"].value_counts().tolist() == [4, 4]  # half with the label
+    assert {"eyes_lift", "mouth_lift", "hair_band_lift", "eye_corners_lift"} <= set(rows.columns)
+
+
+def test_a_model_of_all_labels_is_seen_through_each(of_labels: dict[str, Path]) -> None:
+    """One plate per label of one model, whose predictions are that output's."""
+    folder = of_labels["together"]
+    found = results.load(folder)
+    best = found.trials.sort_values("best_val_loss")["trial_id"].iloc[0]
+    for label in ("Smiling", "Wavy_Hair"):
+        assert (folder / "attention" / f"plate_{best}_{label}.png").is_file()
+    images = open_images(found, None)
+    subject = open_subject(found, str(best), images, "Wavy_Hair")
+    whole, _ = load_member(folder / str(found.trials.set_index("trial_id").loc[best, "checkpoint"]))
+    pixels = subject.normalised(images.test.images[:5])
+    with torch.no_grad():
+        expected = whole(pixels.unsqueeze(0))[0, :, 1]
+        torch.testing.assert_close(subject.model(pixels.unsqueeze(0))[0, :, 0], expected)
+
+
+def test_the_spread_of_every_trial_is_recorded(of_labels: dict[str, Path]) -> None:
+    """All four models, with as many effective patches as their own maps have."""
+    folder = of_labels["alone"]
+    spread = pd.read_csv(folder / "attention" / "spread.csv").set_index("trial_id")
+    assert len(spread) == 4
+    assert spread["effective_patches"].between(1, 16).all()
+    rows = pd.read_parquet(folder / "attention" / "attention.parquet")
+    last = rows[rows["method"] == "last"].groupby("trial_id")["effective_patches"].mean()
+    for trial_id, value in last.items():
+        assert spread.loc[trial_id, "effective_patches"] == pytest.approx(value)
+    assert (folder / "figures" / "attention_spread.png").is_file()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Where it looks" in page and "too few models" in page and "hair band" in page
+
+
+def test_the_label_on_the_command_line(
+    of_labels: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--label takes a trial of that label, or that output of a model of all labels."""
+    for folder in of_labels.values():
+        assert main([str(folder), "--label", "Wavy_Hair", "--images", "4"]) == 0
+        assert "eyes" in capsys.readouterr().out
+    assert main([str(of_labels["alone"]), "--label", "Bald"]) == 2
+    assert "no trial with label Bald" in capsys.readouterr().err

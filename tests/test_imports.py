@@ -23,7 +23,7 @@ FLOORS = (
     {"analysis"},
     {"outcome", "resume"},
     {"tuning"},
-    {"forecast"},
+    {"forecast", "preparation"},
     {"sweep", "attention", "bench", "compare", "doctor", "cli", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

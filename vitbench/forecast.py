@@ -72,7 +72,6 @@ def dry_run(
     """Print the trials, their stacks, the image source, the disk space and the forecast."""
     slots, on_gpu = local_slots(sweep.resources)
     title = f"{sweep.name} at scale {scale}"
-    outputs = images.outputs if sweep.train.label is None else 1
     if sweep.search.is_grid:
         plans = stacks_of(sweep, trials, slots=slots, on_gpu=on_gpu)
         fields = varying_fields(trials)
@@ -90,7 +89,13 @@ def dry_run(
     )
     members = sum(plan.size for plan in plans)
     largest = max(
-        parameter_count(plan.model, images.image_size, images.channels, outputs) for plan in plans
+        parameter_count(
+            plan.model,
+            images.image_size,
+            images.channels,
+            images.outputs if plan.train.label is None else 1,
+        )
+        for plan in plans
     )
     say(f"disk:   {_disk_text(sweep, members, largest, min(slots, len(plans)) * plans[0].size)}")
     rate = measure(plans, images, slots=slots)
@@ -197,6 +202,9 @@ def paper_cost_s(file: Path, overrides: Sequence[str], job: Job, trials: pd.Data
         trial = done[str(trial_id)]
         worked += int(epochs) / trial.train.epochs * stack_flops(StackPlan((trial,)))
     paper = load_sweep(file, scale=PAPER, overrides=overrides)
-    paper = paper.model_copy(update={"dataset": job.sweep.dataset})
+    train = paper.train
+    if train.train_images is None:
+        train = train.model_copy(update={"train_images": len(job.images.train)})
+    paper = paper.model_copy(update={"dataset": job.sweep.dataset, "train": train})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
     return Rate(float(stacks["wall_s"].sum()) / worked, slots).wall_s(plans)

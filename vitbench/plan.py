@@ -25,6 +25,7 @@ __all__ = [
     "StackPlan",
     "TrialConfig",
     "broken_rule",
+    "epoch_images",
     "expand",
     "members_of",
     "pack",
@@ -182,6 +183,11 @@ def forward_flops(model: Model, image_size: int, channels: int, outputs: int) ->
     return 2 * (patches * patch * width + model.depth * block + width * outputs)
 
 
+def epoch_images(train: Train) -> int:
+    """Images of one epoch of one model; 1 where `train_images` is not known yet."""
+    return 2 * train.matched if train.matched is not None else train.train_images or 1
+
+
 def train_flops(trial: TrialConfig, *, images: int, channels: int = 1, outputs: int = 10) -> float:
     """FLOPs of training one model to its last epoch: a backward pass costs two forward passes."""
     forward = forward_flops(trial.model, trial.dataset.image_size, channels, outputs)
@@ -190,5 +196,5 @@ def train_flops(trial: TrialConfig, *, images: int, channels: int = 1, outputs: 
 
 def stack_flops(plan: StackPlan) -> float:
     """FLOPs of training a stack; `train_images: null` counts as one image, so then relative."""
-    images = plan.train.train_images or 1
+    images = epoch_images(plan.train)
     return sum(train_flops(member, images=images) for member in plan.members)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from vitbench import data, plan
-from vitbench.config import PAPER, Dataset, Sweep, load_sweep, resolved_yaml
-from vitbench.data import ImageSet
+from vitbench.config import PAPER, Sweep, load_sweep, resolved_yaml
 from vitbench.errors import UserError
 from vitbench.forecast import paper_cost_s
 from vitbench.hardware import local_gpu_count
 from vitbench.outcome import failures, outcome_table, varying_fields
+from vitbench.preparation import check_labels, prepare, with_images
 from vitbench.records import environment, tables
 from vitbench.records.files import write_atomically
 from vitbench.records.history import History
@@ -111,11 +111,12 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
     resolved = data.resolve(sweep.dataset, data_dir)
     if resolved.notice:
         console.print(resolved.notice, style="bold yellow", soft_wrap=True, markup=False)
-    everything = data.load(resolved.dataset, data_dir)
+    everything = prepare(resolved.dataset, data_dir, console)
     sweep = with_images(sweep, resolved.dataset, everything, substitute=resolved.notice is not None)
     train = sweep.train
     images = everything.subset(train.train_images, train.val_images, train.test_images)
     trials = plan.expand(sweep) if sweep.search.is_grid else []
+    check_labels(sweep, images)
 
     if args.dry_run:
         from vitbench.forecast import dry_run
@@ -142,6 +143,7 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
             dataset=images.name,
             image_source=images.source,
             data_checksum=images.checksum,
+            label_noise=images.label_noise,
             storage=None if bucket is None else bucket.uri,
         )
         console.print(
@@ -195,23 +197,6 @@ def _settle_out(args: argparse.Namespace, sweep: Sweep) -> None:
     bucket = _bucket(sweep)
     if args.resume and bucket is not None:
         storage.fetch_latest(bucket, args.out, sweep.name)
-
-
-def with_images(sweep: Sweep, dataset: Dataset, images: ImageSet, *, substitute: bool) -> Sweep:
-    """The sweep with the data set that is really used and its numbers of images written out.
-
-    A substitute is smaller than what the sweep was written for: it is used whole where the sweep
-    asks for more. Otherwise asking for more images than there are is the user's error.
-    """
-    counts = {}
-    for split in ("train", "val", "test"):
-        asked = getattr(sweep.train, f"{split}_images")
-        there = len(getattr(images, split))
-        counts[f"{split}_images"] = (
-            there if asked is None or (substitute and asked > there) else asked
-        )
-    train = sweep.train.model_copy(update=counts)
-    return sweep.model_copy(update={"dataset": dataset, "train": train})
 
 
 def _load(args: argparse.Namespace) -> tuple[Sweep, str]:

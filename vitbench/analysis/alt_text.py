@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from vitbench.analysis.attention_spread import caption
 from vitbench.analysis.speed import by_arm
 from vitbench.analysis.statistics import setting
 
@@ -22,6 +23,9 @@ _HEADINGS = {
     "rung_correlation": "Early losses against final losses",
     "parallel_coordinates": "Settings of every trial",
     "interactions": "Loss by pairs of settings",
+    "attention_spread": "Spread of attention against loss",
+    "label_curves": "Learning curves by label",
+    "label_difficulty": "Label difficulty, measure by measure",
     "time_to_target": "Epochs to validation accuracy",
     "performance_profile": "Performance profile at validation accuracy",
 }
@@ -154,6 +158,26 @@ def _pareto(data: pd.DataFrame) -> str:
     )
 
 
+def _label_curves(data: pd.DataFrame) -> str:
+    last = data[data["epoch"] == data["epoch"].max()]
+    parts = []
+    for label, part in last.groupby("label", sort=False):
+        by = part.set_index("what")["mean"]
+        parts.append(
+            f"{label}: training loss {by['train_loss']:.3g}, information gained {by['val_rig']:.2f}"
+        )
+    return f"At epoch {int(data['epoch'].max())}: {'; '.join(parts)}."
+
+
+def _difficulty(data: pd.DataFrame) -> str:
+    parts = []
+    for title, part in data.groupby("title", sort=False):
+        ranked = part.drop_duplicates("label").sort_values("rank").to_dict("records")
+        named = ", ".join(f"{row['label']} {row['mean']:.3g}" for row in ranked)
+        parts.append(f"{title}: {named}")
+    return f"From the easiest label to the hardest. {'; '.join(parts)}."
+
+
 def _target(data: pd.DataFrame) -> str:
     rows = by_arm(data).head(8).to_dict("records")
     parts = [
@@ -186,6 +210,9 @@ _MAKERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "pareto_front": _pareto,
     "parallel_coordinates": _parallel,
     "interactions": _interactions,
+    "attention_spread": caption,
+    "label_curves": _label_curves,
+    "label_difficulty": _difficulty,
     "time_to_target": _target,
     "performance_profile": _profile,
 }

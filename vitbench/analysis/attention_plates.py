@@ -79,6 +79,41 @@ def words(summary: pd.DataFrame) -> list[str]:
     return lines
 
 
+def table(folder: Path) -> list[dict[str, object]]:
+    """Lifts on every region beside their controls, of every trial that was looked at.
+
+    Rows of attention_summary.csv and of the mean over images of attention.parquet; empty where
+    nothing was exported.
+    """
+    attention = folder / "attention"
+    if not (attention / "attention_summary.csv").is_file():
+        return []
+    summary = pd.read_csv(attention / "attention_summary.csv", dtype={"label": "string"})
+    summary["label"] = summary["label"].fillna("")
+    found: list[dict[str, object]] = []
+    for _, part in summary.groupby(["trial_id", "label", "method"], sort=False):
+        means = dict(zip(part["score"], part["mean"].astype(float), strict=True))
+        for row in part[part["score"].str.endswith("_lift")].to_dict("records"):
+            score = str(row["score"])
+            region = score.removesuffix("_lift")
+            found.append(
+                {
+                    **{name: row[name] for name in ("trial_id", "label", "method", "images")},
+                    **{name: float(row[name]) for name in _LIFT_COLUMNS},
+                    **{control: means[f"{score}_{control}"] for control in _CONTROLS},
+                    "region": region.replace("_", " "),
+                    "pointing": means[f"{region}_pointing"],
+                    "pointing_chance": means[f"{region}_pointing_other_image"],
+                    "better": bool(row["margin_low"] > 0 and row["low"] > 1),
+                }
+            )
+    return found
+
+
+_CONTROLS = ("untrained", "other_image", "mean_map")
+_LIFT_COLUMNS = ("mean", "low", "high", "margin", "margin_low", "margin_high")
+
+
 def _picture(ax: Axes, image: NDArray[np.uint8]) -> None:
     if image.shape[0] == 1:
         ax.imshow(image[0], cmap="gray", vmin=0, vmax=255)

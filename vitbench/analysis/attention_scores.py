@@ -19,11 +19,14 @@ def patch_map(cls_row_NT: Array) -> tuple[Array, Array]:
         cls_row_NT: attention of CLS to all tokens, shape [..., T], rows sum to 1.
 
     Returns:
-        The map over patches [..., M], rows sum to 1, and the CLS self-mass [...].
+        The map over patches [..., M], rows sum to 1, and the CLS self-mass [...]. Where CLS keeps
+        all its attention to itself (a model that ran away) there is no map: NaN.
     """
     self_mass = cls_row_NT[..., 0]
     patches = cls_row_NT[..., 1:]
-    return patches / patches.sum(axis=-1, keepdims=True), self_mass
+    total = patches.sum(axis=-1, keepdims=True)
+    nothing = np.full_like(patches, np.nan)
+    return np.divide(patches, total, out=nothing, where=total > 0), self_mass
 
 
 def entropy(a_NM: Array) -> Array:

@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 
 from vitbench.analysis import (
     alt_text,
+    attention_spread,
     comparison_figures,
     curves,
+    label_figures,
     lr_figures,
     pareto,
     results,
@@ -35,6 +37,9 @@ _DRAW: dict[str, Draw] = {
     "rung_correlation": search_figures.draw_rungs,
     "parallel_coordinates": search_maps.draw_parallel,
     "interactions": search_maps.draw_interactions,
+    "label_curves": label_figures.draw_curves,
+    "label_difficulty": label_figures.draw_difficulty,
+    "attention_spread": attention_spread.draw_spread,
     "time_to_target": speed_figures.draw_target,
     "performance_profile": speed_figures.draw_profile,
     "merged_curves": comparison_figures.draw_curves,
@@ -43,7 +48,7 @@ _DRAW: dict[str, Draw] = {
 # What a column of the tables holds is known: label "3" must not become the number 3.
 _TYPES = {column.name: column.dtype for column in (*EPOCHS, *TRIALS)}
 del _TYPES["epochs"]  # of a figure they may be infinite: a target that was never reached
-_TYPES |= {"arm": "string", "workload": "string", "setting": "string"}
+_TYPES |= {"group": "string", "arm": "string", "workload": "string", "setting": "string"}
 
 
 def draw_of(name: str, data: pd.DataFrame) -> Draw | None:

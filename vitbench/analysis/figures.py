@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from vitbench.analysis import (
+    attention_spread,
     curves,
+    label_figures,
     lr_figures,
     pareto,
     results,
@@ -52,6 +54,9 @@ def tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "lr_sensitivity", lr_figures.sensitivity_data(found)
     for setting in lr_figures.heat_settings(found):
         yield HEAT + setting, lr_figures.heat_data(found, setting)
+    yield "label_difficulty", label_figures.difficulty_data(found)
+    yield "label_curves", label_figures.curves_data(found)
+    yield "attention_spread", attention_spread.spread_data(found)
     yield "importance", _several(search_figures.importance_data(found))
     yield "interactions", search_maps.interactions_data(found)
     yield "time_to_target", speed_figures.target_data(found)

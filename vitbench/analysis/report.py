@@ -9,9 +9,12 @@ from typing import Any
 import pandas as pd
 
 from vitbench.analysis import (
+    attention_plates,
+    attention_spread,
     curves,
     drawings,
     figures,
+    labels,
     lr_sensitivity,
     page,
     speed_words,
@@ -35,6 +38,8 @@ _ORDER = (
     "best_so_far", "pareto_front", "importance", "search_slices", "interactions",
     "parallel_coordinates", "rung_correlation",
 )  # fmt: skip
+_SPREAD = "attention_spread"
+_LABELS = ("label_difficulty", "label_curves")
 _SPEED = ("time_to_target", "performance_profile")
 _RESULT_COLUMNS = (
     ("status", "state"),
@@ -90,7 +95,8 @@ def _content(results: Results) -> dict[str, Any]:
     lr_figures += [pictures[name] for name in ("loss_by_lr",) if name in pictures and grid]
     curve_figure = pictures.get("learning_curves")
     speed_figures = [pictures[name] for name in _SPEED if name in pictures]
-    shown = {p.name for p in lr_figures} | {"learning_curves", *_SPEED}
+    label_figures = [pictures[name] for name in _LABELS if name in pictures]
+    shown = {p.name for p in lr_figures} | {"learning_curves", _SPREAD, *_SPEED, *_LABELS}
     return {
         "name": results.sweep["name"],
         "description": results.sweep.get("description", ""),
@@ -101,11 +107,13 @@ def _content(results: Results) -> dict[str, Any]:
         "verdict": found,
         "lr_figures": lr_figures,
         "sensitivity": _sensitivity_rows(sensitivity, names)
-        if grid and len(sensitivity) > 1
+        if grid and len(sensitivity) > 1 and results.trials["lr"].nunique() > 1
         else [],
         "chart": chart,
         "curve_figure": curve_figure,
         "paired": paired.to_dict("records"),
+        "labels": labels.table(results),
+        "label_figures": label_figures,
         "target": results.target,
         "speed": speed_words.table(results),
         "speed_figures": speed_figures,
@@ -115,6 +123,9 @@ def _content(results: Results) -> dict[str, Any]:
             key=lambda p: (_ORDER.index(p.name) if p.name in _ORDER else len(_ORDER), p.name),
         ),
         "plates": _plates(results.folder, room),
+        "looks": attention_plates.table(results.folder),
+        "spread": pictures.get(_SPREAD),
+        "spread_words": attention_spread.caption(attention_spread.spread_data(results)),
         "trials": _trial_table(results),
         "states": _states(results.trials),
         "budget": _budget(results),

@@ -23,6 +23,8 @@ class Results:
         trials: one row per trial (columns: records.rows.TRIALS).
         epochs: one row per trial and epoch (records.rows.EPOCHS).
         sweep: the resolved sweep file, as plain values.
+        labels: one row per trial and label (records.rows.LABELS); empty where models learned
+            classes.
         environment: environment.json.
         target: validation accuracy to time the arms by; None where none is stated.
     """
@@ -30,6 +32,7 @@ class Results:
     folder: Path
     trials: pd.DataFrame
     epochs: pd.DataFrame
+    labels: pd.DataFrame
     sweep: dict[str, Any]
     environment: dict[str, Any]
     target: float | None = None
@@ -82,16 +85,19 @@ def load(folder: Path, target: float | None = None) -> Results:
         not parquet.is_file() or ledger.stat().st_mtime > parquet.stat().st_mtime
     )
     if stale:
-        trials, epochs = tables.build(folder)
+        trials, epochs, labels = tables.build_all(folder)
     else:
         trials = pd.read_parquet(parquet)
         epochs = pd.read_parquet(folder / "epochs.parquet")
+        of_labels = folder / "labels.parquet"
+        labels = pd.read_parquet(of_labels) if of_labels.is_file() else tables.no_labels()
     environment = folder / "environment.json"
     content = yaml.safe_load(sweep.read_text(encoding="utf-8"))
     return Results(
         folder=folder,
         trials=trials,
         epochs=epochs,
+        labels=labels,
         sweep=content,
         environment=json.loads(environment.read_text(encoding="utf-8"))
         if environment.is_file()

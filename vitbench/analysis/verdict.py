@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from vitbench.analysis import lr_sensitivity, lr_words, search, speed_words, statistics
+from vitbench.analysis import (
+    label_words,
+    labels,
+    lr_sensitivity,
+    lr_words,
+    search,
+    speed_words,
+    statistics,
+)
 from vitbench.analysis.curves import panels
 from vitbench.analysis.results import Results
 
@@ -36,8 +44,18 @@ def ended(trials: pd.DataFrame) -> pd.DataFrame:
     return frame.dropna(subset=["loss"])
 
 
+def compares_labels(results: Results) -> bool:
+    """Whether models learned different labels, whose losses are not comparable as they stand."""
+    return not labels.chosen(results).empty
+
+
 def paired_table(results: Results) -> pd.DataFrame:
-    """Every arm against the best one in test loss; empty with a single seed or a single arm."""
+    """Every arm against the best one in test loss; empty with a single seed or a single arm.
+
+    Where labels are compared: every label against every other in normalised cross entropy.
+    """
+    if compares_labels(results):
+        return labels.pairs(labels.chosen(results))
     frame = ended(results.trials)
     names = arm_names(results.trials)
     if frame.empty or not names or frame["seed"].nunique() < 2:
@@ -53,8 +71,12 @@ def verdict(results: Results, paired: pd.DataFrame) -> Verdict:
     if frame.empty:
         said.findings.append("No trial has come to its end yet, so there is nothing to compare.")
     else:
-        _best(results, frame, said)
-        _pairs(paired, said)
+        if compares_labels(results):
+            said.findings += label_words.findings(results)
+            said.limits += label_words.limits(results)
+        else:
+            _best(results, frame, said)
+            _pairs(paired, said)
         if results.sweep["search"]["method"] == "grid":
             _learning_rate(results, said)
         else:
@@ -75,10 +97,10 @@ def verdict(results: Results, paired: pd.DataFrame) -> Verdict:
 
 def _best(results: Results, frame: pd.DataFrame, said: Verdict) -> None:
     names = arm_names(results.trials)
-    labels = statistics.arm_labels(frame, names)
-    means = frame["loss"].groupby(labels, sort=False).mean()
+    arms = statistics.arm_labels(frame, names)
+    means = frame["loss"].groupby(arms, sort=False).mean()
     best = str(means.idxmin())
-    arm = frame[labels == best]
+    arm = frame[arms == best]
     loss, accuracy = (_mean(arm[c]) for c in ("loss", "test_accuracy"))
     few = " that ran to an end" if len(frame) < len(results.trials) else ""
     who = (
@@ -209,7 +231,8 @@ def _limits(results: Results, frame: pd.DataFrame, paired: pd.DataFrame, said: V
             f"about {points:.1f} points by chance of the images alone; intervals over seeds do "
             f"not contain that."
         )
-    if len(paired) > 1 and paired["p"].notna().any():
+    of_labels = compares_labels(results)
+    if len(paired) > 1 and paired["p"].notna().any() and not of_labels:
         said.limits.append(
             f"{len(paired)} comparisons with the best, which was picked on the same seeds: each p "
             f"is for one comparison, and about {0.05 * len(paired):.1f} of them would fall below "
@@ -220,6 +243,13 @@ def _limits(results: Results, frame: pd.DataFrame, paired: pd.DataFrame, said: V
             "Trials that the scheduler stopped early might have won later: their curves are "
             "censored and their losses are those of fewer epochs."
         )
+    if of_labels:
+        if len(paired) > 1 and paired["p"].notna().any():
+            said.limits.append(
+                f"{len(paired)} pairs of labels: each p is for one pair, and about "
+                f"{0.05 * len(paired):.2g} of them would fall below 0.05 without any difference."
+            )
+        return
     said.limits.append(
         "Losses at the last epoch are compared. A setting that is best earlier and overfits "
         "is judged by where it ends."

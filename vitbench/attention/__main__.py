@@ -17,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
     parser.add_argument("--trial", default="best", help="best (default), or a trial's id")
-    parser.add_argument("--label", help="the best trial of this label")
+    parser.add_argument("--label", help="a trial that learned this label")
     parser.add_argument("--images", type=int, default=16, help="test images to score (default 16)")
     parser.add_argument(
         "--image", type=Path, nargs="+", default=[], metavar="FILE", help="pictures of your own"
@@ -44,10 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     from vitbench.analysis import results
     from vitbench.attention import export
+    from vitbench.attention import subject as subject_of
     from vitbench.attention.photos import read_photo
 
     found = results.load(args.results)
-    subject = export.open_subject(found, export.choose(found, args.trial, args.label), args.data)
+    images = subject_of.open_images(found, args.data)
+    trial_id = subject_of.choose(found, args.trial, args.label)
+    subject = subject_of.open_subject(found, trial_id, images, args.label)
     depth = subject.model.shape.depth
     if not 0 <= args.layer <= depth:
         raise UserError(f"--layer {args.layer}: the model has layers 1 to {depth}")
@@ -67,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
         found, subject, count=args.images, seed=args.seed, layer=layer, method=args.method
     ):
         print(line)
-    print(folder / f"plate_{subject.trial_id}.png")
+    print(folder / f"plate_{subject.key}.png")
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,102 +12,91 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench import data
 from vitbench.analysis import attention_plates, attention_scores, results
 from vitbench.analysis.attention_summary import summarise
 from vitbench.attention.maps import METHODS, Maps, compute, faithfulness
-from vitbench.config import Dataset
+from vitbench.attention.subject import Subject, open_images, open_subject
 from vitbench.data.image_set import ImageSet, Split
-from vitbench.errors import UserError
 from vitbench.model.vit import StackedVit
-from vitbench.training.checkpoint import load_member
 
 _PLATE_ROWS, _PLATE_FAILURES = 6, 2
+_MAX_LABELS, _MAX_SPREAD = 12, 200
 _FACE_REGIONS = ("eyes", "mouth", "eye_corners", "hair_band")
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One trained model and the test images that it has not seen."""
-
-    trial_id: str
-    model: StackedVit
-    info: dict[str, Any]
-    images: ImageSet
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the outputs are called."""
-        label = self.info["label"]
-        return (f"not {label}", label) if label is not None else self.images.classes
-
-    @property
-    def truth(self) -> NDArray[np.int64]:
-        """The right output of each test image."""
-        label = self.info["label"]
-        if label is not None:
-            return self.images.binary_targets("test", label)
-        return self.images.test.targets[:, 0]
-
-    def normalised(self, images: NDArray[np.uint8]) -> Tensor:
-        """Images as the model was trained on them: [B, C, Y, X]."""
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).float() / 255.0
-        mean = torch.tensor(self.images.mean).view(-1, 1, 1)
-        std = torch.tensor(self.images.std).view(-1, 1, 1)
-        return (pixels - mean) / std
-
-
-def choose(found: results.Results, wanted: str, label: str | None) -> str:
-    """The trial to look at: `best` by validation loss, or one by (the beginning of) its id.
-
-    Raises:
-        UserError: if there is none, several, or none with a checkpoint.
-    """
-    trials = found.trials[found.trials["checkpoint"].notna()]
-    if label is not None:
-        trials = trials[trials["label"] == label]
-    if trials.empty:
-        which = f" with label {label}" if label is not None else ""
-        raise UserError(f"{found.folder}: no trial{which} has a checkpoint; see trials.csv")
-    if wanted == "best":
-        return str(trials.sort_values("best_val_loss", kind="stable")["trial_id"].iloc[0])
-    ids = [str(i) for i in trials["trial_id"] if str(i).startswith(wanted)]
-    if len(ids) != 1:
-        how_many = "no trial" if not ids else f"{len(ids)} trials"
-        raise UserError(
-            f"--trial {wanted}: {how_many} with a checkpoint begin so; use an id of trials.csv"
-        )
-    return ids[0]
-
-
-def open_subject(found: results.Results, trial_id: str, data_dir: Path | None) -> Subject:
-    """Load a trial's best weights and the images that it was trained on.
-
-    Raises:
-        UserError: if the checkpoint is damaged or the images are not those of the training.
-    """
-    checkpoint = found.trials.loc[found.trials["trial_id"] == trial_id, "checkpoint"].iloc[0]
-    model, info = load_member(found.folder / str(checkpoint))
-    dataset = Dataset.model_validate(found.sweep["dataset"])
-    images = data.load(dataset, data_dir)
-    if images.checksum != info["images"]["checksum"]:
-        raise UserError(
-            f"{found.folder}: trial {trial_id} was trained on other images of "
-            f"{info['images']['name']} (checksum {info['images']['checksum'][:12]}, here "
-            f"{images.checksum[:12]}); name their folder with --data"
-        )
-    return Subject(trial_id, model, info, images)
-
-
 def export_best(folder: Path, *, top: int, count: int, data_dir: Path | None) -> list[str]:
-    """Export the best trials of a sweep, by validation loss; returns their ids."""
+    """Export the best trials of a sweep, by validation loss; returns the names of their plates.
+
+    Where labels are compared, losses of different labels are not: `top` is shared out between the
+    labels, at least one trial each. How far every other trial spreads its attention is recorded,
+    too.
+    """
     found = results.load(folder)
+    images = open_images(found, data_dir)
+    names = []
+    for trial_id, label in _best(found, images, top):
+        subject = open_subject(found, trial_id, images, label)
+        export(found, subject, count=count)
+        names.append(subject.key)
+    spread(found, images, count=count)
+    return names
+
+
+def _best(found: results.Results, images: ImageSet, top: int) -> list[tuple[str, str | None]]:
+    """The best trials, as (trial, label)."""
     trials = found.trials[found.trials["checkpoint"].notna()]
-    best = trials.sort_values("best_val_loss", kind="stable")["trial_id"].head(top)
-    for trial_id in best:
-        export(found, open_subject(found, str(trial_id), data_dir), count=count)
-    return [str(trial_id) for trial_id in best]
+    trials = trials.sort_values("best_val_loss", kind="stable")
+    if trials["label"].notna().any():
+        labels = list(trials["label"].dropna().unique())
+        each = max(1, top // len(labels))
+        return [
+            (str(trial_id), str(label))
+            for label in labels
+            for trial_id in trials.loc[trials["label"] == label, "trial_id"].head(each)
+        ]
+    if not images.classes:  # models of all labels: the best one, through each label
+        return [
+            (str(trial_id), label)
+            for label in images.labels[:_MAX_LABELS]
+            for trial_id in trials["trial_id"].head(max(1, top // len(images.labels)))
+        ]
+    return [(str(trial_id), None) for trial_id in trials["trial_id"].head(top)]
+
+
+def spread(found: results.Results, images: ImageSet, *, count: int, seed: int = 0) -> pd.DataFrame:
+    """How many patches every trial's attention is spread over: `attention/spread.csv`.
+
+    Columns: `trial_id`, `effective_patches` (mean over `images` test images of the last layer's
+    CLS-to-patch map), `effective_patches_rollout`, `patches`, `images`. The best 200 trials are
+    looked at; models of all labels are seen as one, whatever the label.
+    """
+    trials = found.trials[found.trials["checkpoint"].notna()]
+    trials = trials.sort_values("best_val_loss", kind="stable").head(_MAX_SPREAD)
+    rows = []
+    for trial_id in trials["trial_id"]:
+        subject = open_subject(found, str(trial_id), images)
+        drawn = subject.drawn(count, seed)
+        maps = compute(subject.model, subject.normalised(images.test.take(drawn).images))
+        widths = {
+            method: attention_scores.effective_patches(maps.by_method[method]).mean()
+            for method in ("last", "rollout")
+        }
+        rows.append(
+            {
+                "trial_id": trial_id,
+                "effective_patches": widths["last"],
+                "effective_patches_rollout": widths["rollout"],
+                "patches": subject.model.shape.patch_grid**2,
+                "images": len(drawn),
+            }
+        )
+    table = pd.DataFrame(rows)
+    if rows:
+        folder = found.folder / "attention"
+        folder.mkdir(exist_ok=True)
+        table.to_csv(folder / "spread.csv", index=False)
+    return table
 
 
 def export(
@@ -128,16 +116,17 @@ def export(
     """
     folder = found.folder / "attention"
     folder.mkdir(exist_ok=True)
-    test, name = subject.images.test, subject.trial_id
-    drawn = np.random.default_rng(seed).permutation(len(test))[: min(count, len(test))]
-    chosen = test.take(drawn)
+    name = subject.key
+    drawn = subject.drawn(count, seed)
+    chosen = subject.images.test.take(drawn)
     pixels = subject.normalised(chosen.images)
     maps = compute(subject.model, pixels, layer)
     rows = _rows(subject, chosen, drawn, maps, pixels, seed=seed, layer=layer)
-    _merge(folder / "attention.parquet", pd.DataFrame(rows), name)
+    _merge(folder / "attention.parquet", pd.DataFrame(rows))
     summary = summarise(pd.DataFrame(rows))
-    _merge(folder / "attention_summary.csv", summary.assign(trial_id=name), name)
-    _merge(folder / "attention_distance.csv", _distances(subject, maps), name)
+    who = {"trial_id": subject.trial_id, "label": subject.label}
+    _merge(folder / "attention_summary.csv", summary.assign(**who))
+    _merge(folder / "attention_distance.csv", _distances(subject, maps).assign(**who))
     arrays: dict[str, Any] = {"test_index": drawn, "heads": maps.heads_BHM, **maps.by_method}
     np.savez_compressed(folder / f"maps_{name}.npz", **arrays)
     _draw_plate(found, subject, folder, seed=seed, layer=layer, method=method)
@@ -194,7 +183,7 @@ def _rows(
             rows.append(
                 {
                     "trial_id": subject.trial_id,
-                    "label": subject.info["label"],
+                    "label": subject.label,
                     "method": method,
                     "test_index": int(drawn[place]),
                     "truth": subject.names[truth[place]],
@@ -231,7 +220,6 @@ def _distances(subject: Subject, maps: Maps) -> pd.DataFrame:
     mean_LH = distance_LBH.mean(axis=1)
     return pd.DataFrame(
         {
-            "trial_id": subject.trial_id,
             "layer": layer + 1,
             "head": head + 1,
             "distance_px": mean_LH[layer, head],
@@ -245,15 +233,23 @@ def _distances(subject: Subject, maps: Maps) -> pd.DataFrame:
 def _draw_plate(
     found: results.Results, subject: Subject, folder: Path, *, seed: int, layer: int, method: str
 ) -> None:
-    """Successes and failures in the order of a seeded draw over all test images."""
+    """Successes and failures in the order of a seeded draw over the test images.
+
+    Of a label the successes are as many with it as without, as far as there are.
+    """
     test = subject.images.test
-    order = np.random.default_rng(seed + 1).permutation(len(test))[:512]
+    order = np.random.default_rng(seed + 2).permutation(subject.drawn(512, seed + 1))
     with torch.no_grad():
         logits = subject.model(subject.normalised(test.images[order]).unsqueeze(0)).squeeze(0)
     outputs = logits.argmax(1).numpy() if logits.shape[1] > 1 else (logits[:, 0] > 0).numpy()
     right = outputs == subject.truth[order]
     failures = order[~right][:_PLATE_FAILURES]
-    shown = np.concatenate([order[right][: _PLATE_ROWS - len(failures)], failures])
+    wanted, successes = _PLATE_ROWS - len(failures), order[right]
+    if subject.label is not None:
+        has_it = subject.truth[successes] == 1
+        some = successes[has_it][: wanted // 2]
+        successes = np.concatenate([some, successes[~has_it]])
+    shown = np.concatenate([successes[:wanted], failures])
     draw(found, subject, test.images[shown], subject.truth[shown], folder, layer, method)
 
 
@@ -282,19 +278,23 @@ def draw(
         "rollout": "attention rollout",
         "gradient": "gradient-weighted attention of the predicted class",
     }[method]
-    label = f", label {subject.info['label']}" if subject.info["label"] else ""
+    label = f", label {subject.label}" if subject.label else ""
     title = f"Attention of trial {subject.trial_id}{label}: {what} ({found.subtitle})"
     attention_plates.save_plate(
-        images, maps.by_method[method], captions, title, folder, name or subject.trial_id
+        images, maps.by_method[method], captions, title, folder, name or subject.key
     )
 
 
-def _merge(path: Path, rows: pd.DataFrame, trial_id: str) -> None:
-    """Replace a trial's rows in a table that other trials share."""
+def _merge(path: Path, rows: pd.DataFrame) -> None:
+    """Replace a trial's rows (of one label) in a table that other trials share."""
     is_parquet = path.suffix == ".parquet"
     if path.is_file():
         before = pd.read_parquet(path) if is_parquet else pd.read_csv(path)
-        rows = pd.concat([before[before["trial_id"] != trial_id], rows], ignore_index=True)
+        old, new = (
+            frame["trial_id"].astype("string") + "/" + frame["label"].astype("string").fillna("")
+            for frame in (before, rows)
+        )
+        rows = pd.concat([before[~old.isin(new)], rows], ignore_index=True)
     if is_parquet:
         rows.to_parquet(path, index=False)
         rows.to_csv(path.with_suffix(".csv"), index=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from vitbench.config.models import AXES, Sweep, is_stackable
+from vitbench.config.models import AXES, Dataset, Sweep, is_stackable
 from vitbench.config.problems import Path, Problem, nearest, shorten, translate
 from vitbench.config.search import Range, Search
 
@@ -19,6 +19,8 @@ def problems(sweep: Sweep) -> list[Problem]:
         *_axis_problems(sweep.search.space, ("search", "space")),
         *_axis_problems(sweep.search.stack, ("search", "stack")),
         *_search_problems(sweep.search),
+        *_dataset_problems(sweep.dataset),
+        *_label_problems(sweep),
     ]
     return found or [
         *_shape_problems(sweep),
@@ -124,6 +126,58 @@ def _search_problems(search: Search) -> Iterator[Problem]:
     if "lr_sensitivity" in search.objectives and len(search.stack.get("lr", [])) < 3:
         rule = "lr_sensitivity needs learning rates to compare"
         yield Problem((*path, "stack", "lr"), "", rule, "list at least three under search.stack.lr")
+
+
+# Data sets that each setting belongs to; `offline` may bring faces in.
+_DATASET_SETTINGS = {
+    "labels": ("celeba", "faces", "folder"),
+    "split": ("celeba",),
+    "count": ("faces",),
+    "path": ("folder",),
+    "channels": ("folder",),
+}
+_SUBSTITUTES = {"mnist": "digits", "celeba": "faces"}
+
+
+def _dataset_problems(dataset: Dataset) -> Iterator[Problem]:
+    """Settings of other data sets, a substitute that stands for nothing, labels named twice."""
+    path: Path = ("dataset",)
+    used = {dataset.name, dataset.offline}
+    for name, sets in _DATASET_SETTINGS.items():
+        value = getattr(dataset, name)
+        if value is not None and not used & set(sets):
+            rule = f"belongs to {' and '.join(sets)}, not to {dataset.name}"
+            yield Problem((*path, name), shorten(value), rule, "leave it out")
+    if dataset.name == "folder" and dataset.path is None:
+        yield Problem((*path, "path"), "", "a folder needs a path", "add `path: FOLDER`")
+    if dataset.offline is not None and _SUBSTITUTES.get(dataset.name) != dataset.offline:
+        other = _SUBSTITUTES.get(dataset.name)
+        fix = f"use {other}" if other else "leave it out"
+        rule = f"does not stand in for {dataset.name}"
+        yield Problem((*path, "offline"), dataset.offline, rule, fix)
+    for number, label in enumerate(dataset.labels or ()):
+        if label in (dataset.labels or ())[:number]:
+            yield Problem((*path, "labels", number), label, "stands twice", "keep one of them")
+
+
+def _label_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Labels that the data set is not asked for, and matching without a label."""
+    search, named = sweep.search, sweep.dataset.labels
+    places: list[tuple[Path, list[Any]]] = [(("train", "label"), [sweep.train.label])]
+    for part, axis in (("space", search.space.get("label")), ("stack", search.stack.get("label"))):
+        if isinstance(axis, list):
+            places.append((("search", part, "label"), axis))
+    searched = [values for _, values in places[1:]]
+    labels = searched[0] if searched else [sweep.train.label]
+    if sweep.train.matched is not None and None in labels:
+        rule = "matches images with and without a label, and there is none"
+        fix = "name labels, e.g. `search.space.label: [...]`"
+        yield Problem(("train", "matched"), str(sweep.train.matched), rule, fix)
+    for path, values in places:
+        for label in values:
+            if named is not None and label is not None and label not in named:
+                rule = "is not among dataset.labels"
+                yield Problem(path, str(label), rule, nearest(str(label), named))
 
 
 def _shape_problems(sweep: Sweep) -> Iterator[Problem]:

@@ -22,12 +22,41 @@ STACKABLE: JsonDict = {"stackable": True}
 class Dataset(Section):
     """Which images, at which size."""
 
-    name: Literal["mnist", "digits"] = Field(description="data set")
-    offline: Literal["digits"] | None = Field(
+    name: Literal["mnist", "digits", "celeba", "faces", "folder"] = Field(description="data set")
+    offline: Literal["digits", "faces"] | None = Field(
         default=None,
-        description="data set to use instead where this one can be neither found nor downloaded",
+        description="data set to use instead where this one can be neither found nor downloaded: "
+        "digits for mnist, faces for celeba",
     )
     image_size: int = Field(default=32, ge=4, le=512, description="pixels per side after resizing")
+    labels: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="attributes to learn and compare (celeba, faces, a folder with a CSV); all "
+        "that there are if left out",
+    )
+    split: Literal["official", "paper"] | None = Field(
+        default=None,
+        description="of celeba: official (the default) or the paper's 200,000 training images",
+    )
+    count: int | None = Field(
+        default=None, ge=100, description="of faces: images to draw, 20,000 if left out"
+    )
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="of folder: one subfolder of images per class, or images and one CSV of "
+        "attributes",
+    )
+    channels: Literal[1, 3] | None = Field(
+        default=None, description="of folder: 1 for grey, 3 for colour (the default)"
+    )
+    damaged_share: float = Field(
+        default=0.001,
+        ge=0,
+        lt=1,
+        description="share of broken or missing image files above which the data set is refused",
+    )
 
 
 class Model(Section):
@@ -79,6 +108,12 @@ class Train(Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto is bfloat16 autocast on CUDA and float32 on CPU"
+    )
+    matched: int | None = Field(
+        default=None,
+        ge=1,
+        description="train on so many images with the label and as many without, the same numbers "
+        "for every label; validation and test images are matched, too",
     )
     train_images: int | None = Field(default=None, ge=1, description="all if left out")
     val_images: int | None = Field(default=None, ge=1, description="all if left out")

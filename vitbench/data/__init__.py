@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitbench.config import Dataset
-from vitbench.data import cache, digits, mnist
+from vitbench.data import cache, celeba, digits, drawn, folder, mnist
+from vitbench.data.decode import Watch
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.errors import UserError
 
-__all__ = ["ImageSet", "Resolved", "Split", "data_folder", "load", "resolve"]
+__all__ = ["ImageSet", "Resolved", "Split", "Watch", "data_folder", "load", "resolve"]
+
+_TO_DO = {
+    "mnist": "put the four MNIST files (train-images-idx3-ubyte.gz, ...) there, name the folder "
+    "that holds MNIST/raw with --data, or write `offline: digits` to use scikit-learn's digits "
+    "instead",
+    "celeba": "put img_align_celeba.zip (or its folder), list_attr_celeba.txt, "
+    "list_eval_partition.txt and list_landmarks_align_celeba.txt there, name the folder that "
+    "holds celeba with --data, or write `offline: faces` to use drawn faces instead",
+}
+_NAMES = {"mnist": "MNIST", "celeba": "CelebA"}
 
 
 @dataclass(frozen=True)
@@ -38,24 +49,42 @@ def resolve(dataset: Dataset, data_dir: Path | None) -> Resolved:
         UserError: if it is nowhere and there is no `offline`; says where to put the files.
     """
     used = dataset.model_copy(update={"offline": None})
-    if dataset.name == "digits" or _find_mnist(data_dir) is not None:
+    base = data_folder(data_dir)
+    if dataset.name == "mnist":
+        there, place = _find_mnist(data_dir) is not None, base / "MNIST" / "raw"
+        tried = " nor can it be downloaded"
+    elif dataset.name == "celeba":
+        there, place = celeba.find(base) is not None, base / "celeba"
+        tried = ""  # its home asks for a browser
+    else:
         return Resolved(used)
-    folder = data_folder(data_dir) / "MNIST" / "raw"
+    if there:
+        return Resolved(used)
+    name = _NAMES[dataset.name]
     if dataset.offline is None:
         raise UserError(
-            f"dataset.name={dataset.name}: found neither in {folder} nor for download; put the "
-            f"four MNIST files (train-images-idx3-ubyte.gz, ...) there, name their folder with "
-            f"--data, or write `offline: digits` to use scikit-learn's digits instead"
+            f"dataset.name={dataset.name}: {name} is not in {place}{tried}; {_TO_DO[dataset.name]}"
         )
     return Resolved(
-        used.model_copy(update={"name": dataset.offline}),
-        f"MNIST is neither in {folder} nor can it be downloaded: this run uses "
-        f"{dataset.offline} instead, and says so in every row and title.",
+        used.model_copy(update={"name": dataset.offline, "split": None}),
+        f"{name} is not in {place}{tried}: this run uses {dataset.offline} instead, and says so in "
+        f"every row and title.",
     )
 
 
-def load(dataset: Dataset, data_dir: Path | None, cache_dir: Path | None = None) -> ImageSet:
+def load(
+    dataset: Dataset,
+    data_dir: Path | None,
+    cache_dir: Path | None = None,
+    watch: Watch | None = None,
+) -> ImageSet:
     """Open a data set (as `resolve` returned it) from the cache, preparing it first if need be.
+
+    Args:
+        dataset: which images.
+        data_dir: see `data_folder`.
+        cache_dir: see `cache.folder`.
+        watch: told of the progress of long preparations.
 
     Raises:
         UserError: if files are missing or damaged; names them.
@@ -63,6 +92,24 @@ def load(dataset: Dataset, data_dir: Path | None, cache_dir: Path | None = None)
     size = dataset.image_size
     if dataset.name == "digits":
         return cache.cached(f"digits-{size}", cache_dir, lambda: digits.load(size))
+    if dataset.name == "faces":
+        return cache.cached(
+            f"faces-{size}-{drawn.key(dataset)}", cache_dir, lambda: drawn.load(dataset, watch)
+        )
+    if dataset.name == "folder":
+        listed = folder.listing(dataset)
+        key = f"folder-{size}-{folder.fingerprint(listed, dataset)[:16]}"
+        return cache.resumable(
+            key, cache_dir, lambda partial: folder.load(listed, dataset, partial, watch)
+        )
+    if dataset.name == "celeba":
+        found = celeba.find(data_folder(data_dir))
+        if found is None:
+            raise UserError(f"dataset.name=celeba: not found in {data_folder(data_dir)}/celeba")
+        key = f"celeba-{size}-{celeba.fingerprint(found, dataset)[:16]}"
+        return cache.resumable(
+            key, cache_dir, lambda partial: celeba.load(found, dataset, partial, watch)
+        )
     files = _find_mnist(data_dir)
     if files is None:
         raise UserError(f"dataset.name=mnist: not found in {data_folder(data_dir)}/MNIST/raw")
@@ -71,5 +118,5 @@ def load(dataset: Dataset, data_dir: Path | None, cache_dir: Path | None = None)
 
 
 def _find_mnist(data_dir: Path | None) -> dict[str, Path] | None:
-    folder = data_folder(data_dir)
-    return mnist.find(folder) or mnist.download(folder)
+    base = data_folder(data_dir)
+    return mnist.find(base) or mnist.download(base)

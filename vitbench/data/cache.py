@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vitbench.data.image_set import ImageSet, Split
+from vitbench.errors import UserError
 
 SPLITS = ("train", "val", "test")
 _ARRAYS = ("images", "targets", "landmarks")
@@ -48,6 +50,40 @@ def cached(key: str, cache_dir: Path | None, make: Callable[[], ImageSet]) -> Im
     return open_folder(path)
 
 
+def resumable(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -> ImageSet:
+    """Open the image set kept under `key`, preparing it where an interrupted run left off.
+
+    Several processes may ask at once: one prepares, the others wait and open what it made.
+
+    Args:
+        key: name of the cache entry.
+        cache_dir: as in `folder`.
+        make: given the unfinished folder, which may hold what an earlier run did; arrays of images
+            that lie there as `<split>_images.npy` are not written again.
+
+    Raises:
+        UserError: of `make`; the unfinished folder is removed.
+    """
+    path = folder(cache_dir) / key
+    if not holds(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / f".{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not holds(path):
+                partial = path.parent / f".{key}.partial"
+                partial.mkdir(exist_ok=True)
+                try:
+                    images = make(partial)
+                except UserError:
+                    shutil.rmtree(partial)
+                    raise
+                _write(partial, images)
+                for name in ("done.npy", "bad.jsonl"):
+                    (partial / name).unlink(missing_ok=True)
+                os.replace(partial, path)
+    return open_folder(path)
+
+
 def holds(path: Path) -> bool:
     """Whether an image set is prepared in this folder."""
     return (path / "info.json").is_file()
@@ -66,8 +102,9 @@ def _write(path: Path, images: ImageSet) -> None:
         split: Split = getattr(images, name)
         for array in _ARRAYS:
             values = getattr(split, array)
-            if values is not None:
-                np.save(path / f"{name}_{array}.npy", values)
+            file = path / f"{name}_{array}.npy"
+            if values is not None and not _is_mapped_from(values, file):
+                _save(file, values)
     info = {
         "name": images.name,
         "classes": images.classes,
@@ -76,8 +113,23 @@ def _write(path: Path, images: ImageSet) -> None:
         "std": images.std,
         "checksum": images.checksum,
         "source": images.source,
+        "label_noise": images.label_noise,
     }
     (path / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
+
+
+def _is_mapped_from(values: np.ndarray, file: Path) -> bool:
+    """Whether an array is a file's content already."""
+    if not isinstance(values, np.memmap) or values.filename is None:
+        return False
+    return file.is_file() and Path(values.filename).samefile(file)
+
+
+def _save(file: Path, values: np.ndarray) -> None:
+    """Write by way of another file: what is replaced may be mapped where the values came from."""
+    temporary = file.with_suffix(".tmp.npy")
+    np.save(temporary, values)
+    os.replace(temporary, file)
 
 
 def open_folder(path: Path) -> ImageSet:
@@ -92,5 +144,6 @@ def open_folder(path: Path) -> ImageSet:
             landmarks=np.load(marks) if marks.is_file() else None,
         )
     parts |= {key: info[key] for key in ("name", "checksum", "source")}
+    parts["label_noise"] = info.get("label_noise")  # not in caches of earlier versions
     parts |= {key: tuple(info[key]) for key in ("classes", "labels", "mean", "std")}
     return ImageSet(**parts)

@@ -46,6 +46,7 @@ class ImageSet:
         mean, std: of each channel over the training images, in units of 0 to 1.
         checksum: SHA-256 over content and settings.
         source: one sentence for people.
+        label_noise: share of labels that are wrong on purpose; None where it is not known.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ImageSet:
     std: tuple[float, ...]
     checksum: str
     source: str
+    label_noise: float | None = None
 
     @property
     def channels(self) -> int:
@@ -86,10 +88,49 @@ class ImageSet:
                 f"{', '.join(self.labels)}"
             )
         targets: NDArray[np.int64] = getattr(self, split).targets
-        column = self.labels.index(label)
         if self.classes:
-            return np.asarray(targets[:, 0] == column, dtype=np.int64)
-        return np.asarray(targets[:, column], dtype=np.int64)
+            return np.asarray(targets[:, 0] == self.classes.index(label), dtype=np.int64)
+        return np.asarray(targets[:, self.labels.index(label)], dtype=np.int64)
+
+    def matched(self, split: str, label: str, train_per_side: int) -> NDArray[np.int64]:
+        """Images of a split with as many that have the label as do not, the same number for all.
+
+        Of the training images `train_per_side` each are drawn; of validation and test images as
+        many as every label of the data set has, so that all labels are judged on sets of one size
+        and one base rate. What is drawn depends on the label alone: seeds share it.
+
+        Returns:
+            Indices into the split, ascending, int64.
+
+        Raises:
+            UserError: if the split has too few images on a side.
+        """
+        target = self.binary_targets(split, label)
+        sides = [np.flatnonzero(target == 1), np.flatnonzero(target == 0)]
+        if split == "train":
+            count = train_per_side
+            if count > min(map(len, sides)):
+                raise UserError(
+                    f"train.matched={count}: of the {len(target):,} training images of {self.name} "
+                    f"{len(sides[0]):,} have {label} and {len(sides[1]):,} do not; use at most "
+                    f"{min(map(len, sides)):,}"
+                )
+        else:
+            count = min(self._rarest(split, name) for name in self.labels)
+            if count == 0:
+                rare = min(self.labels, key=lambda name: self._rarest(split, name))
+                raise UserError(
+                    f"train.matched: no image of the {split} split of {self.name} tells {rare} "
+                    f"from its absence; use more images, or leave {rare} out of dataset.labels"
+                )
+        rng = np.random.default_rng(0)
+        drawn = [rng.permutation(side)[:count] for side in sides]
+        return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+    def _rarest(self, split: str, label: str) -> int:
+        """Images on the smaller side of a label."""
+        positives = int(self.binary_targets(split, label).sum())
+        return min(positives, len(getattr(self, split)) - positives)
 
     def subset(
         self, train_images: int | None, val_images: int | None, test_images: int | None

@@ -1,4 +1,4 @@
-"""Tables from the ledger: trials and epochs, as parquet and CSV."""
+"""Tables from the ledger: trials, epochs and labels, as parquet and CSV."""
 
 from __future__ import annotations
 
@@ -12,19 +12,40 @@ import pandas as pd
 
 from vitbench.config.search import OBJECTIVES
 from vitbench.records import ledger
-from vitbench.records.rows import EPOCHS, TRIALS, Column
+from vitbench.records.labels import label_row
+from vitbench.records.rows import EPOCHS, LABELS, TRIALS, Column
 
 LEDGER = "ledger.jsonl"
 
 
 def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Build both tables from the ledger: (trials, epochs).
+    """Build two tables from the ledger: (trials, epochs).
 
     A trial is keyed by its id, an epoch's row by trial and epoch; the last line wins, so what a
     resumed run repeats replaces what it repeats. Trials are in the order in which they were
     planned, epochs in the order of trials and time. A trial without an outcome is `running`, or
     `planned` while it has no epoch either.
     """
+    trials, epochs = _read(results_dir)
+    return _frame(trials, TRIALS), _frame(epochs, EPOCHS)
+
+
+def build_all(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Build all tables from the ledger: (trials, epochs, labels).
+
+    Labels have a row per trial and label, see rows.LABELS; none where models learned classes.
+    """
+    trials, epochs = _read(results_dir)
+    return _frame(trials, TRIALS), _frame(epochs, EPOCHS), _labels(trials, epochs)
+
+
+def no_labels() -> pd.DataFrame:
+    """The table of labels of a sweep whose models learned classes."""
+    return _frame([], LABELS)
+
+
+def _read(results_dir: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of trials and of epochs, in the order that `build` promises."""
     trials: dict[str, dict[str, Any]] = {}
     epochs: dict[tuple[str, int], dict[str, Any]] = {}
     for line in ledger.read(results_dir / LEDGER):
@@ -48,7 +69,20 @@ def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     ordered = sorted(
         epochs.values(), key=lambda row: (place.get(row["trial_id"], -1), row["epoch"])
     )
-    return _frame(list(trials.values()), TRIALS), _frame(ordered, EPOCHS)
+    return list(trials.values()), ordered
+
+
+def _labels(trials: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for row in epochs:
+        curves.setdefault(row["trial_id"], []).append((row["epoch"], row["val_loss"]))
+    rows = []
+    for trial in trials:
+        alone = trial.get("label") is not None
+        for raw in trial.get("labels") or ():
+            curve = curves.get(trial["trial_id"], []) if alone else []
+            rows.append(label_row(trial, raw, curve))
+    return _frame(rows, LABELS)
 
 
 def planned_row(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,10 +109,15 @@ def pareto_stacks(results_dir: Path) -> set[str] | None:
 
 
 def write(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Build the tables and write trials and epochs as parquet and CSV, each atomically."""
-    trials, epochs = build(results_dir)
+    """Build the tables and write them as parquet and CSV, each atomically.
+
+    Labels are written where there are any.
+    """
+    trials, epochs, labels = build_all(results_dir)
     _write(results_dir, "trials", trials)
     _write(results_dir, "epochs", epochs)
+    if len(labels):
+        _write(results_dir, "labels", labels)
     return trials, epochs
 
 

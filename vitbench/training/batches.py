@@ -6,7 +6,7 @@ share one), N images, B batch, C channels, Y and X pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,8 @@ class DeviceSplit:
 
     Args:
         split: images [N, C, Y, X] and targets.
-        targets_LN: targets of each distinct label among the members, int64.
+        targets_LN: targets of each distinct label among the members, int64; [1, N, O] where all
+            attributes are learned at once.
         mean, std: of each channel, in units of 0 to 1.
     """
 
@@ -69,13 +70,16 @@ class Streams:
         pools: the images that each pool may use, as indices into the split.
     """
 
-    keys: tuple[tuple[int, str], ...]
+    keys: tuple[tuple[int, str | None], ...]
     of_member: tuple[int, ...]
-    pools: dict[str, Tensor]
+    pools: Mapping[str | None, Tensor]
 
     @classmethod
     def build(
-        cls, seeds: Sequence[int], pool_names: Sequence[str], pools: dict[str, Tensor]
+        cls,
+        seeds: Sequence[int],
+        pool_names: Sequence[str | None],
+        pools: Mapping[str | None, Tensor],
     ) -> Streams:
         """Share a stream between members with the same seed and pool."""
         wanted = list(zip(seeds, pool_names, strict=True))

@@ -21,6 +21,7 @@ from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.training.checkpoint import CheckpointStore
+from vitbench.training.label_scores import label_rows
 from vitbench.training.parallel import SOLO, Parallel
 from vitbench.training.stack import Stack
 
@@ -277,8 +278,9 @@ class _Run:
                     self._save_weights(k, "best", self._best_KP, member.best)
                 if member.diverged_epoch is None and not stopped:
                     self._save_weights(k, "last", self._stack.model.flat, member.last)
+        labels = label_rows(self._stack, self._images, self._best_KP)
         self._parallel.barrier()
-        return FitResult([self._outcome(k) for k in range(self._plan.size)], stopped)
+        return FitResult([self._outcome(k, labels[k]) for k in range(self._plan.size)], stopped)
 
     def _save_weights(self, k: int, kind: str, flat_KP: Tensor, metrics: dict[str, float]) -> None:
         assert self._store is not None
@@ -304,7 +306,7 @@ class _Run:
             member.trial_id, kind, self._stack.model.member_state(k, flat_KP.detach()), info
         )
 
-    def _outcome(self, k: int) -> dict[str, Any]:
+    def _outcome(self, k: int, labels: list[dict[str, Any]]) -> dict[str, Any]:
         member = self._members[k]
         best = member.best
         path = None
@@ -330,4 +332,6 @@ class _Run:
             "diverged_epoch": member.diverged_epoch,
             "checkpoint": path,
             "error": None,
+            "train_images": self._stack.images_per_epoch,
+            "labels": labels if best else [],
         }

@@ -45,7 +45,7 @@ def shape_of(plan: StackPlan, images: ImageSet) -> VitShape:
         heads=model.heads,
         width=model.width,
         mlp=model.mlp_width,
-        outputs=images.outputs if plan.train.label is None else 1,
+        outputs=images.outputs if plan.train.label is None else 1,  # all attributes: one each
         dropout=model.dropout,
     )
 
@@ -73,7 +73,7 @@ class Stack:
         train = plan.train
         self.plan = plan
         self._device, self._parallel = device, parallel
-        self._binary = train.label is not None
+        self.binary = train.label is not None or not images.classes
         self._clip_norm = train.clip_norm
         self._batch_size = train.batch_size
         seeds = [member.train.seed for member in plan.members]
@@ -98,9 +98,19 @@ class Stack:
             )
             for name in ("train", "val", "test")
         }
-        everything = torch.arange(len(self._splits["train"]))
-        self._streams = Streams.build(seeds, ["all"] * plan.size, {"all": everything})
+        # Which images a member sees: all, or those that are matched for its label.
+        pool_names = [member.train.label if train.matched else None for member in plan.members]
+        pools = list(dict.fromkeys(pool_names))
+        self._pool_K = torch.tensor([pools.index(name) for name in pool_names], device=device)
+        of_split = {
+            name: [_pool(images, name, label, train.matched) for label in pools]
+            for name in self._splits
+        }
+        self._streams = Streams.build(
+            seeds, pool_names, dict(zip(pools, of_split["train"], strict=True))
+        )
         self._stream_K = torch.tensor(self._streams.of_member, device=device)
+        self._judged_on = {name: torch.stack(of_split[name]).to(device) for name in ("val", "test")}
 
         self.steps_per_epoch = math.ceil(self._streams.images / train.batch_size)
         total_steps = train.epochs * self.steps_per_epoch
@@ -163,29 +173,47 @@ class Stack:
         """Mean loss and accuracy of every member on a split, [K] each, on the CPU."""
         split = self._splits[name]
         sums_2K = torch.zeros_like(self._sums_2K)
-        mine = torch.arange(len(split), device=self._device)
-        batches = mine.split(self.eval_batch)[:max_batches]
+        batches = self._judged_on[name].split(self.eval_batch, dim=1)[:max_batches]
         with torch.inference_mode(), self._precision():
-            for number, index_B in enumerate(batches):
+            for number, index_GB in enumerate(batches):
                 if number % self._parallel.size != self._parallel.rank:
                     continue
-                logits_KBO = self.model(split.normalised(index_B.unsqueeze(0)))
-                targets_KB = split.targets_LN[self._label_K][:, index_B]
-                loss_KB, hit_KB = losses_and_hits(logits_KBO, targets_KB, binary=self._binary)
+                logits_KBO = self.model(self._pixels(split, index_GB, self._pool_K))
+                targets = self._targets_of(split, index_GB, self._pool_K)
+                loss_KB, hit_KB = losses_and_hits(logits_KBO, targets, binary=self.binary)
                 sums_2K += torch.stack((loss_KB.sum(1), hit_KB.sum(1)))
         self._parallel.all_sum_(sums_2K)
-        seen = sum(len(batch) for batch in batches)
+        seen = sum(batch.shape[1] for batch in batches)
         loss_K, accuracy_K = (sums_2K / seen).cpu().unbind(0)
         return loss_K, accuracy_K
 
-    def logits(self, name: str) -> Tensor:
-        """Logits of every member on a whole split, [K, N, O], on the CPU."""
-        split = self._splits[name]
-        parts = []
+    def predictions(self, name: str) -> tuple[Tensor, Tensor]:
+        """Logits [K, N, O] and targets [K, N] or [K, N, O] of a whole split, on the CPU.
+
+        N counts the images that the members are judged on, in the split's order. Every worker
+        computes all of them.
+        """
+        split, logits, targets = self._splits[name], [], []
         with torch.inference_mode(), self._precision():
-            for index_B in torch.arange(len(split), device=self._device).split(self.eval_batch):
-                parts.append(self.model(split.normalised(index_B.unsqueeze(0))).float().cpu())
-        return torch.cat(parts, dim=1)
+            for index_GB in self._judged_on[name].split(self.eval_batch, dim=1):
+                pixels = self._pixels(split, index_GB, self._pool_K)
+                logits.append(self.model(pixels).float().cpu())
+                targets.append(self._targets_of(split, index_GB, self._pool_K).cpu())
+        return torch.cat(logits, dim=1), torch.cat(targets, dim=1)
+
+    def training_targets(self) -> Tensor:
+        """Targets of every image of an epoch, [K, N] or [K, N, O], on the CPU."""
+        order_SN = self._streams.order(1).to(self._device)
+        return self._targets_of(self._splits["train"], order_SN, self._stream_K).cpu()
+
+    def _pixels(self, split: DeviceSplit, index_GB: Tensor, group_K: Tensor) -> Tensor:
+        """Images of a batch: [1, B, ...] where all members share it, else [K, B, ...]."""
+        pixels = split.normalised(index_GB)
+        return pixels[group_K] if index_GB.shape[0] > 1 else pixels
+
+    def _targets_of(self, split: DeviceSplit, index_GB: Tensor, group_K: Tensor) -> Tensor:
+        """Every member's own targets of its images: [K, B], or [K, B, O] for all attributes."""
+        return split.targets_LN[self._label_K.unsqueeze(1), index_GB[group_K]]
 
     def _train_step(self, index_SB: Tensor) -> None:
         if self._device.type != "cuda":
@@ -231,14 +259,11 @@ class Stack:
         global_batch = index_SB.shape[1]
         share, weight = self._my_share(global_batch)
         index_SB = index_SB[:, share]
-        index_KB = index_SB[self._stream_K]
-        targets_KB = split.targets_LN[self._label_K.unsqueeze(1), index_KB]
-        pixels = split.normalised(index_SB)
-        if index_SB.shape[0] > 1:
-            pixels = pixels[self._stream_K]
+        targets = self._targets_of(split, index_SB, self._stream_K)
+        pixels = self._pixels(split, index_SB, self._stream_K)
         with self._precision():
             logits_KBO = self._wrapped(pixels, self._dropout_of(global_batch, share))
-        loss_KB, hit_KB = losses_and_hits(logits_KBO, targets_KB, binary=self._binary)
+        loss_KB, hit_KB = losses_and_hits(logits_KBO, targets, binary=self.binary)
         loss_K = loss_KB.sum(1) * (weight / global_batch)
         self.model.flat.grad = None
         # Workers average their gradients; what is wanted is the sum over the global batch.
@@ -292,9 +317,19 @@ class _CapturedStep:
 
 
 def _targets(images: ImageSet, name: str, label: str | None) -> np.ndarray:
+    """Class numbers or one label, [N]; all attributes of a set without classes, [N, O]."""
     split: Split = getattr(images, name)
-    targets = split.targets[:, 0] if label is None else images.binary_targets(name, label)
+    if label is not None:
+        return images.binary_targets(name, label)
+    targets = split.targets[:, 0] if images.classes else split.targets
     return np.asarray(targets, dtype=np.int64)
+
+
+def _pool(images: ImageSet, name: str, label: str | None, matched: int | None) -> Tensor:
+    """The images of a split that members may see: all, or those that are matched for a label."""
+    if label is None or matched is None:
+        return torch.arange(len(getattr(images, name)))
+    return torch.from_numpy(images.matched(name, label, matched))
 
 
 def _uses_bfloat16(precision: str, device: torch.device) -> bool:

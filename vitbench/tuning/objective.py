@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from vitbench.plan import StackPlan, TrialConfig, parameter_count, train_flops
+from vitbench.plan import StackPlan, TrialConfig, epoch_images, parameter_count, train_flops
 
 # Metrics that grow when things get better; every other objective is minimised.
 MAXIMISED = frozenset({"val_accuracy"})
@@ -68,7 +68,7 @@ def cost(objective: str, plan: StackPlan, *, channels: int, outputs: int) -> flo
         size = plan.dataset.image_size
         return float(parameter_count(plan.model, size, channels, outputs))
     if objective == "train_flops":
-        images = plan.train.train_images or 1
+        images = epoch_images(plan.train)
         first = plan.members[0]
         return train_flops(first, images=images, channels=channels, outputs=outputs)
     raise ValueError(f"{objective!r} is not a cost")

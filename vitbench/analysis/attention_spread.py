@@ -1,0 +1,160 @@
+"""The paper's conclusion as a figure: does a wider attention go with a higher training loss?
+
+Spread is the effective number of patches, exp(entropy) of the last layer's CLS-to-patch map, mean
+over test images (arXiv:2303.06296 logs the same entropy). Losses are the training loss, as in the
+paper, and, where models learned labels, the normalised cross entropy, which base rates do not move.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy import stats
+
+from vitbench.analysis import statistics, style
+from vitbench.analysis.results import Results
+
+_MIN_POINTS = 5
+_RESAMPLES = 2000
+_MAX_GROUPS = 8
+LOSSES = {
+    "train_loss": "training loss at the last epoch (nats)",
+    "nce": "normalised cross entropy, test",
+}
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rho with its bootstrap interval; None where there are too few points."""
+
+    rho: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def spread_data(results: Results) -> pd.DataFrame:
+    """A row per model: `trial_id`, `group`, `effective_patches`, `patches`, `train_loss`, `nce`.
+
+    `group` is the label, or else the learning rate. Empty where no spread was recorded, or of
+    fewer than three models.
+    """
+    path = results.folder / "attention" / "spread.csv"
+    if not path.is_file():
+        return pd.DataFrame()
+    spread = pd.read_csv(path)[["trial_id", "effective_patches", "patches", "images"]]
+    columns = ["trial_id", "label", "lr", "seed", "train_loss"]
+    rows = spread.merge(results.trials[columns], on="trial_id").dropna(subset=["train_loss"])
+    alone = results.labels[results.labels["task"] == "one label"]
+    nce = alone.set_index("trial_id")["nce"].astype(float)
+    rows["nce"] = rows["trial_id"].map(nce).astype(float)
+    rows["group"] = (
+        rows["label"].astype("string")
+        if rows["label"].nunique() > 1
+        else rows["lr"].map(lambda lr: statistics.setting("lr", float(lr)))
+    )
+    return rows.reset_index(drop=True) if len(rows) >= 3 else pd.DataFrame()
+
+
+def rank_correlation(x: pd.Series, y: pd.Series) -> RankCorrelation:
+    """Spearman's rho over models, with a percentile bootstrap interval over models.
+
+    Models of one label are not independent, so the interval is if anything too narrow; below five
+    models there is none.
+    """
+    known = x.notna() & y.notna()
+    a, b = x[known].to_numpy(dtype=float), y[known].to_numpy(dtype=float)
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return RankCorrelation(math.nan, None, None, len(a))
+    rho = float(stats.spearmanr(a, b).statistic)
+    if len(a) < _MIN_POINTS:
+        return RankCorrelation(rho, None, None, len(a))
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(_RESAMPLES):
+        index = rng.integers(0, len(a), len(a))
+        if np.ptp(a[index]) > 0 and np.ptp(b[index]) > 0:
+            found.append(float(stats.spearmanr(a[index], b[index]).statistic))
+    low, high = np.quantile(found, [0.025, 0.975])
+    return RankCorrelation(rho, float(low), float(high), len(a))
+
+
+def losses_of(data: pd.DataFrame) -> list[str]:
+    """The losses that the models have."""
+    return [name for name in LOSSES if data[name].notna().any()]
+
+
+def draw_spread(data: pd.DataFrame, title: str) -> Figure:
+    """A panel per loss: effective patches against it, a dot per model, a diamond per group."""
+    shown = losses_of(data)
+    figure = style.new_figure(4.9 * len(shown) + 0.6, 4.4)
+    with matplotlib.rc_context(style.RC):
+        axes = figure.subplots(1, len(shown), squeeze=False)[0]
+        groups = list(data["group"].unique())
+        for ax, name in zip(axes, shown, strict=True):
+            for group, colour in style.colour_of(groups).items():
+                part = data[data["group"] == group]
+                ax.plot(part["effective_patches"], part[name], "o", color=colour, ms=4, alpha=0.6)
+                ax.plot(
+                    part["effective_patches"].mean(),
+                    part[name].mean(),
+                    "D",
+                    color=colour,
+                    ms=8,
+                    mec="black",
+                    label=str(group) if len(groups) <= _MAX_GROUPS else None,
+                )
+            found = rank_correlation(data["effective_patches"], data[name])
+            ax.set_title(_said(found), fontsize=9)
+            patches = int(data["patches"].max())
+            ax.set_xlabel(f"effective patches of {patches}, last layer")
+            ax.set_ylabel(LOSSES[name])
+        if len(groups) <= _MAX_GROUPS:
+            handles, texts = axes[0].get_legend_handles_labels()
+            figure.legend(handles, texts, loc="outside lower center", ncols=min(4, len(groups)))
+        figure.suptitle(style.wrapped(title, 50 * len(shown)))
+    return figure
+
+
+def _said(found: RankCorrelation) -> str:
+    if not math.isfinite(found.rho):
+        return f"no rank correlation (n = {found.n})"
+    interval = (
+        f"95 % interval {found.low:.2f} to {found.high:.2f}"
+        if found.low is not None and found.high is not None
+        else "too few models for an interval"
+    )
+    return f"Spearman's rho {found.rho:.2f}, {interval}, n = {found.n}"
+
+
+def caption(data: pd.DataFrame) -> str:
+    """What the data support of "the wider the attention, the higher the training loss"."""
+    if data.empty:
+        return ""
+    parts = []
+    for name in losses_of(data):
+        found = rank_correlation(data["effective_patches"], data[name])
+        what = "training loss" if name == "train_loss" else "the loss corrected for base rate"
+        if found.low is None or found.high is None:
+            parts.append(f"against {what}: too few models to say")
+        else:
+            said = "no direction can be told"
+            if found.low > 0:
+                said = "wider attention goes with a higher loss"
+            elif found.high < 0:
+                said = "wider attention goes with a lower loss"
+            parts.append(f"against {what}: {said} ({_said(found)})")
+    groups = data["group"].nunique()
+    text = f"Spread of the last layer's attention {'; '.join(parts)}."
+    if data["label"].notna().any():
+        text += (
+            f" The paper concludes from three labels that wider attention means a higher training "
+            f"loss; here {groups} label{'s are' if groups != 1 else ' is'} behind the dots, so "
+            f"between labels this remains {'an anecdote' if groups < 6 else 'a tendency'}."
+        )
+    return text

@@ -1,0 +1,152 @@
+"""The trained model that is looked at, and the test images that it has not seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vitbench import data
+from vitbench.analysis import results
+from vitbench.config import Dataset
+from vitbench.data.image_set import ImageSet
+from vitbench.errors import UserError
+from vitbench.model.vit import StackedVit
+from vitbench.training.checkpoint import load_member
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One trained model and the images of its data set.
+
+    Attributes:
+        trial_id: of the model.
+        model: a stack of one.
+        info: what was written with its weights.
+        images: the whole data set.
+        label: the label that its one output tells; None where its outputs are classes.
+    """
+
+    trial_id: str
+    model: StackedVit
+    info: dict[str, Any]
+    images: ImageSet
+    label: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the outputs are called."""
+        if self.label is not None:
+            return (f"not {self.label}", self.label)
+        return self.images.classes
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """The right output of each test image."""
+        if self.label is not None:
+            return self.images.binary_targets("test", self.label)
+        return self.images.test.targets[:, 0]
+
+    @property
+    def key(self) -> str:
+        """Names its files: the trial, and the label where the trial learned several."""
+        alone = self.info["label"] is not None or self.label is None
+        return self.trial_id if alone else f"{self.trial_id}_{self.label}"
+
+    def normalised(self, images: NDArray[np.uint8]) -> Tensor:
+        """Images as the model was trained on them: [B, C, Y, X]."""
+        pixels = torch.from_numpy(np.array(images)).float() / 255.0
+        mean = torch.tensor(self.images.mean).view(-1, 1, 1)
+        std = torch.tensor(self.images.std).view(-1, 1, 1)
+        return (pixels - mean) / std
+
+    def drawn(self, count: int, seed: int) -> NDArray[np.int64]:
+        """Test images to score, by a seeded draw; with a label half of them have it.
+
+        A rare label would be absent from a plain draw of a few images.
+        """
+        order = np.random.default_rng(seed).permutation(len(self.images.test))
+        if self.label is None:
+            return order[:count]
+        truth = self.truth[order]
+        sides = [order[truth == 1], order[truth == 0]]
+        with_it = min(len(sides[0]), max(count // 2, count - len(sides[1])))
+        return np.sort(np.concatenate([sides[0][:with_it], sides[1][: count - with_it]]))
+
+
+def choose(found: results.Results, wanted: str, label: str | None) -> str:
+    """The trial to look at: `best` by validation loss, or one by (the beginning of) its id.
+
+    Args:
+        found: the results.
+        wanted: `best` or an id.
+        label: only trials that learned this label, alone or among all.
+
+    Raises:
+        UserError: if there is none, several, or none with a checkpoint.
+    """
+    trials = found.trials[found.trials["checkpoint"].notna()]
+    if label is not None:
+        learned = found.labels.loc[found.labels["label"] == label, "trial_id"]
+        trials = trials[(trials["label"] == label) | trials["trial_id"].isin(learned)]
+    if trials.empty:
+        which = f" with label {label}" if label is not None else ""
+        raise UserError(f"{found.folder}: no trial{which} has a checkpoint; see trials.csv")
+    if wanted == "best":
+        return str(trials.sort_values("best_val_loss", kind="stable")["trial_id"].iloc[0])
+    ids = [str(i) for i in trials["trial_id"] if str(i).startswith(wanted)]
+    if len(ids) != 1:
+        how_many = "no trial" if not ids else f"{len(ids)} trials"
+        raise UserError(
+            f"--trial {wanted}: {how_many} with a checkpoint begin so; use an id of trials.csv"
+        )
+    return ids[0]
+
+
+def open_images(found: results.Results, data_dir: Path | None) -> ImageSet:
+    """The images that a sweep was trained on."""
+    return data.load(Dataset.model_validate(found.sweep["dataset"]), data_dir)
+
+
+def open_subject(
+    found: results.Results, trial_id: str, images: ImageSet, label: str | None = None
+) -> Subject:
+    """Load a trial's best weights.
+
+    Args:
+        found: the results.
+        trial_id: whose weights.
+        images: of `open_images`.
+        label: which output of a model that learned all labels; the first if left out.
+
+    Raises:
+        UserError: if the checkpoint is damaged or the images are not those of the training.
+    """
+    checkpoint = found.trials.loc[found.trials["trial_id"] == trial_id, "checkpoint"].iloc[0]
+    model, info = load_member(found.folder / str(checkpoint))
+    if images.checksum != info["images"]["checksum"]:
+        raise UserError(
+            f"{found.folder}: trial {trial_id} was trained on other images of "
+            f"{info['images']['name']} (checksum {info['images']['checksum'][:12]}, here "
+            f"{images.checksum[:12]}); name their folder with --data"
+        )
+    if info["label"] is None and not images.classes:
+        label = label or images.labels[0]
+        return Subject(trial_id, one_output(model, images.labels.index(label)), info, images, label)
+    return Subject(trial_id, model, info, images, info["label"])
+
+
+def one_output(model: StackedVit, output: int) -> StackedVit:
+    """A model of several labels seen through one of them: the same body with one output."""
+    state = model.member_state(0)
+    for name in ("head.weight", "head.bias"):
+        state[name] = state[name][output : output + 1]
+    alone = StackedVit(dataclasses.replace(model.shape, outputs=1), members=1)
+    alone.load_member(0, state)
+    return alone.eval()

@@ -1,0 +1,212 @@
+"""CelebA from the files that torchvision's data set uses.
+
+    <data>/celeba/img_align_celeba/000001.jpg ...   or img_align_celeba.zip
+    <data>/celeba/list_attr_celeba.txt
+    <data>/celeba/list_eval_partition.txt
+    <data>/celeba/list_landmarks_align_celeba.txt
+
+The aligned images are 178x218 pixels; the centre 178x178 are kept and resized. Source: Liu et al.
+2015 (arXiv:1411.7766).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vitbench.config import Dataset
+from vitbench.data import attributes
+from vitbench.data.decode import Files, Watch
+from vitbench.data.image_set import ImageSet
+from vitbench.errors import UserError
+
+WIDTH, HEIGHT = 178, 218
+_SPLITS = ("train", "val", "test")
+_ATTRIBUTES = "list_attr_celeba.txt"
+_PARTITION = "list_eval_partition.txt"
+_LANDMARKS = "list_landmarks_align_celeba.txt"
+_IMAGES = "img_align_celeba"
+# The paper trains on 200,000 of the 202,599 images; the others validate and test here, half each.
+_PAPER_SHARE = (200_000, 202_599)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the files are; `images` is a folder or a zip file."""
+
+    folder: Path
+    images: Path
+
+
+def find(data_dir: Path) -> Found | None:
+    """CelebA's files under `<data_dir>/celeba`; None if any of them is missing."""
+    folder = data_dir / "celeba"
+    if not all((folder / name).is_file() for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS)):
+        return None
+    for images in (folder / _IMAGES, folder / f"{_IMAGES}.zip"):
+        if images.exists():
+            return Found(folder, images)
+    return None
+
+
+def fingerprint(found: Found, dataset: Dataset) -> str:
+    """SHA-256 that changes with the files and the settings, without reading the images."""
+    digest = hashlib.sha256(repr(_settings(dataset)).encode())
+    for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS):
+        digest.update((found.folder / name).read_bytes())
+    if found.images.is_dir():
+        for path in sorted(found.images.iterdir()):
+            status = path.stat()
+            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    else:
+        with _open_zip(found.images) as archive:
+            for entry in archive.infolist():
+                digest.update(f"{entry.filename} {entry.CRC} {entry.file_size}\n".encode())
+    return digest.hexdigest()
+
+
+def load(found: Found, dataset: Dataset, folder: Path, watch: Watch | None = None) -> ImageSet:
+    """Read the lists, decode the images, cut into splits.
+
+    Args:
+        found: where the files are.
+        dataset: size, labels, split and how many bad files are borne.
+        folder: where the arrays grow.
+        watch: told of the progress.
+
+    Raises:
+        UserError: naming the list and line that is damaged, the label that is not there, or the
+            images that are broken.
+    """
+    table = _read_list(found.folder / _ATTRIBUTES, header=True)
+    labels, columns = attributes.chosen_columns(dataset.labels, list(table.columns), "CelebA")
+    marks = _read_list(found.folder / _LANDMARKS, header=True)
+    partition = _read_list(found.folder / _PARTITION, header=False).iloc[:, 0]
+    for other, name in ((marks, _LANDMARKS), (partition, _PARTITION)):
+        missing = table.index.difference(other.index)
+        if len(missing):
+            raise UserError(
+                f"{found.folder / name}: has no line for {missing[0]} and {len(missing) - 1} other "
+                f"images of {_ATTRIBUTES}; fetch both again"
+            )
+    which = _split_of(partition.loc[table.index].to_numpy(), dataset.split)
+    values = table.to_numpy()
+    if not np.isin(values, (-1, 1)).all():
+        row = int(np.flatnonzero(~np.isin(values, (-1, 1)).all(axis=1))[0])
+        raise UserError(
+            f"{found.folder / _ATTRIBUTES}: line {row + 3} holds a value that is neither 1 nor -1"
+        )
+    targets = (values[:, columns] == 1).astype(np.int64)
+    points = _scaled(marks.loc[table.index].to_numpy(dtype=np.float32), dataset.image_size)
+    names = np.asarray(table.index)
+    rows = {split: np.flatnonzero(which == number) for number, split in enumerate(_SPLITS)}
+    files = Files(
+        place=found.images,
+        names={split: names[rows[split]].tolist() for split in _SPLITS},
+        read=_reader(found.images),
+        channels=3,
+        crop=WIDTH,
+        damaged_share=dataset.damaged_share,
+    )
+    size = dataset.image_size
+    kind = "the paper's 200,000 for training" if dataset.split == "paper" else "official partition"
+    return attributes.build(
+        files,
+        name="celeba",
+        size=size,
+        folder=folder,
+        targets={split: targets[rows[split]] for split in _SPLITS},
+        landmarks={split: points[rows[split]] for split in _SPLITS},
+        classes=(),
+        labels=labels,
+        source=f"CelebA ({len(names):,} images, {kind}, centre {WIDTH}x{WIDTH} pixels resized to "
+        f"{size}x{size})",
+        watch=watch,
+    )
+
+
+def _settings(dataset: Dataset) -> tuple[object, ...]:
+    return (
+        dataset.image_size,
+        dataset.labels,
+        dataset.split or "official",
+        dataset.damaged_share,
+    )
+
+
+def _split_of(partition: NDArray[np.int64], split: str | None) -> NDArray[np.int64]:
+    """0, 1 or 2 (train, val, test) of every image."""
+    if split != "paper":
+        return partition
+    # Small sets, as tests have them, keep one image each to validate and to test.
+    first = min(len(partition) * _PAPER_SHARE[0] // _PAPER_SHARE[1], len(partition) - 2)
+    which = np.zeros(len(partition), dtype=np.int64)
+    which[first:] = 1
+    which[first + (len(partition) - first) // 2 :] = 2
+    return which
+
+
+def _scaled(marks: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Landmarks [N, 10] in the file's pixels as [N, 5, 2] in pixels after crop and resize."""
+    points = marks.reshape(-1, 5, 2)
+    offset = np.array([0, (HEIGHT - WIDTH) // 2], dtype=np.float32)
+    return np.asarray((points - offset) * (size / WIDTH), dtype=np.float32)
+
+
+def _read_list(path: Path, *, header: bool) -> pd.DataFrame:
+    """One of CelebA's lists, indexed by file name.
+
+    With a header the first line holds the number of images, the second the names of the columns.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        names = lines[1].split() if header else ["partition"]
+        table = pd.read_csv(
+            path,
+            sep=r"\s+",
+            skiprows=2 if header else 0,
+            header=None,
+            names=["file", *names],
+            index_col="file",
+            dtype={name: np.int64 for name in names},
+        )
+    except (ValueError, IndexError, pd.errors.ParserError) as error:
+        raise UserError(
+            f"{path}: is not one of CelebA's lists ({error}); fetch it again"
+        ) from error
+    if header and (not lines[0].strip().isdigit() or int(lines[0]) != len(table)):
+        raise UserError(
+            f"{path}: its first line promises {lines[0].strip()} images and {len(table):,} follow; "
+            f"it is truncated or damaged, fetch it again"
+        )
+    return table
+
+
+def _reader(images: Path) -> Callable[[str], bytes]:
+    """Content of an image by name, from the folder or the zip file; for any thread."""
+    if images.is_dir():
+        return lambda name: (images / name).read_bytes()
+    local = threading.local()  # a ZipFile seeks, so threads cannot share one
+
+    def read(name: str) -> bytes:
+        if not hasattr(local, "archive"):
+            local.archive = _open_zip(images)
+        content: bytes = local.archive.read(f"{_IMAGES}/{name}")
+        return content
+
+    return read
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path}: cannot be opened ({error}); fetch it again") from error
