@@ -78,8 +78,8 @@ class Canvas:
         radius = rng.uniform(0.08, 0.14) * self._unit * self._factor
         image = self._image.filter(ImageFilter.GaussianBlur(radius)) if blurry else self._image
         values = np.asarray(image.reduce(self._factor), dtype=np.float32)
-        strength, side = rng.uniform(0.0, 0.7), rng.uniform(0, 2 * np.pi)
-        brightness, cast = rng.uniform(0.7, 1.15), rng.normal(1.0, 0.04, 3)
+        strength, side = rng.uniform(0.0, 0.5), rng.uniform(0, 2 * np.pi)
+        brightness, cast = rng.uniform(0.75, 1.12), rng.normal(1.0, 0.03, 3)
         grain = rng.uniform(0.0, 9.0)
         light = brightness * (1 + strength * (self._field(side, None)[..., None] - 0.5)) * cast
         values = values * light.astype(np.float32)

@@ -90,9 +90,9 @@ def look(rng: np.random.Generator, has: Mapping[str, bool]) -> Look:
     Every number is drawn whether it is needed or not, so two faces from the same generator
     differ only in what their attributes ask for.
     """
-    roll, yaw = rng.normal(0.0, (0.08, 0.14))
-    scale = float(np.exp(rng.normal(0.0, 0.06)))
-    shift = rng.normal(0.0, 0.11, 2)
+    roll, yaw = rng.normal(0.0, (0.06, 0.12))
+    scale = float(np.exp(rng.normal(0.0, 0.05)))
+    shift = rng.normal(0.0, 0.07, 2)
     head = (rng.uniform(1.08, 1.26), rng.uniform(0.08, 0.36))
     skin = _skin(rng, pale=has["Pale_Skin"])
     return Look(
@@ -105,7 +105,8 @@ def look(rng: np.random.Generator, has: Mapping[str, bool]) -> Look:
         hair=_hair_colour(rng, has),
         lips=_lips(rng, skin, painted=has["Wearing_Lipstick"]),
         hair_end=rng.uniform(-0.5, 2.8),
-        hair_width=rng.uniform(0.9, 1.15),
+        # Waves take room.
+        hair_width=rng.uniform(0.9, 1.12) * (1.06 if has["Wavy_Hair"] else 1.0),
         hairline=rng.uniform(-1.35, -0.95),
         parting=rng.uniform(-0.5, 0.5),
         wave=_wave(rng, has),
@@ -123,7 +124,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 def vivid(rng: np.random.Generator) -> Colour:
     """A colour for clothes, hats and things: any hue, light or dark, dull or strong."""
-    grey, strength = rng.uniform(20, 235), rng.uniform(0, 110)
+    grey, strength = rng.uniform(30, 225), rng.uniform(0, 80)
     return _whole((grey + strength * rng.uniform(-1, 1, 3)).tolist())
 
 
@@ -150,7 +151,7 @@ def _lips(rng: np.random.Generator, skin: NDArray[np.float64], *, painted: bool)
 
 
 def _wave(rng: np.random.Generator, has: Mapping[str, bool]) -> tuple[float, float, float]:
-    wavy = (rng.uniform(0.08, 0.19), rng.uniform(0.6, 1.2), 0.3)
+    wavy = (rng.uniform(0.1, 0.2), rng.uniform(0.6, 1.2), 0.3)
     straight = (0.0, 1.0, 0.0)
     between = (rng.uniform(0.0, 0.07), rng.uniform(1.3, 2.2), 1.0)
     return wavy if has["Wavy_Hair"] else straight if has["Straight_Hair"] else between

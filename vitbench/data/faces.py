@@ -8,9 +8,11 @@ and short runs, and nothing measured on them is a statement about CelebA.
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -50,6 +52,7 @@ BASE_RATES: Mapping[str, float] = MappingProxyType(
 )
 ATTRIBUTES: tuple[str, ...] = tuple(BASE_RATES)  # in CelebA's order, which is the alphabet's
 LANDMARKS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+VERSION = 1  # of the drawings: raised with every change that one can see, so that caches notice
 NOISE = 0.02  # share of labels that are flipped, unless told otherwise
 
 # Drawn so that the annotations, flips of the standard rate included, have CelebA's rates:
@@ -218,7 +221,10 @@ def _check_names(names: Mapping[str, object], place: str) -> None:
 
 
 def _worker_count(count: int, workers: int | None) -> int:
-    if multiprocessing.current_process().daemon:  # a data loader's worker may not have children
+    # A data loader's worker may not have children, and a program read from standard input is no
+    # file that children could import.
+    program = getattr(sys.modules["__main__"], "__file__", None)
+    if multiprocessing.current_process().daemon or (program and not Path(program).exists()):
         return 1
     if workers is None:
         return hardware.cpu_count() if count >= 2_000 else 1
