@@ -11,13 +11,12 @@ from vitbench.data.image_set import ImageSet, Split
 from vitbench.data.resize import channel_statistics
 
 COUNT = 20_000
-_DRAWING = 1  # one more whenever faces.draw gives other pictures: caches must not mix them
 _SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def key(dataset: Dataset) -> str:
     """Name of the prepared images; changes with the settings and the drawing's version."""
-    settings = (dataset.image_size, dataset.labels, dataset.count or COUNT, _DRAWING)
+    settings = (dataset.image_size, dataset.labels, dataset.count or COUNT, faces.VERSION)
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 

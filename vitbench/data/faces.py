@@ -52,7 +52,7 @@ BASE_RATES: Mapping[str, float] = MappingProxyType(
 )
 ATTRIBUTES: tuple[str, ...] = tuple(BASE_RATES)  # in CelebA's order, which is the alphabet's
 LANDMARKS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
-VERSION = 1  # of the drawings: raised with every change that one can see, so that caches notice
+VERSION = 2  # of the drawings: raised with every change that one can see, so that caches notice
 NOISE = 0.02  # share of labels that are flipped, unless told otherwise
 
 # Drawn so that the annotations, flips of the standard rate included, have CelebA's rates:
