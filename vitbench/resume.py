@@ -25,6 +25,7 @@ _FREE = (
     "budget",
     "checkpoints",
     "attention",
+    "exports",
     "max_failures",
     "scales",
 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from vitbench import data, plan
-from vitbench.config import PAPER, Sweep, load_sweep, resolved_yaml
+from vitbench.config import EXPORTERS, PAPER, Sweep, load_sweep, resolved_yaml
 from vitbench.errors import UserError
 from vitbench.forecast import paper_cost_s
 from vitbench.hardware import local_gpu_count
@@ -28,7 +28,7 @@ from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.resume import check_same, find
-from vitbench.tuning import storage
+from vitbench.tuning import exports, storage
 from vitbench.tuning.progress import duration
 
 if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
@@ -84,6 +84,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="RESULTS",
         help="go on with a run: the latest of this sweep under --out, or the folder named",
     )
+    parser.add_argument(
+        "--export",
+        dest="exports",
+        action="append",
+        default=[],
+        choices=EXPORTERS,
+        help="also write a run per model for this tool (repeatable; `exports:` in the file)",
+    )
     parser.add_argument("--address", help="a running Ray cluster to join, e.g. auto")
     parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
     return parser
@@ -106,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int:
     data_dir = data.data_folder(args.data).resolve()
     sweep, scale = _load(args)
+    exports.require(sweep.exports)
     bucket = _bucket(sweep)
     resume_from = find(args.out, sweep.name, args.resume) if args.resume else None
     resolved = data.resolve(sweep.dataset, data_dir)
@@ -216,6 +225,9 @@ def _load(args: argparse.Namespace) -> tuple[Sweep, str]:
     elif scale == "auto":
         on_gpu = args.address is not None or local_gpu_count() > 0
         scale = PAPER if on_gpu or "laptop" not in as_written.scales else "laptop"
+    if args.exports:
+        named = dict.fromkeys([*as_written.exports, *args.exports])
+        args.overrides = [*args.overrides, f"exports={json.dumps(list(named))}"]
     return load_sweep(args.file, scale=scale, overrides=args.overrides), scale
 
 

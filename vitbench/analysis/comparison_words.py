@@ -8,7 +8,7 @@ from vitbench.analysis.verdict import Verdict
 
 # Settings of a sweep file that say how it is run and searched, not what a model is.
 _RUNNING = (
-    "name", "search.", "stack", "resources.", "budget.", "checkpoints.", "attention.",
+    "name", "search.", "stack", "resources.", "budget.", "checkpoints.", "attention.", "exports",
     "max_failures", "target_accuracy", "scale", "train.seed",
 )  # fmt: skip
 _MAX_NAMED = 6

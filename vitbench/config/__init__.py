@@ -4,6 +4,7 @@ from vitbench.config.checks import broken_shape_rule, divisors
 from vitbench.config.loading import PAPER, load_sweep, resolved_yaml
 from vitbench.config.models import (
     AXES,
+    EXPORTERS,
     Dataset,
     Model,
     Resources,
@@ -17,6 +18,7 @@ from vitbench.config.search import Budget, Checkpoints, Range, Search
 
 __all__ = [
     "AXES",
+    "EXPORTERS",
     "PAPER",
     "Budget",
     "Checkpoints",

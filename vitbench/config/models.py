@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 from pydantic.config import JsonDict
@@ -16,6 +16,8 @@ from pydantic.config import JsonDict
 from vitbench.config.search import Budget, Checkpoints, Search
 from vitbench.config.section import Section
 
+Exporter = Literal["tensorboard", "mlflow", "wandb"]
+EXPORTERS: tuple[str, ...] = get_args(Exporter)
 STACKABLE: JsonDict = {"stackable": True}
 
 
@@ -186,6 +188,11 @@ class Sweep(Section):
     budget: Budget = Budget()
     checkpoints: Checkpoints = Checkpoints()
     attention: AttentionExport = AttentionExport()
+    exports: list[Exporter] = Field(
+        default=[],
+        description="copies of the results for other tools, a run per model; each needs its extra, "
+        "e.g. `pip install 'vitbench[mlflow]'`",
+    )
     max_failures: int = Field(
         default=2, ge=0, description="times a crashed stack goes on from its last checkpoint"
     )

@@ -25,6 +25,8 @@ from vitbench.resume import remainder
 from vitbench.tuning.budget import BudgetMeter
 from vitbench.tuning.callback import Interrupt, Recorder, planned_rows
 from vitbench.tuning.control import INTERRUPTED, Control
+from vitbench.tuning.export_targets import Place
+from vitbench.tuning.exports import Exports
 from vitbench.tuning.images import SharedImages
 from vitbench.tuning.keeper import CheckpointKeeper
 from vitbench.tuning.mailbox import Mailbox
@@ -119,6 +121,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
             ledger.extend("trial", planned_rows(plan))
     view = SweepView(total_stacks=source.total, known_flops=flops, slots=slots)
     shown = progress_for(console, view)
+    place = Place(job.results_dir, sweep.name, job.fields)
     recorder = Recorder(
         ledger=ledger,
         tracker=Tracker(view, shown),
@@ -132,6 +135,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         planned={plan.stack_id for plan in source.plans}
         if isinstance(source, ListSource)
         else frozenset(),
+        exports=Exports(list(dict.fromkeys(sweep.exports)), place, history.epochs),
     )
     context = WorkerContext(
         images=SharedImages.share(job.images, ship=room.nodes > 1),
@@ -149,6 +153,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     with shown, Interrupt(lambda: recorder.request_end(INTERRUPTED)) as interrupt:
         try:
             tuner.fit()
+            recorder.finish_exports()
         except KeyboardInterrupt:  # the second Ctrl-C
             return Ending(interrupted=True)
     if isinstance(source, StudySource):
