@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,9 +27,11 @@ __all__ = [
     "broken_rule",
     "epoch_images",
     "expand",
+    "groups_of",
     "members_of",
     "pack",
     "parameter_count",
+    "shape_key",
     "stack_flops",
     "train_flops",
 ]
@@ -138,19 +140,36 @@ def shape_key(trial: TrialConfig) -> str:
     return json.dumps({**rest, "train": fixed, "has_label": has_label}, sort_keys=True)
 
 
-def pack(trials: Iterable[TrialConfig], *, max_members: int, slots: int) -> list[StackPlan]:
+def groups_of(trials: Iterable[TrialConfig]) -> list[list[TrialConfig]]:
+    """Trials that may share a stack, group by group in the trials' order."""
+    groups: dict[str, list[TrialConfig]] = {}
+    for trial in trials:
+        groups.setdefault(shape_key(trial), []).append(trial)
+    return list(groups.values())
+
+
+def pack(
+    trials: Iterable[TrialConfig],
+    *,
+    max_members: int | Callable[[TrialConfig], int],
+    slots: int,
+) -> list[StackPlan]:
     """Group trials into stacks: fill the slots side by side first, then stack the rest.
 
     Each group of stackable trials gets as many stacks as it has members to fill the slots with,
     or as `max_members` demands, of sizes that differ by one at most and in the trials' order.
     Groups of more work come first, so that a long stack does not start last and run alone.
+
+    Args:
+        trials: to group.
+        max_members: of one stack; by the first trial of a group, where that decides.
+        slots: stacks that run side by side.
     """
-    groups: dict[str, list[TrialConfig]] = {}
-    for trial in trials:
-        groups.setdefault(shape_key(trial), []).append(trial)
+    groups = groups_of(trials)
     plans = []
-    for members in groups.values():
-        at_least = -(-len(members) // max_members)
+    for members in groups:
+        most = max_members(members[0]) if callable(max_members) else max_members
+        at_least = -(-len(members) // most)
         share = max(1, slots // len(groups))
         count = max(at_least, min(share, len(members)))
         size, larger = divmod(len(members), count)

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from vitbench.config import Resources, Sweep
 from vitbench.hardware import cpu_count, local_gpu_count
 from vitbench.plan import StackPlan, TrialConfig, pack
 
-# On a GPU a stack costs little more than one model until the device is full; on a CPU one process
-# per core is the fastest there is and stacking gains little, so there stacks hold one member.
-_AUTO_MEMBERS_GPU = 16
-_AUTO_MEMBERS_CPU = 1
+# What `stack: auto` is where nothing was measured. On a GPU a stack costs little more than one
+# model until the device is full; on a CPU one process per core is the fastest there is and stacking
+# was measured to gain nothing (benchmarks/RESULTS.md), so there stacks hold one member.
+AUTO_MEMBERS_GPU = 16
+AUTO_MEMBERS_CPU = 1
 
 
 def stacks_of(
-    sweep: Sweep, trials: Sequence[TrialConfig], *, slots: int, on_gpu: bool
+    sweep: Sweep,
+    trials: Sequence[TrialConfig],
+    *,
+    slots: int,
+    on_gpu: bool,
+    auto: Callable[[TrialConfig], int] | None = None,
 ) -> list[StackPlan]:
-    """Group trials into stacks the way the hardware likes them (see `stack:` in the sweep)."""
-    auto = _AUTO_MEMBERS_GPU if on_gpu else _AUTO_MEMBERS_CPU
-    max_members = auto if sweep.stack == "auto" else sweep.stack
-    return pack(trials, max_members=max_members, slots=slots)
+    """Group trials into stacks the way the hardware likes them (see `stack:` in the sweep).
+
+    Args:
+        sweep: says how many members at most.
+        trials: to group.
+        slots: stacks that run side by side.
+        on_gpu: whether stacks train on GPUs.
+        auto: members at most where the sweep leaves that to the hardware (tuning.stack_size).
+    """
+    if sweep.stack != "auto":
+        return pack(trials, max_members=sweep.stack, slots=slots)
+    fixed = AUTO_MEMBERS_GPU if on_gpu else AUTO_MEMBERS_CPU
+    return pack(trials, max_members=auto or fixed, slots=slots)
 
 
 def gpus_per_worker(resources: Resources, available: float) -> float:

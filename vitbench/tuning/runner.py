@@ -36,6 +36,7 @@ from vitbench.tuning.progress import SweepView, Tracker, progress_for
 from vitbench.tuning.reaper import Reaper
 from vitbench.tuning.resources import Capacity, LiveSlots, capacity
 from vitbench.tuning.searcher import ListSource, PlanSearcher, StackSource
+from vitbench.tuning.stack_size import StackSizes
 from vitbench.tuning.steering import Steering
 from vitbench.tuning.storage import (
     CHECKPOINTS,
@@ -177,7 +178,15 @@ def _source(job: Job, history: History, room: Capacity, console: Console) -> Sta
     if history.configs:
         console.print(left.text(), highlight=False)
     on_gpu = room.gpus_each > 0
-    new = stacks_of(sweep, left.new, slots=room.free_slots, on_gpu=on_gpu)
+    auto = None
+    if on_gpu and sweep.stack == "auto":
+        sizes = StackSizes.measured(
+            sweep, left.new, job.images, slots=room.free_slots, gpus_each=room.gpus_each
+        )
+        auto = sizes.members
+        if sizes.said:
+            console.print(sizes.said, highlight=False, soft_wrap=True)
+    new = stacks_of(sweep, left.new, slots=room.free_slots, on_gpu=on_gpu, auto=auto)
     return ListSource([*left.stacks, *new])
 
 

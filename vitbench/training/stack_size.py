@@ -1,0 +1,80 @@
+"""How many members a stack should have here: the throughput at growing sizes, from real steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from vitbench.config import TrialConfig
+from vitbench.data.image_set import ImageSet
+from vitbench.plan import StackPlan
+from vitbench.training.stack import Stack
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+# A larger stack must be worth its memory and its coarser scheduling.
+MIN_GAIN = 1.05
+# The first steps allocate, and on CUDA they precede the capture of the graph.
+_WARM_UP_STEPS, _STEPS = 6, 12
+
+
+def throughput(
+    trial: TrialConfig,
+    images: ImageSet,
+    device: torch.device,
+    *,
+    at_most: int,
+    sizes: Sequence[int] = SIZES,
+) -> dict[int, float]:
+    """Training images a second of all members together, by stack size.
+
+    Sizes grow until one gains less than 5 % over the one before, or does not fit into memory.
+
+    Args:
+        trial: one of the models; the others differ from it in their seeds.
+        images: cut to the sizes that the trial asks for.
+        device: where to measure.
+        at_most: members that there are to train.
+        sizes: to try, ascending.
+    """
+    found: dict[int, float] = {}
+    for size in (s for s in sizes if s <= max(1, at_most)):
+        try:
+            speed = _speed(_stack_of(trial, size), images, device)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+        found[size] = speed
+        before = [found[s] for s in found if s < size]
+        if before and speed < MIN_GAIN * max(before):
+            break
+    return found
+
+
+def choose(speeds: Mapping[int, float]) -> int:
+    """The largest size that gains 5 % over every smaller one; 1 where none does."""
+    best = 1
+    for size in sorted(speeds):
+        smaller = [speeds[s] for s in speeds if s < size]
+        if smaller and speeds[size] >= MIN_GAIN * max(smaller):
+            best = size
+    return best
+
+
+def _stack_of(trial: TrialConfig, size: int) -> StackPlan:
+    members = [
+        trial.model_copy(update={"train": trial.train.model_copy(update={"seed": seed})})
+        for seed in range(size)
+    ]
+    return StackPlan(tuple(members))
+
+
+def _speed(plan: StackPlan, images: ImageSet, device: torch.device) -> float:
+    stack = Stack(plan, images, device)
+    stack.train_epoch(1, max_steps=_WARM_UP_STEPS)
+    started_s = time.perf_counter()
+    stack.train_epoch(2, max_steps=_STEPS)  # reads its sums back: everything has been computed
+    seconds = time.perf_counter() - started_s
+    steps = min(_STEPS, stack.steps_per_epoch)
+    return plan.size * min(steps * plan.train.batch_size, stack.images_per_epoch) / seconds
