@@ -12,10 +12,11 @@ from vitbench.bench.__main__ import main
 
 
 def test_every_way_trains_the_same_trials_on_the_same_slots() -> None:
-    """Ray Train alone gets fewer: it needs tens of seconds for each."""
+    """Those that start Ray Train get fewer: it needs seconds for each."""
     sides = overhead.contenders(trials=32, train_trials=4, slots=2)
     counts = {side.name: side.settings["trials"] for side in sides}
     assert counts.pop("Ray Train in Ray Tune") == 4
+    assert counts.pop("vitbench sweep, DDP") == 4
     assert set(counts.values()) == {32}
     assert {side.settings["slots"] for side in sides} == {2}
     assert all(side.env["RAY_ADDRESS"] == "" for side in sides)
@@ -25,10 +26,17 @@ def test_every_way_trains_the_same_trials_on_the_same_slots() -> None:
 def test_overhead_of_a_sweep_is_measured(tmp_path: Path) -> None:
     """The runner trains its tiny sweep on a local Ray; seconds a trial, less is better."""
     out = tmp_path / "out"
-    argv = ["overhead", "--quick", "--rounds", "1", "--only", "vitbench", "--only", "no Ray"]
+    argv = ["overhead", "--quick", "--rounds", "1", "--only", "sweep", "--only", "no Ray"]
     assert main([*argv, "--out", str(out)]) == 0
     record = json.loads((out / "overhead.json").read_text(encoding="utf-8"))
-    alone, ours = record["rows"]
+    alone, ours, ddp = record["rows"]
     assert not record["higher_is_better"]
     assert 0 < alone["median"] < ours["median"] < 60
     assert ours["note"].startswith("adds ")
+    assert ours["median"] < ddp["median"] < 120
+
+
+def test_more_workers_than_cores_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is measured."""
+    assert main(["scaling", "--workers", "1", "4096"]) == 2
+    assert "--workers 4096: each needs a core" in capsys.readouterr().err

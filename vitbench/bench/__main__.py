@@ -70,7 +70,16 @@ def build_parser() -> argparse.ArgumentParser:
         "profile": "where the time of a training step goes",
         "all": "all of them",
     }.items():
-        commands.add_parser(name, parents=[common], help=purpose, description=purpose)
+        command = commands.add_parser(name, parents=[common], help=purpose, description=purpose)
+        command.set_defaults(workers=None)
+        if name == "scaling":
+            command.add_argument(
+                "--workers",
+                type=int,
+                nargs="+",
+                metavar="N",
+                help="instead: one model on so many processes each (DDP under Ray Train), on CPUs",
+            )
     results = commands.add_parser("report", help="write RESULTS.md out of result folders")
     results.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     results.add_argument("--to", type=Path, required=True, metavar="RESULTS.md")
@@ -124,6 +133,13 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be 1 or more; use --{name} 5 for instance.")
+    cores = hardware.cpu_count()
+    for count in args.workers or ():
+        if not 1 <= count <= cores:
+            raise UserError(
+                f"--workers {count}: each needs a core, and this machine has {cores}; use 1 to "
+                f"{cores}."
+            )
 
 
 def _device(wanted: str) -> str:
@@ -251,6 +267,29 @@ def _scaling(
     reports = []
     for batch_size in args.batch_size or _BATCH_SIZES[device]:
         images = train.whole_batches(args.images or _IMAGES[device, args.quick], batch_size)
+        if args.workers:
+            # scikit-learn has 1,197 digits to train on; two epochs make a turn.
+            size, count = scaling.SIZES[0], min(images, 1024)
+            everyone = scaling.worker_contenders(
+                size, batch_size=batch_size, images=count, workers=args.workers
+            )
+            result = scaling.measure(
+                size,
+                train.choose(everyone, args.only),
+                batch_size=batch_size,
+                hardware=machine,
+                settings={
+                    "global batch": batch_size,
+                    "images per turn": 2 * count,
+                    "rounds": args.rounds,
+                    "optimizer": "RAdam",
+                },
+                kind="workers-",
+                title="One model on several processes (DDP)",
+                **_common(args, device, show),
+            )
+            reports.append(result)
+            continue
         for size in scaling.SIZES:
             everyone = scaling.contenders(
                 size,

@@ -26,6 +26,7 @@ def contenders(*, trials: int, train_trials: int, slots: int) -> list[Contender]
     return [
         side(_ALONE, "no_ray", trials),
         side("vitbench sweep", "vitbench", trials),
+        side("vitbench sweep, DDP", "vitbench", train_trials, workers=max(2, slots)),
         side(REFERENCE, "plain_tune", trials, reuse_actors=False),
         side("Ray Tune, actors reused", "plain_tune", trials, reuse_actors=True),
         side("Ray Train in Ray Tune", "train_in_tune", train_trials),
@@ -62,6 +63,6 @@ def measure(
         environment=environment,
         rows=rows,
         reference=REFERENCE if REFERENCE in names else names[0],
-        ours=frozenset({"vitbench sweep"}),
+        ours=frozenset({"vitbench sweep", "vitbench sweep, DDP"}),
         higher_is_better=False,
     )

@@ -51,6 +51,27 @@ def contenders(
     return everyone
 
 
+def worker_contenders(
+    size: Size, *, batch_size: int, images: int, workers: Sequence[int]
+) -> list[Contender]:
+    """One model on so many processes with the same global batch: DDP under Ray Train."""
+    settings = {
+        "batch_size": batch_size,
+        "images": whole_batches(images, batch_size),
+        "depth": size.depth,
+        "width": size.width,
+    }
+    return [
+        Contender(
+            f"{count} worker{'s' * (count > 1)}",
+            "vitbench.tuning.baselines:ddp",
+            {**settings, "workers": count},
+            env={"RAY_ADDRESS": ""},
+        )
+        for count in workers
+    ]
+
+
 def measure(
     size: Size,
     everyone: Sequence[Contender],
@@ -62,12 +83,14 @@ def measure(
     settings: dict[str, Any],
     environment: dict[str, Any],
     on_progress: Callable[[str], None],
+    kind: str = "",
+    title: str = "Stacks, threads and processes",
 ) -> Report:
     """Run the contest; images of all members and processes together, against one model alone."""
     model = f"ViT of {size.depth} x {size.width}"
     return Report(
-        benchmark=f"scaling-{size.name}-b{batch_size}",
-        title=f"Stacks, threads and processes, batch {batch_size}, {model}",
+        benchmark=f"scaling-{kind}{size.name}-b{batch_size}",
+        title=f"{title}, batch {batch_size}, {model}",
         hardware=hardware,
         unit="images/s",
         settings=settings,

@@ -1,4 +1,4 @@
-"""The same tiny trials three ways on a local Ray: what `bench overhead` measures.
+"""Sweeps on a local Ray as contenders of a benchmark: tiny trials three ways, DDP by workers.
 
 Each function is a contender of `vitbench.bench.contest`, in a process of its own; one turn is a
 whole sweep of `trials` trials on `slots` CPUs. The local Ray starts before the first turn and is
@@ -20,6 +20,7 @@ from rich.console import Console
 from vitbench import data
 from vitbench.config import Sweep
 from vitbench.plan import StackPlan, expand
+from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.tuning import runner
@@ -94,31 +95,83 @@ def no_ray(turns: Turns, *, trials: int, slots: int) -> None:
         turns.done(trials, (time.perf_counter() - start_s) / slots)
 
 
-def vitbench(turns: Turns, *, trials: int, slots: int) -> None:
-    """This package's runner, its ledger and checkpoints included; slots are the machine's."""
-    sweep = tiny_sweep(trials)
-    quiet = Console(quiet=True)
+def vitbench(turns: Turns, *, trials: int, slots: int, workers: int = 1) -> None:
+    """This package's runner, its ledger and checkpoints included; slots are the machine's.
+
+    With more than one worker each trial trains with DistributedDataParallel under Ray Train and
+    takes as many slots.
+    """
+    sweep = with_workers(tiny_sweep(trials), workers)
+    with connect(None, verbose=False), tempfile.TemporaryDirectory() as folder:
+        turns.ready()
+        turn = 0
+        while turns.wait():
+            turn += 1
+            seconds = _run(sweep, Path(folder) / f"turn-{turn}", trials)
+            turns.done(trials * workers, seconds)
+
+
+def ddp(turns: Turns, *, workers: int, images: int, **settings: Any) -> None:
+    """One model on `workers` processes: training images a second, start-up left out.
+
+    Args:
+        turns: the contest's pipe.
+        workers: processes that share the global batch; 1 is a plain trial.
+        images: digits of one epoch, repeated in two epochs.
+        settings: batch_size, depth, width.
+    """
+    model = {"patch_grid": 4, "heads": 4, "depth": settings["depth"], "width": settings["width"]}
+    sweep = Sweep.model_validate(
+        {
+            "name": "scaling",
+            "dataset": {"name": "digits"},
+            "model": model,
+            "train": {
+                "epochs": 2,
+                "batch_size": settings["batch_size"],
+                "train_images": images,
+                "val_images": 16,
+                "test_images": 16,
+            },
+            "resources": {"gpus": 0},
+        }
+    )
+    sweep = with_workers(sweep, workers)
     with connect(None, verbose=False), tempfile.TemporaryDirectory() as folder:
         turns.ready()
         turn = 0
         while turns.wait():
             turn += 1
             results_dir = Path(folder) / f"turn-{turn}"
-            results_dir.mkdir()
-            start_s = time.perf_counter()
-            job = runner.Job(
-                sweep=sweep,
-                trials=expand(sweep),
-                fields=["lr"],
-                results_dir=results_dir,
-                images=data.load(sweep.dataset, None),
-            )
-            path = results_dir / "ledger.jsonl"
-            with Ledger(path) as ledger:
-                runner.run(job, ledger, History.read(path), quiet)
-            seconds = time.perf_counter() - start_s
-            _check(len(list((results_dir / "checkpoints").glob("*/best.json"))), trials)
-            turns.done(trials, seconds)
+            _run(sweep, results_dir, 1)
+            trials, _ = tables.build(results_dir)
+            turns.done(2 * images, 2 * images / float(trials["images_per_s"].iloc[0]))
+
+
+def with_workers(sweep: Sweep, workers: int) -> Sweep:
+    """The sweep with so many processes for each stack."""
+    resources = sweep.resources.model_copy(update={"workers": workers})
+    return sweep.model_copy(update={"resources": resources})
+
+
+def _run(sweep: Sweep, results_dir: Path, trials: int) -> float:
+    """Run a sweep on the connected Ray; returns the seconds that it took."""
+    results_dir.mkdir()
+    start_s = time.perf_counter()
+    images = data.load(sweep.dataset, None)
+    job = runner.Job(
+        sweep=sweep,
+        trials=expand(sweep),
+        fields=["lr"],
+        results_dir=results_dir,
+        images=images,
+    )
+    path = results_dir / "ledger.jsonl"
+    with Ledger(path) as ledger:
+        runner.run(job, ledger, History.read(path), Console(quiet=True))
+    seconds = time.perf_counter() - start_s
+    _check(len(list((results_dir / "checkpoints").glob("*/best.json"))), trials)
+    return seconds
 
 
 def plain_tune(turns: Turns, *, trials: int, slots: int, reuse_actors: bool) -> None:
