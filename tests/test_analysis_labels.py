@@ -160,3 +160,25 @@ def test_one_label_compares_nothing(tmp_path: Path) -> None:
     assert len(found.labels) == 12
     assert labels.chosen(found).empty
     assert label_words.findings(found) == []
+
+
+def test_models_of_all_labels_have_no_raw_ranking(tmp_path: Path) -> None:
+    """Their training loss is one number for all labels; the corrected ranking stands alone."""
+    text = SWEEP.replace("    label: [Eyeglasses, Smiling, Wavy_Hair]\n", "")
+
+    def each(trial: TrialConfig) -> list[dict[str, Any]]:
+        found = []
+        for label in POSITIVES:
+            train = trial.train.model_copy(update={"label": label})
+            found += rows(trial.model_copy(update={"train": train}))
+        return found
+
+    def mean(trial: TrialConfig) -> float:
+        return 0.4 + 0.01 * trial.train.seed
+
+    made = result_folder.make(tmp_path / "r", text, mean, labels=each)
+    found = results.load(made)
+    assert set(found.labels["task"]) == {"all labels"}
+    said = label_words.findings(found)
+    assert said[0].startswith("Corrected for base rate") and "The order" not in said[0]
+    assert "<h2>Label difficulty</h2>" in report.draw_and_write(made)[-1].read_text()

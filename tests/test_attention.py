@@ -278,3 +278,19 @@ def test_the_label_on_the_command_line(
         assert "eyes" in capsys.readouterr().out
     assert main([str(of_labels["alone"]), "--label", "Bald"]) == 2
     assert "no trial with label Bald" in capsys.readouterr().err
+
+
+def test_sweeps_of_labels_write_their_table(of_labels: dict[str, Path]) -> None:
+    """A row per model and label; a model of all labels has one for each, without a curve."""
+    alone, together = (
+        pd.read_parquet(of_labels[name] / "labels.parquet") for name in ("alone", "together")
+    )
+    assert len(alone) == len(together) == 4
+    assert set(alone["task"]) == {"one label"} and set(together["task"]) == {"all labels"}
+    assert alone["alc"].notna().all() and together["alc"].isna().all()
+    assert set(alone["dataset"]) == {"faces"}
+    trials = pd.read_parquet(of_labels["alone"] / "trials.parquet").set_index("trial_id")
+    for row in alone.to_dict("records"):
+        assert row["test_bce"] == pytest.approx(trials.loc[row["trial_id"], "best_test_loss"])
+    # Both sweeps judge on the same images, whatever else differs.
+    assert set(alone["test_positives"]) == set(together["test_positives"])

@@ -22,7 +22,7 @@ def findings(results: Results) -> list[str]:
     fair = (
         _matched(rows, table) if labels.is_matched(rows) else [_raw(rows, table), _corrected(table)]
     )
-    return [*fair, _claims(rows), *_disagreement(table)]
+    return [text for text in (*fair, _claims(rows), *_disagreement(table)) if text]
 
 
 def limits(results: Results) -> list[str]:
@@ -63,6 +63,8 @@ def limits(results: Results) -> list[str]:
 def _raw(rows: pd.DataFrame, table: pd.DataFrame) -> str:
     """The paper's ranking, beside the loss of a model that has learned nothing."""
     part = table[table["measure"] == "train_loss"].set_index("label")["mean"]
+    if part.empty:
+        return ""  # models of all labels have one training loss for all of them
     constant = rows.groupby("label", sort=False)["train_base_rate"].first().map(entropy)
     named = labels.order(table, "train_loss")
     ends = ", ".join(f"{x}: {part[x]:.3g}" for x in named[:_MAX_NAMED])
@@ -78,15 +80,17 @@ def _corrected(table: pd.DataFrame) -> str:
     part = table[table["measure"] == labels.HEADLINE].set_index("label")["mean"]
     named = labels.order(table, labels.HEADLINE)
     shares = ", ".join(f"{x}: {part[x]:.3g}" for x in named[:_MAX_NAMED])
-    same = named == labels.order(table, "train_loss")
+    raw = labels.order(table, "train_loss")
+    verdict = (
+        ""
+        if not raw
+        else " The order stays."
+        if named == raw
+        else " The order is another one: the ranking by raw loss is not a ranking of difficulty."
+    )
     return (
         f"Corrected for base rate (test cross entropy over that of the best constant answer, 1 is "
-        f"nothing learned): {shares}. "
-        + (
-            "The order stays."
-            if same
-            else "The order is another one: the ranking by raw loss is not a ranking of difficulty."
-        )
+        f"nothing learned): {shares}.{verdict}"
     )
 
 

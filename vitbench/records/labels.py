@@ -37,6 +37,8 @@ def label_row(
     row: dict[str, Any] = {name: trial.get(name) for name in _FROM_TRIAL}
     row |= {name: raw[name] for name in raw if name != "test_bce"}
     row["task"] = "one label" if trial.get("label") is not None else "all labels"
+    if row["task"] == "all labels":
+        row["train_loss"] = None  # the model has one, the mean over its labels
     for split in ("train", "val", "test"):
         row[f"{split}_base_rate"] = raw[f"{split}_positives"] / raw[f"{split}_images"]
     p = row["test_base_rate"]

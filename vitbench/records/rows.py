@@ -111,7 +111,11 @@ LABELS = _columns(
     ("test_images", "Int64", "test images"),
     ("test_positives", "Int64", "of which so many have the label"),
     ("test_base_rate", "float64", "share p of test images with the label"),
-    ("train_loss", "float64", "the model's training loss in nats, mean over its last epoch"),
+    (
+        "train_loss",
+        "float64",
+        "training loss in nats, mean over the last epoch; empty for models of all labels",
+    ),
     ("test_bce", "float64", "binary cross entropy on the test images in nats"),
     ("constant_bce", "float64", "H(p): that of the best constant answer"),
     ("nce", "float64", "normalised cross entropy, test_bce / constant_bce; 1 is nothing learned"),
