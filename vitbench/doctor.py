@@ -191,9 +191,9 @@ def memory() -> Iterator[Finding]:
 
 def data() -> Iterator[Finding]:
     """Which data sets are at hand, and where images are cached; downloads nothing."""
-    from vitbench.data import cache, data_folder, mnist
+    from vitbench.data import cache, celeba, data_folder, mnist
 
-    yield Finding("ok", "digits", "embedded (scikit-learn)")
+    yield Finding("ok", "digits, faces", "embedded")
     folder = data_folder(None)
     if mnist.find(folder):
         yield Finding("ok", "mnist", f"in {folder / 'MNIST' / 'raw'}")
@@ -206,6 +206,16 @@ def data() -> Iterator[Finding]:
             "their folder with --data or $VITBENCH_DATA",
         )
         yield _writable("data folder", folder, "$VITBENCH_DATA")
+    if celeba.find(folder):
+        yield Finding("ok", "celeba", f"in {folder / 'celeba'}")
+    else:
+        yield Finding(
+            "warn",
+            "celeba",
+            f"not in {folder / 'celeba'}",
+            "its home hands it out by browser: put img_align_celeba.zip and the three lists there; "
+            "until then sweeps with `offline: faces` use drawn faces",
+        )
     yield _writable("image cache", cache.folder(None), "$VITBENCH_CACHE")
 
 
