@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,19 @@ class Results:
         trials: one row per trial (columns: records.rows.TRIALS).
         epochs: one row per trial and epoch (records.rows.EPOCHS).
         sweep: the resolved sweep file, as plain values.
-        labels: one row per trial and label (records.rows.LABELS); empty where models learned
-            classes.
         environment: environment.json.
         target: validation accuracy to time the arms by; None where none is stated.
+        labels: one row per trial and label (records.rows.LABELS); empty where models learned
+            classes.
     """
 
     folder: Path
     trials: pd.DataFrame
     epochs: pd.DataFrame
-    labels: pd.DataFrame
     sweep: dict[str, Any]
     environment: dict[str, Any]
     target: float | None = None
+    labels: pd.DataFrame = field(default_factory=tables.no_labels)
 
     @property
     def target_is_late(self) -> bool:
