@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from matplotlib.figure import Figure
 from vitbench.analysis import drawings, figures, labels, results, style, verdict
 from vitbench.analysis.results import Results
 from vitbench.errors import UserError
+
+# Optuna imports tqdm, which asks for widgets that nothing here shows.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 SHIPPED = "data"  # beside the notebooks: small results of this project's own sweeps
 
