@@ -15,7 +15,9 @@ append is flushed to the operating system; outcomes also reach the disk before i
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import json
 import os
 import time
@@ -24,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.errors import UserError
+
+_AT_ONCE = 200
 
 
 class Ledger:
@@ -83,14 +87,30 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: if a line before the last one is not JSON.
     """
+    first = 1
     with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith("\n"):
-                return  # a driver is writing it now, or died while it did
-            try:
-                yield json.loads(line)
-            except ValueError:
-                raise UserError(
-                    f"{path}:{number}: is not a whole JSON object; the file was edited or the "
-                    f"disk is damaged; remove this line to read the rest"
-                ) from None
+        while lines := list(itertools.islice(file, _AT_ONCE)):
+            if not lines[-1].endswith("\n"):
+                lines.pop()  # a driver is writing it now, or died while it did
+            yield from _parsed(path, lines, first)
+            first += len(lines)
+
+
+def _parsed(path: Path, lines: list[str], first: int) -> list[dict[str, Any]]:
+    """Lines of JSON; in one go, which is faster, where each of them is whole."""
+    with contextlib.suppress(ValueError):
+        found: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")
+        if len(found) == len(lines):
+            return found
+    return [_parse(path, line, number) for number, line in enumerate(lines, first)]
+
+
+def _parse(path: Path, line: str, number: int) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(line)
+    except ValueError:
+        raise UserError(
+            f"{path}:{number}: is not a whole JSON object; the file was edited or the "
+            f"disk is damaged; remove this line to read the rest"
+        ) from None
+    return found

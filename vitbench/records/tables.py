@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from vitbench.records.labels import label_row
 from vitbench.records.rows import EPOCHS, LABELS, TRIALS, Column
 
 LEDGER = "ledger.jsonl"
+_PART = 20_000
 
 
 def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -27,7 +28,7 @@ def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     `planned` while it has no epoch either.
     """
     trials, epochs = _read(results_dir)
-    return _frame(trials, TRIALS), _frame(epochs, EPOCHS)
+    return _frame(trials, TRIALS), epochs
 
 
 def build_all(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -36,7 +37,7 @@ def build_all(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFra
     Labels have a row per trial and label, see rows.LABELS; none where models learned classes.
     """
     trials, epochs = _read(results_dir)
-    return _frame(trials, TRIALS), _frame(epochs, EPOCHS), _labels(trials, epochs)
+    return _frame(trials, TRIALS), epochs, _labels(trials, epochs)
 
 
 def no_labels() -> pd.DataFrame:
@@ -44,10 +45,11 @@ def no_labels() -> pd.DataFrame:
     return _frame([], LABELS)
 
 
-def _read(results_dir: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of trials and of epochs, in the order that `build` promises."""
+def _read(results_dir: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """Rows of trials and the table of epochs, in the order that `build` promises."""
     trials: dict[str, dict[str, Any]] = {}
-    epochs: dict[tuple[str, int], dict[str, Any]] = {}
+    parts: list[pd.DataFrame] = []
+    rows: list[dict[str, Any]] = []
     for line in ledger.read(results_dir / LEDGER):
         kind = line.pop("kind")
         line.pop("time_s", None)
@@ -58,24 +60,34 @@ def _read(results_dir: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         elif kind == "outcome":
             trials.setdefault(line["trial_id"], {}).update(line)
         elif kind == "epoch":
-            epochs[line["trial_id"], line["epoch"]] = line
-    for (trial_id, epoch), row in epochs.items():
-        trial = trials.get(trial_id)
-        if trial is not None and trial["status"] == "planned":
-            trial.setdefault("_seen", []).append((epoch, row))
-    for trial in trials.values():
-        _fill_running(trial)
-    place = {trial_id: number for number, trial_id in enumerate(trials)}
-    ordered = sorted(
-        epochs.values(), key=lambda row: (place.get(row["trial_id"], -1), row["epoch"])
-    )
-    return list(trials.values()), ordered
+            rows.append(line)
+            if len(rows) == _PART:  # columns take a tenth of the room that dicts do
+                parts.append(_frame(rows, EPOCHS))
+                rows.clear()
+    epochs = _ordered(pd.concat([*parts, _frame(rows, EPOCHS)], ignore_index=True), trials)
+    _fill_running(trials, epochs)
+    return list(trials.values()), epochs
 
 
-def _labels(trials: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for row in epochs:
-        curves.setdefault(row["trial_id"], []).append((row["epoch"], row["val_loss"]))
+def _ordered(epochs: pd.DataFrame, trials: Collection[str]) -> pd.DataFrame:
+    """The last row of each trial and epoch, by the places of the trials and the epochs.
+
+    Rows of trials that were never planned come first.
+    """
+    ids = pd.Index(epochs["trial_id"].astype("object"))
+    place = pd.Index(list(trials), dtype="object").get_indexer(ids)
+    last = ~epochs.duplicated(["trial_id", "epoch"], keep="last")
+    kept = epochs[last].assign(_place=place[last.to_numpy()])
+    kept = kept.sort_values(["_place", "epoch"], kind="stable", ignore_index=True)
+    return kept.drop(columns="_place")
+
+
+def _labels(trials: Sequence[dict[str, Any]], epochs: pd.DataFrame) -> pd.DataFrame:
+    asked = [trial["trial_id"] for trial in trials if trial.get("labels")]
+    curves = {
+        str(trial_id): list(zip(part["epoch"].tolist(), part["val_loss"].tolist(), strict=True))
+        for trial_id, part in epochs[epochs["trial_id"].isin(asked)].groupby("trial_id")
+    }
     rows = []
     for trial in trials:
         alone = trial.get("label") is not None
@@ -126,13 +138,14 @@ def _write(results_dir: Path, name: str, frame: pd.DataFrame) -> None:
     _replace(results_dir / f"{name}.csv", functools.partial(frame.to_csv, index=False))
 
 
-def _fill_running(trial: dict[str, Any]) -> None:
-    """Show the last epoch of a trial that has not ended, so that a partial table says something."""
-    seen = trial.pop("_seen", None)
-    if seen:
-        epoch, row = max(seen, key=lambda pair: pair[0])
-        trial["epochs"], trial["status"] = epoch, "running"
-        trial.update({key: row[key] for key in row if key.endswith(("_loss", "_accuracy"))})
+def _fill_running(trials: Mapping[str, dict[str, Any]], epochs: pd.DataFrame) -> None:
+    """Show the last epoch of trials that have not ended, so that a partial table says something."""
+    waiting = [trial_id for trial_id, trial in trials.items() if trial.get("status") == "planned"]
+    seen = epochs[epochs["trial_id"].isin(waiting)].drop_duplicates("trial_id", keep="last")
+    for row in seen.to_dict("records"):
+        trial = trials[row["trial_id"]]
+        trial["epochs"], trial["status"] = row["epoch"], "running"
+        trial.update({str(k): row[k] for k in row if str(k).endswith(("_loss", "_accuracy"))})
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:
