@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from vitbench import hardware
 from vitbench.bench import inputs, peers, scaling, train
 from vitbench.bench.__main__ import main
 from vitbench.bench.images import order_of_epoch, tiled_digits
@@ -81,7 +82,14 @@ def test_only_picks_sides_by_name_and_refuses_others() -> None:
     from vitbench.errors import UserError
 
     everyone = train.contenders(
-        device="cpu", batch_size=16, images=64, threads=1, members=[1, 3], workers=0
+        device="cpu",
+        batch_size=16,
+        images=64,
+        threads=1,
+        members=[1, 3],
+        workers=0,
+        bfloat16=False,
+        compiled=False,
     )
     assert [c.name for c in train.choose(everyone, ["K="])] == ["vitbench K=1", "vitbench K=3"]
     assert train.choose(everyone, []) == everyone
@@ -94,10 +102,17 @@ def test_a_gpu_is_measured_against_the_strongest_peer_too() -> None:
     names = [
         c.name
         for c in train.contenders(
-            device="cuda", batch_size=128, images=1280, threads=1, members=[1], workers=4
+            device="cuda",
+            batch_size=128,
+            images=1280,
+            threads=1,
+            members=[1, 3],
+            workers=4,
+            bfloat16=True,
+            compiled=True,
         )
     ]
-    assert "timm, no loader, bf16, compiled" in names
+    assert {"timm, no loader, bfloat16, compiled", "vitbench K=3, compiled"} <= set(names)
     assert [
         c.name
         for c in scaling.contenders(
@@ -126,14 +141,12 @@ def test_train_runs_from_the_command_line(
     """Real training of three sides in turns; JSON, table and figure are left behind."""
     out = tmp_path / "out"
     argv = ["train", "--rounds", "2", "--images", "16", "--batch-size", "8", "--members", "1,2"]
-    only = ["--only", "vitbench", "--only", "listing"]
+    only = ["--only", "K=1", "--only", "K=2", "--only", "listing", "--quick"]
     assert main([*argv, *only, "--device", "cpu", "--out", str(out)]) == 0
     record = json.loads((out / "train-b8.json").read_text(encoding="utf-8"))
-    assert [row["name"] for row in record["rows"]] == [
-        "vitbench K=1",
-        "vitbench K=2",
-        "paper's listing",
-    ]
+    half = ["vitbench K=1, bfloat16"] if hardware.has_amx() else []
+    names = [row["name"] for row in record["rows"]]
+    assert names == ["vitbench K=1", "vitbench K=2", *half, "paper's listing"]
     for row in record["rows"]:
         assert len(row["rates"]) == 2 and min(row["rates"]) > 0
         assert row["parameters"] == TABLE_1

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vitbench.model.attention import attend, gradient_weighted, rollout
-from vitbench.model.vit import StackedVit, VitShape
+from vitbench.model.layout import VitShape
+from vitbench.model.vit import StackedVit
 
 SHAPE = VitShape(16, 1, 4, 3, 2, 16, 24, 5)
 

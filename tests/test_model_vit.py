@@ -10,7 +10,8 @@ from reference import Vit
 from torch.func import functional_call
 
 from vitbench.model.layers import Dropout
-from vitbench.model.vit import StackedVit, VitShape
+from vitbench.model.layout import VitShape
+from vitbench.model.vit import StackedVit
 from vitbench.rng import generator
 
 TABLE_1 = VitShape(32, 1, 4, 12, 4, 192, 768, 10)

@@ -9,7 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitbench.config import Dataset, Model, Sweep, Train, TrialConfig, load_sweep
-from vitbench.model.vit import StackedVit, VitShape
+from vitbench.model.layout import VitShape
+from vitbench.model.vit import StackedVit
 from vitbench.plan import (
     StackPlan,
     broken_rule,

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vitbench.errors import UserError
-from vitbench.model.vit import StackedVit, VitShape
+from vitbench.model.layout import VitShape
+from vitbench.model.vit import StackedVit
 from vitbench.training.checkpoint import CheckpointStore, load_member
 
 SHAPE = VitShape(8, 1, 2, 1, 2, 8, 12, 3)

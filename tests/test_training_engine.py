@@ -18,6 +18,7 @@ from torch import Tensor
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
+from vitbench.training import stack as stack_module
 from vitbench.training.checkpoint import CheckpointStore, load_member
 from vitbench.training.engine import METRICS, EpochReport, FitResult, fit, probe
 from vitbench.training.stack import Stack
@@ -131,7 +132,7 @@ def test_labels_of_one_stack_equal_independent_runs() -> None:
 
 def test_evaluation_is_over_the_whole_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mean loss and accuracy from the model's own logits, in unequal batches."""
-    monkeypatch.setattr("vitbench.training.stack._EVAL_BATCH", 4)
+    monkeypatch.setitem(stack_module._EVAL_BATCH, "cpu", 4)
     stack = Stack(tiny.plan(*MIXED), IMAGES, CPU, dtype=torch.float64)
     loss_K, accuracy_K = stack.evaluate("val")
     pixels = (torch.from_numpy(IMAGES.val.images).double() / 255 - 0.3) / 0.25
@@ -167,8 +168,8 @@ def test_the_same_seed_is_the_same_start_and_order_in_every_arm() -> None:
     stack = Stack(plan, IMAGES, CPU)
     flat = stack.model.flat
     assert torch.equal(flat[0], flat[1]) and not torch.equal(flat[0], flat[2])
-    first, second = stack._streams.order(1), stack._streams.order(2)
-    assert stack._streams.of_member == (0, 0, 1)
+    first, second = stack._data.order(1), stack._data.order(2)
+    assert stack._data._streams.of_member == (0, 0, 1)
     assert not torch.equal(first[0], first[1]) and not torch.equal(first, second)
     assert first.sort(dim=1).values.tolist() == [list(range(22))] * 2
 
@@ -272,7 +273,7 @@ def test_read_only_images_train_without_a_warning(recwarn: pytest.WarningsRecord
         split.images.flags.writeable = False
     stack = Stack(tiny.plan(MIXED[0]), images, CPU)
     stack.train_epoch(1)
-    assert stack._splits["train"].images.data_ptr() == images.train.images.ctypes.data
+    assert stack._data._splits["train"].images.data_ptr() == images.train.images.ctypes.data
     assert not recwarn.list
 
 

@@ -40,11 +40,20 @@ def on_rows(optimizer: StackedOptimizer, grad: Tensor, alive: Tensor) -> None:
 
 
 def on_stack(optimizer: StackedOptimizer, grad: Tensor, alive: Tensor) -> None:
-    """The path of the GPU, computed on the CPU: `advance` fills its buffer on CUDA alone."""
-    step = optimizer.advance()
-    factors = [step.lr, step.scale, step.eps, step.adaptive]
-    optimizer._now_4.copy_(torch.tensor(factors, dtype=torch.float64))
+    """A GPU's path for short rows, computed on the CPU: factors come from the device's buffer."""
+    optimizer.advance(optimizer.upcoming(1)[0])
     optimizer.update_stack(grad.clone(), alive)
+
+
+def on_device(optimizer: StackedOptimizer, grad: Tensor, alive: Tensor) -> None:
+    """A GPU's path for long rows: torch's kernel with learning rate, step and skip as tensors."""
+    step = optimizer.advance(optimizer.upcoming(1)[0])
+    optimizer.update_on_device(grad.clone(), alive, step)
+
+
+@pytest.fixture(autouse=True)
+def _every_row_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitbench.training.optim._LONG_ROW", 1)
 
 
 def of_torch(rule: str, weights: Tensor, k: int) -> tuple[list[Tensor], torch.optim.Optimizer]:
@@ -58,7 +67,7 @@ def of_torch(rule: str, weights: Tensor, k: int) -> tuple[list[Tensor], torch.op
     return parts, kinds[rule](groups, lr=LR[k], **extra)
 
 
-@pytest.mark.parametrize("update", [on_rows, on_stack])
+@pytest.mark.parametrize("update", [on_rows, on_stack, on_device])
 @pytest.mark.parametrize("rule", RULES)
 def test_each_member_follows_torch_optim(rule: str, update: Update) -> None:
     """Own learning rates, decays and a schedule; both sides of RAdam's rectification."""
@@ -79,7 +88,7 @@ def test_each_member_follows_torch_optim(rule: str, update: Update) -> None:
     assert (flat - start).abs().min() > 1e-6
 
 
-@pytest.mark.parametrize("update", [on_rows, on_stack])
+@pytest.mark.parametrize("update", [on_rows, on_stack, on_device])
 @pytest.mark.parametrize("rule", RULES)
 def test_a_dead_member_stays_as_it_was_bit_for_bit(rule: str, update: Update) -> None:
     """NaN gradients of a dead member change neither its weights and moments nor its neighbours'."""
@@ -97,6 +106,18 @@ def test_a_dead_member_stays_as_it_was_bit_for_bit(rule: str, update: Update) ->
         update(two, grad, torch.tensor([True, False, True]))
     assert all(torch.equal(held[name][1], before[name]) for name in held)
     assert torch.equal(sick[[0, 2]], clean[[0, 2]])
+
+
+def test_factors_of_an_epoch_are_those_of_its_steps() -> None:
+    """One copy to the device for many steps, also in the middle of a run."""
+    ahead, one_by_one = stacked(normal("weights"), "radam"), stacked(normal("weights"), "radam")
+    for optimizer in (ahead, one_by_one):
+        optimizer.steps = 3
+    rows = ahead.upcoming(5)
+    assert ahead.steps == 3
+    for row in rows:
+        assert torch.equal(row, one_by_one.upcoming(1)[0])
+        one_by_one.advance()
 
 
 def test_pieces_of_a_row_do_not_change_the_update(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,8 @@ def cores() -> Iterator[Finding]:
     """Cores that this process may use."""
     count = hardware.cpu_count()
     detail = f"{count} usable of {os.cpu_count()}"
+    if hardware.has_amx():
+        detail += "; AMX: `--set train.precision=bfloat16` trains 1.5 to 2 times as fast"
     quota = _cgroup_cpus(Path("/sys/fs/cgroup/cpu.max"))
     if quota is not None and quota < count:
         yield Finding(

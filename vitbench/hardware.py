@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 # Training allocates and frees the same large tensors every step. With glibc's defaults each of them
@@ -25,3 +26,12 @@ def local_gpu_count() -> int:
 def cpu_count() -> int:
     """Count the cores that this process may use (a container's share, not the host's)."""
     return len(os.sched_getaffinity(0))
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies bfloat16 matrices in tiles (Intel AMX): then it is fast."""
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return False
+    return re.search(r"^flags\s*:.*\bamx_bf16\b", cpuinfo, re.MULTILINE) is not None

@@ -217,6 +217,8 @@ def _train(args: argparse.Namespace, device: str, machine: str, show: Show) -> l
             threads=args.threads,
             members=args.members or _MEMBERS[args.quick],
             workers=workers,
+            bfloat16=device == "cuda" or hardware.has_amx(),
+            compiled=not args.quick,
         )
         reports.append(
             train.measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from vitbench.plan import StackPlan, parameter_count
 _HELD_OUT = 32
 _MANY_EPOCHS = 1_000_000
 _LR = 3e-4
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def engine(
@@ -35,13 +37,17 @@ def engine(
     threads: int,
     width: int = 192,
     depth: int = 12,
+    precision: Precision = "auto",
+    compiled: bool = False,
 ) -> None:
     """vitbench's engine: a stack of K models that differ in learning rate."""
     from vitbench.training.engine import EpochReport, fit
 
     torch.set_num_threads(threads)
     image_set = tiled_digits(images, _HELD_OUT)
-    plan = stack_plan(members=members, batch_size=batch_size, width=width, depth=depth)
+    plan = stack_plan(
+        members=members, batch_size=batch_size, width=width, depth=depth, precision=precision
+    )
     turns.state(parameters=parameter_count(plan.model, 32, 1, 10))
     turns.ready()
 
@@ -51,17 +57,21 @@ def engine(
         return turns.wait()
 
     if turns.wait():
-        fit(plan, image_set, device=torch.device(device), report=report)
+        fit(plan, image_set, device=torch.device(device), report=report, compile=compiled)
 
 
-def stack_plan(*, members: int, batch_size: int, width: int, depth: int) -> StackPlan:
+def stack_plan(
+    *, members: int, batch_size: int, width: int, depth: int, precision: Precision = "auto"
+) -> StackPlan:
     """K models that differ in learning rate, as in the paper's Figure 5."""
     return StackPlan(
         tuple(
             TrialConfig(
                 dataset=DatasetConfig(name="digits"),
                 model=Model(width=width, depth=depth, mlp=4 * width),
-                train=Train(epochs=_MANY_EPOCHS, batch_size=batch_size, lr=float(lr)),
+                train=Train(
+                    epochs=_MANY_EPOCHS, batch_size=batch_size, lr=float(lr), precision=precision
+                ),
             )
             for lr in np.geomspace(1e-5, 1e-3, members)
         )
@@ -98,7 +108,7 @@ def peer(
     model = build(peers.Shape()).to(where).train()
     turns.state(parameters=sum(p.numel() for p in model.parameters()))
     if compiled:
-        model.compile(mode="reduce-overhead")
+        model.compile(mode="reduce-overhead", dynamic=False)
     optimizer = torch.optim.RAdam(model.parameters(), lr=_LR)
     if loader == "dataloader":
         batches: DataLoaderBatches | TensorBatches = DataLoaderBatches(

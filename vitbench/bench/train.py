@@ -21,17 +21,37 @@ def side(name: str, entry: str, settings: dict[str, Any], *, copies: int = 1) ->
 
 
 def contenders(
-    *, device: str, batch_size: int, images: int, threads: int, members: Sequence[int], workers: int
+    *,
+    device: str,
+    batch_size: int,
+    images: int,
+    threads: int,
+    members: Sequence[int],
+    workers: int,
+    bfloat16: bool,
+    compiled: bool,
 ) -> list[Contender]:
-    """Everyone in the order of the table. `images` is the work of one turn, summed over members."""
+    """Everyone in the order of the table.
+
+    Args:
+        device: cpu or cuda.
+        batch_size: of every model.
+        images: the work of one turn, summed over members.
+        threads: of every side.
+        members: sizes of our stacks.
+        workers: of the peers' DataLoader.
+        bfloat16: whether the hardware is fast in it: the best of both sides use it, too.
+        compiled: whether torch.compile takes part; its first turn takes minutes.
+    """
     common: dict[str, Any] = {"batch_size": batch_size, "device": device, "threads": threads}
     everyone = []
-    for size in members:
+
+    def ours(name: str, size: int, **differs: Any) -> None:
         # Wide stacks see fewer images per turn, so that all turns take about as long; on a GPU they
         # are so much faster that they need all of them to be measured well.
         per_member = images if device == "cuda" else whole_batches(images // size, batch_size)
-        settings = {**common, "members": size, "images": per_member}
-        everyone.append(side(f"vitbench K={size}", ENGINE, settings))
+        settings = {**common, "members": size, "images": per_member, **differs}
+        everyone.append(side(f"vitbench {name}", ENGINE, settings))
 
     def peer(name: str, library: str, **differs: Any) -> None:
         settings = {
@@ -46,20 +66,27 @@ def contenders(
         }
         everyone.append(side(name, _PEER, settings))
 
+    for size in members:
+        ours(f"K={size}", size)
+    best: dict[str, Any] = {"loader": "tensors"}
+    if bfloat16 and device == "cpu":  # on a GPU it is the engine's default
+        ours(f"K={members[0]}, bfloat16", members[0], precision="bfloat16")
+    if compiled and device == "cpu":
+        ours(f"K={members[0]}, compiled", members[0], compiled=True)
+    elif compiled:
+        for size in members[:2]:
+            ours(f"K={size}, compiled", size, compiled=True)
     peer("paper's listing", "paper")
     peer("timm", "timm")
     peer("torchvision", "torchvision")
     peer("vit-pytorch", "vit-pytorch")
-    peer("timm, no loader", "timm", loader="tensors")
-    if device == "cuda":
-        peer("timm, no loader, bf16", "timm", loader="tensors", autocast=True)
-        peer(
-            "timm, no loader, bf16, compiled",
-            "timm",
-            loader="tensors",
-            autocast=True,
-            compiled=True,
-        )
+    peer("timm, no loader", "timm", **best)
+    if bfloat16:
+        peer("timm, no loader, bfloat16", "timm", **best, autocast=True)
+    if compiled and device == "cuda":
+        peer("timm, no loader, bfloat16, compiled", "timm", **best, autocast=True, compiled=True)
+    elif compiled:
+        peer("timm, no loader, compiled", "timm", **best, compiled=True)
     return everyone
 
 

@@ -26,6 +26,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         *_shape_problems(sweep),
         *_batch_problems(sweep),
         *_worker_problems(sweep),
+        *_compile_problems(sweep),
     ]
 
 
@@ -235,3 +236,15 @@ def _worker_problems(sweep: Sweep) -> Iterator[Problem]:
         rule = f"is more than batch_size={smallest:g}: some would have no image"
         fix = f"use at most {smallest:g} workers"
         yield Problem(("resources", "workers"), str(workers), rule, fix)
+
+
+def _compile_problems(sweep: Sweep) -> Iterator[Problem]:
+    if sweep.compile is not True:
+        return
+    dropout = sweep.search.space.get("dropout", [sweep.model.dropout])
+    if isinstance(dropout, Range) or any(dropout):
+        rule = "models with dropout are not compiled: each draws from a stream of its own"
+        yield Problem(("compile",), "true", rule, "use auto")
+    if sweep.resources.workers > 1:
+        rule = "models on several workers are not compiled"
+        yield Problem(("compile",), "true", rule, "use auto, or one worker")

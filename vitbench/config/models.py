@@ -109,7 +109,9 @@ class Train(Section):
         default=None, gt=0, description="largest gradient norm of a model; no clipping if left out"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto is bfloat16 autocast on CUDA and float32 on CPU"
+        default="auto",
+        description="of matrix products; weights are kept in float32. auto is bfloat16 on CUDA and "
+        "float32 on a CPU, where bfloat16 is faster only with AMX (`vitbench doctor` knows)",
     )
     matched: int | None = Field(
         default=None,
@@ -177,6 +179,11 @@ class Sweep(Section):
     )
     stack: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="most members that train together as one stack"
+    )
+    compile: bool | Literal["auto"] = Field(
+        default="auto",
+        description="whether models go through torch.compile: auto does it on a GPU where the "
+        "epochs left are worth it",
     )
     resources: Resources = Resources()
     storage: str | None = Field(

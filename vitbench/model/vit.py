@@ -13,8 +13,7 @@ attention weights, the projection and both layers of the MLP.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod, sqrt
+from math import sqrt
 
 import torch
 import torch.nn.functional as F
@@ -22,84 +21,9 @@ from torch import Tensor, nn
 
 from vitbench.model import layers
 from vitbench.model.layers import Dropout
+from vitbench.model.layout import Slot, VitShape, layout, views
+from vitbench.model.rounding import rounded_tensors
 from vitbench.rng import generator
-
-
-@dataclass(frozen=True)
-class VitShape:
-    """Everything that decides the parameters' shapes, and the dropout rate."""
-
-    image_size: int
-    channels: int
-    patch_grid: int
-    depth: int
-    heads: int
-    width: int
-    mlp: int
-    outputs: int
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(f"heads={self.heads} does not divide width={self.width}")
-        if self.image_size % self.patch_grid:
-            raise ValueError(
-                f"patch_grid={self.patch_grid} does not divide image_size={self.image_size}"
-            )
-
-    @property
-    def patch_px(self) -> int:
-        """Side of a patch in pixels."""
-        return self.image_size // self.patch_grid
-
-    @property
-    def tokens(self) -> int:
-        """Patches and the CLS token."""
-        return self.patch_grid**2 + 1
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One tensor of a member inside the flat parameter."""
-
-    name: str
-    shape: tuple[int, ...]
-    decay: bool  # weight decay applies to matrices, not to biases, norms and embeddings
-    init: str  # "uniform01", "ones", "zeros", or "fan_in:<inputs>"
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return prod(self.shape)
-
-
-def layout(shape: VitShape) -> list[Slot]:
-    """The member's tensors in the order in which they lie; those with weight decay come first."""
-    width, patch = shape.width, shape.channels * shape.patch_px**2
-    slots = []
-
-    def affine(name: str, inputs: int, outputs: int) -> None:
-        slots.append(Slot(f"{name}.weight", (outputs, inputs), True, f"fan_in:{inputs}"))
-        slots.append(Slot(f"{name}.bias", (outputs,), False, f"fan_in:{inputs}"))
-
-    def norm(name: str) -> None:
-        slots.append(Slot(f"{name}.weight", (width,), False, "ones"))
-        slots.append(Slot(f"{name}.bias", (width,), False, "zeros"))
-
-    affine("patch", patch, width)
-    slots.append(Slot("cls", (width,), False, "uniform01"))
-    slots.append(Slot("position", (shape.tokens, width), False, "uniform01"))
-    for number in range(shape.depth):
-        block = f"blocks.{number}"
-        norm(f"{block}.norm1")
-        affine(f"{block}.qkv", width, 3 * width)
-        affine(f"{block}.out", width, width)
-        norm(f"{block}.norm2")
-        affine(f"{block}.mlp1", width, shape.mlp)
-        affine(f"{block}.mlp2", shape.mlp, width)
-    norm("norm")
-    affine("head", width, shape.outputs)
-    return sorted(slots, key=lambda slot: not slot.decay)
 
 
 class StackedVit(nn.Module):
@@ -108,12 +32,14 @@ class StackedVit(nn.Module):
     Args:
         shape: of every member.
         members: K, at least 1.
+        rounded: whether affine maps compute in bfloat16; the parameters stay as they are.
     """
 
-    def __init__(self, shape: VitShape, members: int) -> None:
+    def __init__(self, shape: VitShape, members: int, *, rounded: bool = False) -> None:
         super().__init__()
         self.shape = shape
         self.members = members
+        self.rounded = rounded
         self.slots = layout(shape)
         self._sizes = [slot.size for slot in self.slots]
         self.decayed = sum(slot.size for slot in self.slots if slot.decay)
@@ -131,12 +57,15 @@ class StackedVit(nn.Module):
 
     def tensors(self, flat_KP: Tensor | None = None) -> dict[str, Tensor]:
         """Views of all tensors by name, each [K, ...]."""
-        flat_KP = self.flat if flat_KP is None else flat_KP
-        parts = flat_KP.split(self._sizes, dim=1)
-        return {
-            slot.name: part.view(flat_KP.shape[0], *slot.shape)
-            for slot, part in zip(self.slots, parts, strict=True)
-        }
+        return views(self.flat if flat_KP is None else flat_KP, self.slots)
+
+    def _forward_tensors(self) -> dict[str, Tensor]:
+        """The tensors that a forward pass computes with.
+
+        With `rounded`, linear() computes in bfloat16; norms, embeddings and the classifier stay
+        exact, and so does what the skip connections add up.
+        """
+        return rounded_tensors(self.flat, self.slots) if self.rounded else self.tensors()
 
     def member_state(self, k: int, flat_KP: Tensor | None = None) -> dict[str, Tensor]:
         """Copies of one member's tensors by name, on the CPU."""
@@ -175,7 +104,7 @@ class StackedVit(nn.Module):
             patches = patches.expand(members, -1, -1)
         x = layers.linear(patches, w["patch.weight"], w["patch.bias"])
         x = x.view(members, batch, grid**2, shape.width)
-        cls = w["cls"].view(members, 1, 1, -1).expand(-1, batch, -1, -1).to(x.dtype)
+        cls = w["cls"].view(members, 1, 1, -1).expand(-1, batch, -1, -1)
         x = torch.cat((cls, x), dim=2) + w["position"].unsqueeze(1)
         return x.view(members, batch * shape.tokens, shape.width)
 
@@ -189,7 +118,7 @@ class StackedVit(nn.Module):
         Returns:
             Shape [K, B, O].
         """
-        w = self.tensors()
+        w = self._forward_tensors()
         x = self.embed(w, images_KBCYX)
         if dropout is not None:
             x = layers.drop(x, self.shape.dropout, dropout)
@@ -231,7 +160,7 @@ class StackedVit(nn.Module):
             weights = layers.drop(layers.attention_weights(query, key), rate, dropout)
             y = weights @ value
         else:
-            y = F.scaled_dot_product_attention(query, key, value)
+            y = layers.attention(query, key, value)
         y = layers.merge_heads(y, self.members)
         y = layers.linear(y, w[f"{name}.out.weight"], w[f"{name}.out.bias"])
         x = x + (y if dropout is None else layers.drop(y, rate, dropout))

@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vitbench.errors import UserError
-from vitbench.model.vit import StackedVit, VitShape
+from vitbench.model.layout import VitShape
+from vitbench.model.vit import StackedVit
 
 FORMAT = 1
 

@@ -21,6 +21,7 @@ from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.training.checkpoint import CheckpointStore
+from vitbench.training.compiling import Compiling, When
 from vitbench.training.label_scores import label_rows
 from vitbench.training.parallel import SOLO, Parallel
 from vitbench.training.stack import Stack
@@ -88,6 +89,7 @@ def fit(
     parallel: Parallel = SOLO,
     resume: bool = True,
     checkpoint_every_s: float = 30.0,
+    compile: When = False,
     dtype: torch.dtype = torch.float32,
 ) -> FitResult:
     """Train a stack to its last epoch, until `report` returns False, or until all diverged.
@@ -104,13 +106,14 @@ def fit(
         parallel: this worker's place among the workers of the stack.
         resume: whether to go on from states in the store.
         checkpoint_every_s: seconds between states; an early end always writes one.
+        compile: whether to compile the stack with torch.compile (see `Compiling`).
         dtype: of weights and optimiser; float64 serves tests.
 
     Raises:
         torch.OutOfMemoryError: if the stack does not fit; the caller may halve it.
         UserError: if the store's states were trained on other images, or are damaged.
     """
-    run = _Run(plan, images, device, store, parallel, dtype)
+    run = _Run(plan, images, device, store, parallel, compile, dtype)
     first = run.resume() + 1 if resume else 1
     if first == 1:
         run.measure_start()
@@ -157,12 +160,15 @@ class _Run:
         device: torch.device,
         store: CheckpointStore | None,
         parallel: Parallel,
+        compile: When,
         dtype: torch.dtype,
     ) -> None:
         self._plan, self._images = plan, images
         self._device, self._parallel = device, parallel
         self._store = store
         self._stack = Stack(plan, images, device, parallel=parallel, dtype=dtype)
+        key = f"{self._stack.model.shape} {plan.size} {plan.train.batch_size} {dtype}"
+        self._compiling = Compiling(self._stack, compile, on_gpu=device.type == "cuda", key=key)
         self._members = [Member(member.trial_id) for member in plan.members]
         self._best_KP = self._stack.model.flat.detach().clone()
         self._trained_images, self._train_s, self._wall_s = 0, 0.0, 0.0
@@ -183,6 +189,7 @@ class _Run:
         started_s = time.perf_counter()
         train_loss_K, train_accuracy_K = self._stack.train_epoch(epoch)
         train_s = time.perf_counter() - started_s
+        self._compiling.epoch_took(train_s, self._plan.train.epochs - epoch)
         val_loss_K, val_accuracy_K = self._stack.evaluate("val")
         test_loss_K, test_accuracy_K = self._stack.evaluate("test")
         epoch_s = time.perf_counter() - started_s

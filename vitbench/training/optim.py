@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 
 import torch
 from torch import Tensor
@@ -22,8 +22,10 @@ from torch import Tensor
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 # Moments, gradient and weights of so many values stay in a core's cache together.
 _CHUNK = 1 << 16
-# torch's fused kernels correct the bias by 1 - beta**step; at this step that is exactly 1.
-_NO_CORRECTION = torch.tensor(1e9)
+# torch's Adam kernels correct the bias by 1 - beta**step; at this step that is exactly 1.
+_FAR = 1e9
+# Rows shorter than this are not worth a launch each: all members together then.
+_LONG_ROW = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,13 @@ class Step:
     scale: float  # factor of the first moment, bias corrections included
     eps: float  # added to the root of the second moment
     adaptive: float  # 1 divides by the root of the second moment, 0 does not (RAdam's first steps)
+    # For torch's Adam kernel, where adaptive: factor of the learning rate, and the step whose bias
+    # it corrects. RAdam's rectification has its own corrections in the factor.
+    kernel_lr: float = 0.0
+    kernel_step: float = _FAR
+
+
+_KERNEL_LR, _KERNEL_STEP = 4, 5  # their places in a row of `upcoming`
 
 
 def coefficients(rule: str, t: int, lr_factor: float) -> Step:
@@ -43,7 +52,7 @@ def coefficients(rule: str, t: int, lr_factor: float) -> Step:
     correction1, correction2 = 1.0 - BETA1**t, 1.0 - BETA2**t
     if rule == "adamw":
         root = math.sqrt(correction2)
-        return Step(lr_factor, root / correction1, EPS * root, 1.0)
+        return Step(lr_factor, root / correction1, EPS * root, 1.0, lr_factor, t)
     if rule != "radam":
         raise ValueError(f"unknown optimizer {rule!r}")
     rho_inf = 2.0 / (1.0 - BETA2) - 1.0
@@ -53,7 +62,8 @@ def coefficients(rule: str, t: int, lr_factor: float) -> Step:
     rectify = math.sqrt(
         (rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho)
     )
-    return Step(lr_factor, rectify * math.sqrt(correction2) / correction1, EPS, 1.0)
+    scale = rectify * math.sqrt(correction2) / correction1
+    return Step(lr_factor, scale, EPS, 1.0, lr_factor * scale)
 
 
 class StackedOptimizer:
@@ -99,7 +109,10 @@ class StackedOptimizer:
         device, dtype = flat_KP.device, flat_KP.dtype
         self._lr_K1 = torch.tensor(lr_K, device=device, dtype=dtype).unsqueeze(1)
         self._decay_K1 = torch.tensor(weight_decay_K, device=device, dtype=dtype).unsqueeze(1)
-        self._now_4 = torch.zeros(4, device=device, dtype=dtype)  # this step's factors
+        self._lr_K = self._lr_K1.squeeze(1)
+        self._now = torch.zeros(
+            len(fields(Step)), device=device, dtype=dtype
+        )  # this step's factors
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -107,15 +120,28 @@ class StackedOptimizer:
         moments = {"exp_avg": self.exp_avg}
         return moments if self._rule == "sgd" else {**moments, "exp_avg_sq": self.exp_avg_sq}
 
-    def advance(self) -> Step:
-        """Begin the next step: its factors, on the host and in the device's buffer."""
+    def advance(self, row: Tensor | None = None) -> Step:
+        """Begin the next step.
+
+        Args:
+            row: this step's row of `upcoming`; the update on the device reads it from a buffer.
+        """
         self.steps += 1
-        step = coefficients(self._rule, self.steps, self._schedule(self.steps - 1))
-        if self._flat.device.type == "cuda":
-            factors = [step.lr, step.scale, step.eps, step.adaptive]
-            values = torch.tensor(factors, dtype=self._now_4.dtype)
-            self._now_4.copy_(values.pin_memory(), non_blocking=True)
-        return step
+        if row is not None:
+            self._now.copy_(row)
+        return self._step(self.steps)
+
+    def repeats(self, step: Step) -> bool:
+        """Whether all later steps go this step's way: RAdam's first do not."""
+        return self._rule == "sgd" or bool(step.adaptive)
+
+    def upcoming(self, count: int) -> Tensor:
+        """Factors of the next steps on the device, [count, fields of Step]: one copy an epoch."""
+        rows = [astuple(self._step(self.steps + 1 + ahead)) for ahead in range(count)]
+        return torch.tensor(rows, dtype=self._now.dtype).to(self._now.device)
+
+    def _step(self, t: int) -> Step:
+        return coefficients(self._rule, t, self._schedule(t - 1))
 
     def update_rows(self, grad_KP: Tensor, alive: list[bool], step: Step) -> None:
         """Update on the host's terms: member by member, in pieces that fit a core's cache."""
@@ -123,25 +149,34 @@ class StackedOptimizer:
             if not is_alive:
                 continue
             if step.adaptive:
-                self._update_fused(k, grad_KP[k], step)
+                count = torch.tensor(step.kernel_step)
+                self._adam_kernel(k, grad_KP[k], self._lr[k] * step.kernel_lr, count)
                 continue
             for start in range(0, grad_KP.shape[1], _CHUNK):
                 stop = min(start + _CHUNK, grad_KP.shape[1])
                 decayed = min(max(self._decayed - start, 0), stop - start)
                 self._update_piece(k, slice(start, stop), decayed, grad_KP, step)
 
-    def _update_fused(self, k: int, grad_P: Tensor, step: Step) -> None:
-        """RAdam (rectified) and AdamW in one pass over memory, by torch's kernel for Adam.
+    def _adam_kernel(
+        self,
+        k: int,
+        grad_P: Tensor,
+        lr: float | Tensor,
+        count: Tensor,
+        skip: Tensor | None = None,
+    ) -> None:
+        """RAdam (rectified) or AdamW of one member in one pass over memory, by torch's kernel.
 
-        weights -= lr * average / (sqrt(square) + eps) is Adam without bias correction; the
-        corrections and RAdam's rectification are in `lr` and `eps`.
+        Args:
+            k: the member.
+            grad_P: its gradient.
+            lr: its learning rate times `Step.kernel_lr`; on the device where a graph is captured.
+            count: `Step.kernel_step`.
+            skip: 1 leaves the member as it is.
         """
-        lr = self._lr[k] * step.lr * step.scale
-        kernel, decay = torch._fused_adam_, self._decay[k]
-        if self._rule == "adamw":  # shrinks by lr * decay without the corrections
-            kernel, decay = torch._fused_adamw_, decay / step.scale
+        kernel = torch._fused_adamw_ if self._rule == "adamw" else torch._fused_adam_
         rows = (self._flat.detach()[k], grad_P, self.exp_avg[k], self.exp_avg_sq[k])
-        columns = grad_P.shape[0]
+        columns, decay = grad_P.shape[0], self._decay[k]
         parts = [(0, columns, 0.0)]
         if decay:
             parts = [(0, self._decayed, decay), (self._decayed, columns, 0.0)]
@@ -153,14 +188,15 @@ class StackedOptimizer:
                 average,
                 square,
                 [],
-                [_NO_CORRECTION],
+                [count],
                 lr=lr,
                 beta1=BETA1,
                 beta2=BETA2,
                 weight_decay=part_decay,
-                eps=step.eps,
+                eps=EPS,
                 amsgrad=False,
                 maximize=False,
+                found_inf=skip,
             )
 
     def _update_piece(
@@ -181,14 +217,24 @@ class StackedOptimizer:
         square.mul_(BETA2).addcmul_(grad, grad, value=1.0 - BETA2)
         weights.add_(average, alpha=-lr * step.scale)
 
-    def update_stack(self, grad_KP: Tensor, alive_K: Tensor) -> None:
-        """Update on the device's terms: all members at once, nothing read back.
+    def update_on_device(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
+        """Update without a look at the device's values; the same captured graph serves every step.
 
-        The step's factors are read from the buffer that `advance` filled, so the same captured
-        graph serves every step.
+        The step's factors are read from the buffer that `advance` filled. `step` says only which
+        way to go, and that is the same for all steps of a graph.
         """
+        if not (step.adaptive and grad_KP.shape[1] >= _LONG_ROW):
+            self.update_stack(grad_KP, alive_K)
+            return
+        lr_K = self._lr_K * self._now[_KERNEL_LR]
+        dead_K, count = (~alive_K).float(), self._now[_KERNEL_STEP].float()
+        for k in range(grad_KP.shape[0]):
+            self._adam_kernel(k, grad_KP[k], lr_K[k], count, dead_K[k])
+
+    def update_stack(self, grad_KP: Tensor, alive_K: Tensor) -> None:
+        """Update all members at once, a dozen operations over [K, P]: any rule, any step."""
         weights = self._flat.detach()
-        lr_factor, scale, eps, adaptive = self._now_4.unbind(0)
+        lr_factor, scale, eps, adaptive = self._now[:_KERNEL_LR].unbind(0)
         lr_K1 = self._lr_K1 * lr_factor
         d = self._decayed
         # 0 * NaN is NaN: dead members are left alone by selection, not by a learning rate of 0.

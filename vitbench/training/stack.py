@@ -1,37 +1,39 @@
 """A stack in training: its model, optimiser and data on one device, one epoch at a time.
 
-Shape legend: K members, S streams of batches, L distinct labels, B batch, P parameters.
+Shape legend: K members, S streams of batches, G groups of images to judge on, B batch,
+P parameters, O outputs.
 Nothing is read back from a GPU inside an epoch: losses, hits and the finite check stay there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vitbench.data.image_set import ImageSet, Split
+from vitbench.data.image_set import ImageSet
 from vitbench.model.layers import Dropout
-from vitbench.model.vit import StackedVit, VitShape
+from vitbench.model.layout import VitShape
+from vitbench.model.vit import StackedVit
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
 from vitbench.training import schedules
-from vitbench.training.batches import DeviceSplit, Streams
+from vitbench.training.compiling import compile_for
+from vitbench.training.graphed import GraphedSteps
 from vitbench.training.optim import StackedOptimizer, clip_rows_
 from vitbench.training.parallel import SOLO, Parallel
+from vitbench.training.stack_data import StackData
 from vitbench.training.tasks import losses_and_hits
 
-logger = logging.getLogger(__name__)
-
-_EVAL_BATCH = 256
-# glibc returns blocks over 32 MB to the system at once and fetches them anew at every use.
-_CPU_BLOCK_BYTES = 24 << 20
-_WARM_UP_STEPS = 3  # eager steps before a CUDA graph is captured, as torch asks for
+# Evaluation: images at most, and bytes of the widest activation. On a CPU glibc returns blocks over
+# 32 MB to the system at once and fetches them anew at every use; on a GPU every batch costs some
+# hundred launches, however small it is.
+_EVAL_BATCH = {"cpu": 256, "cuda": 4096}
+_EVAL_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20}
 
 
 def shape_of(plan: StackPlan, images: ImageSet) -> VitShape:
@@ -78,41 +80,17 @@ class Stack:
         self._batch_size = train.batch_size
         seeds = [member.train.seed for member in plan.members]
 
-        self.model = StackedVit(shape_of(plan, images), plan.size)
+        rounded = dtype == torch.float32 and _uses_bfloat16(train.precision, device)
+        self.model = StackedVit(shape_of(plan, images), plan.size, rounded=rounded)
         self.model.initialise(seeds)
         self.model = self.model.to(device=device, dtype=dtype)
         self._wrapped = parallel.wrap(self.model)
+        self._compiled: nn.Module | None = None
         self._seeds = seeds
+        self._dropout_streams: list[torch.Generator] = []
 
-        labels = [member.train.label for member in plan.members]
-        distinct = list(dict.fromkeys(labels))
-        self._label_K = torch.tensor([distinct.index(label) for label in labels], device=device)
-        self._splits = {
-            name: DeviceSplit(
-                getattr(images, name),
-                np.stack([_targets(images, name, label) for label in distinct]),
-                images.mean,
-                images.std,
-                device,
-                dtype,
-            )
-            for name in ("train", "val", "test")
-        }
-        # Which images a member sees: all, or those that are matched for its label.
-        pool_names = [member.train.label if train.matched else None for member in plan.members]
-        pools = list(dict.fromkeys(pool_names))
-        self._pool_K = torch.tensor([pools.index(name) for name in pool_names], device=device)
-        of_split = {
-            name: [_pool(images, name, label, train.matched) for label in pools]
-            for name in self._splits
-        }
-        self._streams = Streams.build(
-            seeds, pool_names, dict(zip(pools, of_split["train"], strict=True))
-        )
-        self._stream_K = torch.tensor(self._streams.of_member, device=device)
-        self._judged_on = {name: torch.stack(of_split[name]).to(device) for name in ("val", "test")}
-
-        self.steps_per_epoch = math.ceil(self._streams.images / train.batch_size)
+        self._data = StackData(plan, images, device, dtype)
+        self.steps_per_epoch = math.ceil(self._data.images_per_epoch / train.batch_size)
         total_steps = train.epochs * self.steps_per_epoch
         warmup_steps = train.warmup_epochs * self.steps_per_epoch
         self.optimizer = StackedOptimizer(
@@ -128,15 +106,14 @@ class Stack:
         )
         self.alive_K = torch.ones(plan.size, dtype=torch.bool, device=device)
         self._sums_2K = torch.zeros(2, plan.size, device=device, dtype=dtype)
-        self._autocast = _uses_bfloat16(train.precision, device) and dtype == torch.float32
-        self._graph: _CapturedStep | None = None
-        self._may_capture = True
-        self._eager_steps = 0
+        self._device_steps: GraphedSteps | None = None
+        if device.type == "cuda":
+            self._device_steps = GraphedSteps(self._device_step, device)
 
     @property
     def images_per_epoch(self) -> int:
         """Training images of one member in one epoch."""
-        return self._streams.images
+        return self._data.images_per_epoch
 
     def train_epoch(self, epoch: int, *, max_steps: int | None = None) -> tuple[Tensor, Tensor]:
         """Train on every image once.
@@ -151,10 +128,14 @@ class Stack:
         """
         self._sums_2K.zero_()
         self._dropout_streams = self._streams_of_dropout(epoch)
-        order_SN = self._streams.order(epoch).to(self._device)
-        batches = order_SN.split(self._batch_size, dim=1)[:max_steps]
-        for index_SB in batches:
-            self._train_step(index_SB)
+        with self._own_stream():
+            order_SN = self._data.order(epoch)
+            batches = order_SN.split(self._batch_size, dim=1)[:max_steps]
+            if self._device_steps is None:
+                for index_SB in batches:
+                    self._host_step(index_SB)
+            else:
+                self._run_on_device(self._device_steps, batches)
         sums = self._parallel.all_sum_(self._sums_2K.clone())
         seen = sum(batch.shape[1] for batch in batches)
         loss_K, accuracy_K = (sums / seen).cpu().unbind(0)
@@ -162,25 +143,21 @@ class Stack:
 
     @property
     def eval_batch(self) -> int:
-        """Images per evaluation batch; on a CPU few enough to keep activations in small blocks."""
-        if self._device.type != "cpu":
-            return _EVAL_BATCH
-        shape = self.model.shape
+        """Images per evaluation batch."""
+        shape, kind = self.model.shape, self._device.type
         image_bytes = self.plan.size * shape.tokens * max(shape.mlp, 3 * shape.width) * 4
-        return max(1, min(_EVAL_BATCH, _CPU_BLOCK_BYTES // image_bytes))
+        return max(1, min(_EVAL_BATCH[kind], _EVAL_BYTES[kind] // image_bytes))
 
     def evaluate(self, name: str, *, max_batches: int | None = None) -> tuple[Tensor, Tensor]:
         """Mean loss and accuracy of every member on a split, [K] each, on the CPU."""
-        split = self._splits[name]
         sums_2K = torch.zeros_like(self._sums_2K)
-        batches = self._judged_on[name].split(self.eval_batch, dim=1)[:max_batches]
-        with torch.inference_mode(), self._precision():
+        batches = self._data.judged_on[name].split(self.eval_batch, dim=1)[:max_batches]
+        with torch.inference_mode():
             for number, index_GB in enumerate(batches):
                 if number % self._parallel.size != self._parallel.rank:
                     continue
-                logits_KBO = self.model(self._pixels(split, index_GB, self._pool_K))
-                targets = self._targets_of(split, index_GB, self._pool_K)
-                loss_KB, hit_KB = losses_and_hits(logits_KBO, targets, binary=self.binary)
+                pixels, targets = self._data.judged(name, index_GB)
+                loss_KB, hit_KB = losses_and_hits(self.model(pixels), targets, binary=self.binary)
                 sums_2K += torch.stack((loss_KB.sum(1), hit_KB.sum(1)))
         self._parallel.all_sum_(sums_2K)
         seen = sum(batch.shape[1] for batch in batches)
@@ -193,75 +170,71 @@ class Stack:
         N counts the images that the members are judged on, in the split's order. Every worker
         computes all of them.
         """
-        split, logits, targets = self._splits[name], [], []
-        with torch.inference_mode(), self._precision():
-            for index_GB in self._judged_on[name].split(self.eval_batch, dim=1):
-                pixels = self._pixels(split, index_GB, self._pool_K)
+        logits, targets = [], []
+        with torch.inference_mode():
+            for index_GB in self._data.judged_on[name].split(self.eval_batch, dim=1):
+                pixels, wanted = self._data.judged(name, index_GB)
                 logits.append(self.model(pixels).float().cpu())
-                targets.append(self._targets_of(split, index_GB, self._pool_K).cpu())
+                targets.append(wanted.cpu())
         return torch.cat(logits, dim=1), torch.cat(targets, dim=1)
 
     def training_targets(self) -> Tensor:
         """Targets of every image of an epoch, [K, N] or [K, N, O], on the CPU."""
-        order_SN = self._streams.order(1).to(self._device)
-        return self._targets_of(self._splits["train"], order_SN, self._stream_K).cpu()
+        return self._data.trained(self._data.order(1))[1].cpu()
 
-    def _pixels(self, split: DeviceSplit, index_GB: Tensor, group_K: Tensor) -> Tensor:
-        """Images of a batch: [1, B, ...] where all members share it, else [K, B, ...]."""
-        pixels = split.normalised(index_GB)
-        return pixels[group_K] if index_GB.shape[0] > 1 else pixels
+    def compile(self) -> float | None:
+        """Compile the training of full batches; returns the seconds it took, None if it failed.
 
-    def _targets_of(self, split: DeviceSplit, index_GB: Tensor, group_K: Tensor) -> Tensor:
-        """Every member's own targets of its images: [K, B], or [K, B, O] for all attributes."""
-        return split.targets_LN[self._label_K.unsqueeze(1), index_GB[group_K]]
-
-    def _train_step(self, index_SB: Tensor) -> None:
-        if self._device.type != "cuda":
-            step = self.optimizer.advance()
-            grad_KP = self._backward(index_SB)
-            self.optimizer.update_rows(grad_KP, self.alive_K.tolist(), step)
-            return
-        graphable = (
-            self._may_capture
-            and self._parallel.size == 1
-            and not self._dropout_streams
-            and index_SB.shape[1] == self._batch_size
-        )
-        self.optimizer.advance()
-        if graphable and self._eager_steps >= _WARM_UP_STEPS:
-            if self._graph is None:
-                self._graph = self._capture(index_SB)
-            if self._graph is not None:
-                self._graph.replay(index_SB)
-                return
-        self._eager_steps += 1
-        self.device_step(index_SB)
-
-    def _capture(self, index_SB: Tensor) -> _CapturedStep | None:
-        """The step as a graph; None where it cannot be captured (nothing has run then)."""
-        try:
-            return _CapturedStep(self, index_SB)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            logger.warning("training without a CUDA graph, which is slower: %s", error)
-            self._may_capture = False
+        Results agree to rounding. Dropout and several workers stay as they are.
+        """
+        if self.model.shape.dropout or self._parallel.size > 1:
             return None
+        with self._own_stream():
+            first_SB = self._data.order(1)[:, : self._batch_size]
+            found = compile_for(self.model, self._data.trained(first_SB)[0])
+        self._use(None if found is None else found.module)
+        return None if found is None else found.compile_s
 
-    def device_step(self, index_SB: Tensor) -> None:
+    def uncompile(self) -> None:
+        """Go back to the plain forward pass."""
+        self._use(None)
+
+    def _use(self, compiled: nn.Module | None) -> None:
+        self._compiled = compiled
+        if self._device_steps is not None:
+            self._device_steps.forget()
+
+    def _own_stream(self) -> AbstractContextManager[None]:
+        steps = self._device_steps
+        return contextlib.nullcontext() if steps is None else steps.stream()
+
+    def _host_step(self, index_SB: Tensor) -> None:
+        """A step on the CPU."""
+        step = self.optimizer.advance()
+        grad_KP = self._backward(index_SB)
+        self.optimizer.update_rows(grad_KP, self.alive_K.tolist(), step)
+
+    def _run_on_device(self, steps: GraphedSteps, batches: Sequence[Tensor]) -> None:
+        """The steps of an epoch on a GPU."""
+        alone = self._parallel.size == 1 and not self._dropout_streams
+        for row, index_SB in zip(self.optimizer.upcoming(len(batches)), batches, strict=True):
+            self._step = self.optimizer.advance(row)
+            full = index_SB.shape[1] == self._batch_size
+            steps.run(index_SB, repeats=alone and full and self.optimizer.repeats(self._step))
+
+    def _device_step(self, index_SB: Tensor) -> None:
         """Forward, backward, clip and update on the device; nothing is read back."""
         grad_KP = self._backward(index_SB)
-        self.optimizer.update_stack(grad_KP, self.alive_K)
+        self.optimizer.update_on_device(grad_KP, self.alive_K, self._step)
 
     def _backward(self, index_SB: Tensor) -> Tensor:
         """Gradients of all members [K, P]; also sums the metrics and finds who diverged."""
-        split = self._splits["train"]
         global_batch = index_SB.shape[1]
         share, weight = self._my_share(global_batch)
-        index_SB = index_SB[:, share]
-        targets = self._targets_of(split, index_SB, self._stream_K)
-        pixels = self._pixels(split, index_SB, self._stream_K)
-        with self._precision():
+        pixels, targets = self._data.trained(index_SB[:, share])
+        if self._compiled is not None and global_batch == self._batch_size:
+            logits_KBO = self._compiled(pixels)
+        else:
             logits_KBO = self._wrapped(pixels, self._dropout_of(global_batch, share))
         loss_KB, hit_KB = losses_and_hits(logits_KBO, targets, binary=self.binary)
         loss_K = loss_KB.sum(1) * (weight / global_batch)
@@ -292,44 +265,6 @@ class Stack:
     def _dropout_of(self, global_batch: int, share: slice) -> Dropout | None:
         streams = self._dropout_streams
         return Dropout(streams, global_batch, share) if streams else None
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        if not self._autocast:
-            return contextlib.nullcontext()
-        # The cache of casted weights would outlive the graph's memory.
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, cache_enabled=False)
-
-
-class _CapturedStep:
-    """A whole training step as one CUDA graph: one launch instead of a thousand."""
-
-    def __init__(self, stack: Stack, index_SB: Tensor) -> None:
-        self._index_SB = index_SB.clone()
-        torch.cuda.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            stack.device_step(self._index_SB)
-
-    def replay(self, index_SB: Tensor) -> None:
-        """Run the step on another batch of the same shape."""
-        self._index_SB.copy_(index_SB)
-        self._graph.replay()
-
-
-def _targets(images: ImageSet, name: str, label: str | None) -> np.ndarray:
-    """Class numbers or one label, [N]; all attributes of a set without classes, [N, O]."""
-    split: Split = getattr(images, name)
-    if label is not None:
-        return images.binary_targets(name, label)
-    targets = split.targets[:, 0] if images.classes else split.targets
-    return np.asarray(targets, dtype=np.int64)
-
-
-def _pool(images: ImageSet, name: str, label: str | None, matched: int | None) -> Tensor:
-    """The images of a split that members may see: all, or those that are matched for a label."""
-    if label is None or matched is None:
-        return torch.arange(len(getattr(images, name)))
-    return torch.from_numpy(images.matched(name, label, matched))
 
 
 def _uses_bfloat16(precision: str, device: torch.device) -> bool:

@@ -147,6 +147,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         gpus=gpus,
         every_epoch=sweep.search.scheduler != "none",
         control=control,
+        compile=sweep.compile,
         mailbox=Mailbox() if workers > 1 else None,
     )
     scheduler = _scheduler(job, source, control)

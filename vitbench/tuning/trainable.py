@@ -21,6 +21,7 @@ from vitbench.tuning.storage import Checkpoints
 if TYPE_CHECKING:
     import torch
 
+    from vitbench.training.compiling import When
     from vitbench.training.parallel import Parallel
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class WorkerContext:
     gpus: float
     every_epoch: bool  # report each epoch by itself: early stopping looks at every one
     control: Control
+    compile: When = False
     mailbox: Mailbox | None = None  # with more than one worker
 
     @property
@@ -147,6 +149,7 @@ def train_part(
         store=store,
         parallel=parallel,
         checkpoint_every_s=context.checkpoint_every_s,
+        compile=context.compile,
     )
     if parallel.rank == 0:
         status = (reporter.reason or STOPPED) if result.stopped else "finished"
