@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "all": "all of them",
     }.items():
         command = commands.add_parser(name, parents=[common], help=purpose, description=purpose)
-        command.set_defaults(workers=None)
+        command.set_defaults(workers=None, precision="auto")
         if name == "scaling":
             command.add_argument(
                 "--workers",
@@ -79,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
                 nargs="+",
                 metavar="N",
                 help="instead: one model on so many processes each (DDP under Ray Train), on CPUs",
+            )
+        if name == "profile":
+            command.add_argument(
+                "--precision",
+                choices=["auto", "float32", "bfloat16"],
+                help="of the step (default auto: bfloat16 on a GPU)",
             )
     results = commands.add_parser("report", help="write RESULTS.md out of result folders")
     results.add_argument("folders", nargs="+", type=Path, metavar="DIR")
@@ -356,6 +362,7 @@ def _profile(
             batch_size=batch_size,
             steps=4 if args.quick else 32,
             threads=args.threads,
+            precision=args.precision,
             hardware=machine,
             **common,
         )

@@ -16,9 +16,9 @@ from torch.profiler import ProfilerActivity, profile
 from vitbench.bench.contest import Row
 from vitbench.bench.images import tiled_digits
 from vitbench.bench.report import Report, number
-from vitbench.bench.sides import stack_plan
+from vitbench.bench.sides import Precision, stack_plan
 from vitbench.plan import stack_flops
-from vitbench.training.stack import Stack
+from vitbench.training.stack import Stack, uses_bfloat16
 
 # First match wins. Left: names of torch's CPU operators and of CUDA kernels.
 _GROUPS = (
@@ -43,6 +43,7 @@ def measure(
     batch_size: int,
     steps: int,
     threads: int,
+    precision: Precision,
     rounds: int,
     hardware: str,
     environment: dict[str, Any],
@@ -51,7 +52,9 @@ def measure(
     """Milliseconds of a training step by kind of operation, the profiler's own cost included."""
     torch.set_num_threads(threads)
     where = torch.device(device)
-    plan = stack_plan(members=members, batch_size=batch_size, width=192, depth=12)
+    plan = stack_plan(
+        members=members, batch_size=batch_size, width=192, depth=12, precision=precision
+    )
     stack = Stack(plan, tiled_digits(steps * batch_size, 32), where)
     stack.train_epoch(1)  # allocations, capture
     _profiled(stack, 1, steps, where)  # the profiler's own first use
@@ -67,6 +70,8 @@ def measure(
         for row in rows.values():
             row.rates += [0.0] * (turn - len(row.rates))
         on_progress(f"round {turn}/{rounds}  {rows[_WHOLE].rates[-1]:.1f} ms a step")
+    rounded = uses_bfloat16(precision, where)
+    dtype = torch.bfloat16 if rounded else torch.float32
     step_s = statistics.median(plain_s)
     # The plan names no number of images, so its FLOPs are those of one image per epoch.
     step_flops = stack_flops(plan) / plan.train.epochs * batch_size
@@ -78,12 +83,16 @@ def measure(
         "steps per round": steps,
         "ms per step without the profiler": number(1e3 * step_s),
         "GFLOP/s of the whole step": number(step_flops / step_s / 1e9),
-        f"GFLOP/s of one {_PEAK_SIZE}x{_PEAK_SIZE} matrix product": number(peak_gflops(where)),
+        f"GFLOP/s of one {_PEAK_SIZE}x{_PEAK_SIZE} matrix product": number(
+            peak_gflops(where, dtype)
+        ),
     }
+    said = [] if precision == "auto" else [precision]
+    kind = "".join(f"-{word}" for word in said)
     ordered = sorted(rows.values(), key=lambda row: (row.name != _WHOLE, -row.median))
     return Report(
-        benchmark=f"profile-b{batch_size}-k{members}",
-        title=f"Where a training step goes, K={members}, batch {batch_size}",
+        benchmark=f"profile-b{batch_size}-k{members}{kind}",
+        title=", ".join([f"Where a training step goes, K={members}", f"batch {batch_size}", *said]),
         hardware=hardware,
         unit="ms/step",
         settings=settings,
@@ -113,9 +122,8 @@ def _profiled(stack: Stack, epoch: int, steps: int, device: torch.device) -> dic
     return {name: ms / steps for name, ms in {_WHOLE: whole_ms, **found}.items()}
 
 
-def peak_gflops(device: torch.device) -> float:
+def peak_gflops(device: torch.device, dtype: torch.dtype) -> float:
     """What a large matrix product reaches here, in the precision of training: the ceiling."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     square = torch.ones(_PEAK_SIZE, _PEAK_SIZE, device=device, dtype=dtype)
     times_s = []
     for _ in range(6):

@@ -80,7 +80,7 @@ class Stack:
         self._batch_size = train.batch_size
         seeds = [member.train.seed for member in plan.members]
 
-        rounded = dtype == torch.float32 and _uses_bfloat16(train.precision, device)
+        rounded = dtype == torch.float32 and uses_bfloat16(train.precision, device)
         self.model = StackedVit(shape_of(plan, images), plan.size, rounded=rounded)
         self.model.initialise(seeds)
         self.model = self.model.to(device=device, dtype=dtype)
@@ -267,7 +267,7 @@ class Stack:
         return Dropout(streams, global_batch, share) if streams else None
 
 
-def _uses_bfloat16(precision: str, device: torch.device) -> bool:
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
     """`auto` is bfloat16 on CUDA; on a CPU without its instructions it is many times slower."""
     if precision == "auto":
         return device.type == "cuda"
