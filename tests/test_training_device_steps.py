@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,17 +31,16 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 class EagerSteps:
     """Runs each step at once, as a GPU's first ones, and notes which could be captured."""
 
-    def __init__(self, step: Callable[[Tensor], None]) -> None:
-        self._step = step
+    def __init__(self) -> None:
         self.repeats: list[bool] = []
 
     @contextlib.contextmanager
     def stream(self) -> Iterator[None]:
         yield
 
-    def run(self, index_SB: Tensor, *, repeats: bool) -> None:
+    def run(self, step: Callable[[Tensor], None], index_SB: Tensor, *, repeats: bool) -> None:
         self.repeats.append(repeats)
-        self._step(index_SB)
+        step(index_SB)
 
 
 @pytest.mark.parametrize("long_row", [1, 1 << 30])
@@ -51,7 +52,7 @@ def test_a_gpus_steps_compute_what_a_cpus_steps_do(
     monkeypatch.setattr(optim, "_LONG_ROW", long_row)
     plan = tiny.plan(*MEMBERS, optimizer=optimizer, schedule="cosine", clip_norm=0.5)
     host, device = (Stack(plan, IMAGES, CPU, dtype=torch.float64) for _ in range(2))
-    steps = EagerSteps(device._device_step)
+    steps = EagerSteps()
     monkeypatch.setattr(device, "_device_steps", steps)
     for epoch in (1, 2, 3):
         expected, found = host.train_epoch(epoch), device.train_epoch(epoch)
@@ -66,10 +67,27 @@ def test_a_gpus_steps_compute_what_a_cpus_steps_do(
 def test_steps_that_draw_dropout_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph would replay the masks of the step that was captured."""
     stack = Stack(tiny.plan(*MEMBERS, dropout=0.2, optimizer="sgd"), IMAGES, CPU)
-    steps = EagerSteps(stack._device_step)
+    steps = EagerSteps()
     monkeypatch.setattr(stack, "_device_steps", steps)
     stack.train_epoch(1)
     assert steps.repeats == [False] * 5
+
+
+def test_a_finished_stack_frees_its_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next stack of the process needs it; no circle of references waits for the collector."""
+    stack = Stack(tiny.plan(*MEMBERS), IMAGES, CPU)
+    monkeypatch.setattr(stack, "_device_steps", EagerSteps())
+    stack.train_epoch(1)
+    stack.evaluate("val")
+    monkeypatch.undo()
+    weights = weakref.ref(stack.model.flat)
+    gc.collect()
+    gc.disable()
+    try:
+        del stack
+        assert weights() is None
+    finally:
+        gc.enable()
 
 
 class Operations(TorchDispatchMode):

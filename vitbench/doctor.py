@@ -144,7 +144,7 @@ def gpu() -> Iterator[Finding]:
             major, minor = properties.major, properties.minor
             detail = f"{properties.name}, {memory_gib:.0f} GiB, compute {major}.{minor}"
             if major < 8:
-                fix = "it has no fast bfloat16; use --set train.precision=float32"
+                fix = "it has no fast bfloat16, so models train in float32, which is slower"
                 yield Finding("warn", f"gpu {index}", f"{detail}, {built_for}", fix)
             else:
                 yield Finding("ok", f"gpu {index}", f"{detail}, {built_for}")

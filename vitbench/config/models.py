@@ -110,8 +110,9 @@ class Train(Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="of matrix products; weights are kept in float32. auto is bfloat16 on CUDA and "
-        "float32 on a CPU, where bfloat16 is faster only with AMX (`vitbench doctor` knows)",
+        description="of matrix products; weights are kept in float32. auto is bfloat16 on GPUs of "
+        "compute capability 8 and up, else float32; on a CPU bfloat16 is faster only with AMX "
+        "(`vitbench doctor` knows)",
     )
     matched: int | None = Field(
         default=None,

@@ -21,13 +21,11 @@ _WARM_UP_STEPS = 3  # eager steps before the capture, as torch asks for
 class GraphedSteps:
     """Runs a step eagerly at first, then captures it and replays it.
 
-    Args:
-        step: works on the device alone, reads nothing back, and takes indices of images [S, B].
-        device: the GPU.
+    The step is not kept: it belongs to who owns this, and a circle of references would hold a
+    finished stack's memory until the garbage collector comes by.
     """
 
-    def __init__(self, step: Callable[[Tensor], None], device: torch.device) -> None:
-        self._step = step
+    def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
         self._may_capture = True
         self.forget()
@@ -47,30 +45,31 @@ class GraphedSteps:
             yield
         outside.wait_stream(self._stream)
 
-    def run(self, index_SB: Tensor, *, repeats: bool) -> None:
+    def run(self, step: Callable[[Tensor], None], index_SB: Tensor, *, repeats: bool) -> None:
         """One step.
 
         Args:
+            step: works on the device alone and reads nothing back; the same one until `forget`.
             index_SB: the batch of every stream.
             repeats: whether this step is the one to capture: full batches, the update's usual way.
         """
         if repeats and self._may_capture and self._eager_steps >= _WARM_UP_STEPS:
             if self._graph is None:
-                self._capture(index_SB)
+                self._capture(step, index_SB)
             if self._graph is not None and self._index_SB is not None:
                 self._index_SB.copy_(index_SB)
                 self._graph.replay()
                 return
         self._eager_steps += repeats
-        self._step(index_SB)
+        step(index_SB)
 
-    def _capture(self, index_SB: Tensor) -> None:
+    def _capture(self, step: Callable[[Tensor], None], index_SB: Tensor) -> None:
         """Record the step; where that fails nothing has run, and steps stay eager."""
         self._index_SB = index_SB.clone()
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
-                self._step(self._index_SB)
+                step(self._index_SB)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

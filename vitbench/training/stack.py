@@ -108,7 +108,7 @@ class Stack:
         self._sums_2K = torch.zeros(2, plan.size, device=device, dtype=dtype)
         self._device_steps: GraphedSteps | None = None
         if device.type == "cuda":
-            self._device_steps = GraphedSteps(self._device_step, device)
+            self._device_steps = GraphedSteps(device)
 
     @property
     def images_per_epoch(self) -> int:
@@ -220,7 +220,8 @@ class Stack:
         for row, index_SB in zip(self.optimizer.upcoming(len(batches)), batches, strict=True):
             self._step = self.optimizer.advance(row)
             full = index_SB.shape[1] == self._batch_size
-            steps.run(index_SB, repeats=alone and full and self.optimizer.repeats(self._step))
+            repeats = alone and full and self.optimizer.repeats(self._step)
+            steps.run(self._device_step, index_SB, repeats=repeats)
 
     def _device_step(self, index_SB: Tensor) -> None:
         """Forward, backward, clip and update on the device; nothing is read back."""
@@ -268,7 +269,11 @@ class Stack:
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """`auto` is bfloat16 on CUDA; on a CPU without its instructions it is many times slower."""
+    """Whether matrix products are rounded.
+
+    `auto` does it on GPUs that have such instructions (compute capability 8 and up); on a CPU
+    without them it is many times slower.
+    """
     if precision == "auto":
-        return device.type == "cuda"
+        return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
     return precision == "bfloat16"
