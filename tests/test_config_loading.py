@@ -149,6 +149,19 @@ def test_missing_files_and_folders_are_explained(tmp_path: Path) -> None:
             load_sweep(path)
 
 
+def test_what_cannot_be_compiled_is_said_before_it_is_ignored(tmp_path: Path) -> None:
+    """`compile: true` is refused with dropout and with several workers; `auto` never is."""
+    for other, message in (
+        ("model.dropout=0.1", "models with dropout are not compiled"),
+        ("search.space.dropout=[0.0, 0.2]", "models with dropout are not compiled"),
+        ("resources.workers=2", "models on several workers are not compiled"),
+    ):
+        found = problems(tmp_path, GOOD, overrides=["compile=true", other])
+        assert any(f"compile=true: {message}" in line for line in found)
+        load_sweep(write(tmp_path, GOOD), overrides=["compile=auto", other])
+    assert load_sweep(write(tmp_path, GOOD), overrides=["compile=true"]).compile is True
+
+
 def test_unknown_scales_name_the_nearest(tmp_path: Path) -> None:
     """--scale labtop."""
     (line,) = problems(tmp_path, GOOD, scale="labtop")

@@ -73,6 +73,17 @@ def test_a_gpu_that_torch_cannot_use_fails(monkeypatch: pytest.MonkeyPatch) -> N
     assert "driver" in old_driver.fix and "13.0" in old_driver.fix
 
 
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [("fpu avx512_bf16 amx_bf16 amx_tile", True), ("fpu avx2 avx512_bf16", False)],
+)
+def test_amx_is_known_by_its_flag(flags: str, found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instructions that make bfloat16 fast on a CPU, not those that only know the format."""
+    text = f"processor\t: 0\nflags\t\t: {flags}\nbogomips\t: 1\n"
+    monkeypatch.setattr(Path, "read_text", lambda self, encoding=None: text)
+    assert hardware.has_amx() is found
+
+
 def test_little_shared_memory_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container's default of 64 MiB is too little for Ray."""
     usage = namedtuple("usage", "total used free")
