@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vitbench import __version__, hardware
+from vitbench.errors import in_a_line
 
 _GIB = 1024**3
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -96,7 +97,7 @@ def imports() -> Iterator[Finding]:
         try:
             load()
         except Exception as error:  # whatever it dies of is the finding
-            reason = _reason(error)
+            reason = in_a_line(error)
             yield Finding("fail", f"import {name}", reason, "pip install -c constraints.txt -e .")
         else:
             yield Finding("ok", f"import {name}", f"{time.perf_counter() - start_s:.1f} s")
@@ -106,10 +107,6 @@ def _import_torchvision() -> None:
     from vitbench.data import _torchvision
 
     _torchvision.torchvision()
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def cores() -> Iterator[Finding]:
@@ -234,7 +231,7 @@ def ray() -> Iterator[Finding]:
             took_s = time.perf_counter() - start_s
     except Exception as error:
         fix = "look into /tmp/ray/session_latest/logs; a proxy and a full /tmp are usual causes"
-        yield Finding("fail", "ray", _reason(error), fix)
+        yield Finding("fail", "ray", in_a_line(error), fix)
     else:
         detail = f"ran a task after {took_s:.1f} s, holds {room.slots} stacks side by side"
         yield Finding("ok", "ray", detail)
@@ -257,7 +254,7 @@ def examine(*, with_ray: bool = False) -> Iterator[Finding]:
         try:
             yield from check()
         except Exception as error:
-            reason = f"could not look: {_reason(error)}"
+            reason = f"could not look: {in_a_line(error)}"
             yield Finding("fail", check.__name__, reason, "mend what the message names")
 
 

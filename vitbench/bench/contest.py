@@ -23,6 +23,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from vitbench.errors import in_a_line
+
 logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 900  # a compiled peer takes minutes before its first round
@@ -115,8 +117,7 @@ class Turns:
     def fail(self, error: BaseException) -> None:
         """Send why this contender cannot go on."""
         logger.debug("%s", traceback.format_exc())
-        text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        self._pipe.send(("error", text))
+        self._pipe.send(("error", in_a_line(error)))
 
 
 def _memory_gib(field: str) -> float:

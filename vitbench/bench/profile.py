@@ -16,7 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 from vitbench.bench.contest import Row
 from vitbench.bench.images import tiled_digits
 from vitbench.bench.report import Report, number
-from vitbench.bench.sides import Precision, stack_plan
+from vitbench.bench.sides import stack_plan
+from vitbench.config import Precision
 from vitbench.plan import stack_flops
 from vitbench.training.stack import Stack, uses_bfloat16
 

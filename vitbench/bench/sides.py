@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from vitbench.bench import peers
 from vitbench.bench.contest import Turns
 from vitbench.bench.images import order_of_epoch, tiled_digits
 from vitbench.config import Dataset as DatasetConfig
-from vitbench.config import Model, Train, TrialConfig
+from vitbench.config import Model, Precision, Train, TrialConfig
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.plan import StackPlan, parameter_count
 
@@ -24,7 +23,6 @@ from vitbench.plan import StackPlan, parameter_count
 _HELD_OUT = 32
 _MANY_EPOCHS = 1_000_000
 _LR = 3e-4
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def engine(

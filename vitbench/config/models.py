@@ -16,6 +16,7 @@ from pydantic.config import JsonDict
 from vitbench.config.search import Budget, Checkpoints, Search
 from vitbench.config.section import Section
 
+Precision = Literal["auto", "float32", "bfloat16"]
 Exporter = Literal["tensorboard", "mlflow", "wandb"]
 EXPORTERS: tuple[str, ...] = get_args(Exporter)
 STACKABLE: JsonDict = {"stackable": True}
@@ -108,7 +109,7 @@ class Train(Section):
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest gradient norm of a model; no clipping if left out"
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         default="auto",
         description="of matrix products; weights are kept in float32. auto is bfloat16 on GPUs of "
         "compute capability 8 and up, else float32; on a CPU bfloat16 is faster only with AMX "

@@ -10,6 +10,8 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from vitbench.errors import in_a_line
+
 logger = logging.getLogger(__name__)
 
 When = bool | Literal["auto"]
@@ -43,7 +45,7 @@ def compile_for(model: nn.Module, images_KBCYX: Tensor) -> Compiled | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler may throw; training goes on without it
-        logger.warning("training without torch.compile, which is slower: %s", _first_line(error))
+        logger.warning("training without torch.compile, which is slower: %s", in_a_line(error))
         torch._dynamo.reset()
         return None
     return Compiled(module, time.perf_counter() - started_s)
@@ -113,7 +115,3 @@ class Compiling:
         taken_s = self._stack.compile() if saved_s > expected.compile_s else None
         self._judging = taken_s is not None
         self._compile_s = taken_s or 0.0
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]

@@ -52,7 +52,7 @@ def coefficients(rule: str, t: int, lr_factor: float) -> Step:
     correction1, correction2 = 1.0 - BETA1**t, 1.0 - BETA2**t
     if rule == "adamw":
         root = math.sqrt(correction2)
-        return Step(lr_factor, root / correction1, EPS * root, 1.0, lr_factor, t)
+        return Step(lr_factor, root / correction1, EPS * root, 1.0, lr_factor, float(t))
     if rule != "radam":
         raise ValueError(f"unknown optimizer {rule!r}")
     rho_inf = 2.0 / (1.0 - BETA2) - 1.0
@@ -110,9 +110,8 @@ class StackedOptimizer:
         self._lr_K1 = torch.tensor(lr_K, device=device, dtype=dtype).unsqueeze(1)
         self._decay_K1 = torch.tensor(weight_decay_K, device=device, dtype=dtype).unsqueeze(1)
         self._lr_K = self._lr_K1.squeeze(1)
-        self._now = torch.zeros(
-            len(fields(Step)), device=device, dtype=dtype
-        )  # this step's factors
+        # This step's factors, a row of `upcoming`.
+        self._now = torch.zeros(len(fields(Step)), device=device, dtype=dtype)
 
     @property
     def state(self) -> dict[str, Tensor]:

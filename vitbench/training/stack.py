@@ -192,8 +192,10 @@ class Stack:
         with self._own_stream():
             first_SB = self._data.order(1)[:, : self._batch_size]
             found = compile_for(self.model, self._data.trained(first_SB)[0])
-        self._use(None if found is None else found.module)
-        return None if found is None else found.compile_s
+        if found is None:
+            return None
+        self._use(found.module)
+        return found.compile_s
 
     def uncompile(self) -> None:
         """Go back to the plain forward pass."""
