@@ -26,9 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vitbench import plan
-from vitbench.analysis import figures, report, results, verdict
+from vitbench.analysis import figures, results
+from vitbench.analysis.report import report, verdict
 from vitbench.config import load_sweep, resolved_yaml
+from vitbench.plan import trials as plan
 from vitbench.records import environment, tables
 from vitbench.records.ledger import Ledger
 

@@ -13,7 +13,7 @@ from vitbench.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vitbench.analysis.comparison import Comparison
+    from vitbench.analysis.compare.numbers import Comparison
 
 _NAME = "compare.html"
 _MAX_ROWS = 12
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     from rich.console import Console
 
-    from vitbench.analysis import comparison, comparison_page
+    from vitbench.analysis.compare import numbers as comparison
+    from vitbench.analysis.compare import page as comparison_page
 
     try:
         found = comparison.compare(args.folders)
@@ -55,10 +56,10 @@ def _print(found: Comparison, console: Console) -> None:
     """The findings, and a short table of outcomes and differences."""
     from rich.table import Table
 
-    from vitbench.analysis.comparison import METRICS
-    from vitbench.analysis.comparison_page import CLAIMS, outcome_rows, outcome_text
-    from vitbench.analysis.comparison_words import words
-    from vitbench.analysis.page import number
+    from vitbench.analysis.compare.numbers import METRICS
+    from vitbench.analysis.compare.page import CLAIMS, outcome_rows, outcome_text
+    from vitbench.analysis.compare.words import words
+    from vitbench.analysis.report.page import number
 
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a pipe has no width

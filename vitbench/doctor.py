@@ -90,7 +90,7 @@ def imports() -> Iterator[Finding]:
     loads: dict[str, Callable[[], object]] = {
         "torch": lambda: importlib.import_module("torch"),
         "torchvision": _import_torchvision,
-        "ray": lambda: importlib.import_module("vitbench.tuning.cluster"),
+        "ray": lambda: importlib.import_module("vitbench.tuning.cluster.connect"),
     }
     for name, load in loads.items():
         start_s = time.perf_counter()
@@ -221,7 +221,8 @@ def data() -> Iterator[Finding]:
 def ray() -> Iterator[Finding]:
     """Does Ray start here and run a task? Takes about 10 s."""
     from vitbench.config import Resources
-    from vitbench.tuning import cluster, resources
+    from vitbench.tuning.cluster import capacity as resources
+    from vitbench.tuning.cluster import connect as cluster
 
     start_s = time.perf_counter()
     try:

@@ -17,7 +17,6 @@ from rich.table import Table
 from vitbench.config import PAPER, Range, Sweep, load_sweep
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
-from vitbench.outcome import settings, varying_fields
 from vitbench.plan import (
     StackPlan,
     TrialConfig,
@@ -27,8 +26,9 @@ from vitbench.plan import (
     parameter_count,
     stack_flops,
 )
-from vitbench.tuning.packing import local_slots, stacks_of
-from vitbench.tuning.progress import duration
+from vitbench.plan.stacks import local_slots, stacks_of
+from vitbench.terminal.outcome_table import settings, varying_fields
+from vitbench.terminal.progress import duration
 
 if TYPE_CHECKING:
     from vitbench.tuning.runner import Job

@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vitbench import data, plan
+from vitbench import data
 from vitbench.config import EXPORTERS, PAPER, Sweep, load_sweep, resolved_yaml
+from vitbench.data.prepare import check_labels, prepare, with_images
 from vitbench.errors import UserError
+from vitbench.exports import exporters as exports
 from vitbench.forecast import paper_cost_s
 from vitbench.hardware import local_gpu_count
-from vitbench.outcome import failures, outcome_table, varying_fields
-from vitbench.preparation import check_labels, prepare, with_images
+from vitbench.plan import trials as plan
+from vitbench.plan.resume import check_same, find
 from vitbench.records import environment, tables
 from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
-from vitbench.resume import check_same, find
-from vitbench.tuning import exports, storage
-from vitbench.tuning.progress import duration
+from vitbench.storage import checkpoints as storage
+from vitbench.terminal.outcome_table import failures, outcome_table, varying_fields
+from vitbench.terminal.progress import duration
 
 if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
     from vitbench.tuning import runner
@@ -133,7 +135,8 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
         dry_run(sweep, trials, images, scale=scale, console=console)
         return EXIT_OK
 
-    from vitbench.tuning import cluster, runner
+    from vitbench.tuning import runner
+    from vitbench.tuning.cluster import connect as cluster
 
     results_dir = resume_from or _new_results_dir(args.out, sweep)
     if bucket is not None:
@@ -263,7 +266,7 @@ def _finish(
     console: Console,
 ) -> int:
     """Write the tables, figures and report, print the outcome; returns the exit code."""
-    from vitbench.analysis import report
+    from vitbench.analysis.report import report
 
     trials, _ = tables.write(results_dir)
     if not ending.interrupted:

@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="validation accuracy to time the settings by; the sweep's target_accuracy if left out",
     )
     args = parser.parse_args(argv)
-    from vitbench.analysis import drawings, report, style
+    from vitbench.analysis import drawings, style
+    from vitbench.analysis.report import report
 
     try:
         if args.results.suffix == ".csv":

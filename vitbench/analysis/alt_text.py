@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from vitbench.analysis.attention_spread import caption
-from vitbench.analysis.speed import by_arm
+from vitbench.analysis.attention.spread import caption
 from vitbench.analysis.statistics import setting
+from vitbench.analysis.time_to_target.numbers import by_arm
 
 _HEADINGS = {
     "learning_curves": "Learning curves",

@@ -8,19 +8,16 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vitbench.analysis import (
-    alt_text,
-    attention_spread,
-    comparison_figures,
-    curves,
-    label_figures,
-    lr_figures,
-    pareto,
-    results,
-    search_figures,
-    search_maps,
-    speed_figures,
-)
+from vitbench.analysis import alt_text, results
+from vitbench.analysis.attention import spread as attention_spread
+from vitbench.analysis.compare import figures as comparison_figures
+from vitbench.analysis.labels import figures as label_figures
+from vitbench.analysis.learning_rate import curves
+from vitbench.analysis.learning_rate import figures as lr_figures
+from vitbench.analysis.search import figures as search_figures
+from vitbench.analysis.search import overview as search_maps
+from vitbench.analysis.search import pareto
+from vitbench.analysis.time_to_target import figures as speed_figures
 from vitbench.errors import UserError
 from vitbench.records.rows import EPOCHS, TRIALS
 

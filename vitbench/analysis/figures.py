@@ -7,20 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from vitbench.analysis import (
-    attention_spread,
-    curves,
-    label_figures,
-    lr_figures,
-    pareto,
-    results,
-    search_figures,
-    search_maps,
-    speed_figures,
-    style,
-)
+from vitbench.analysis import results, style
+from vitbench.analysis.attention import spread as attention_spread
 from vitbench.analysis.drawings import HEAT, draw_of, title_of
+from vitbench.analysis.labels import figures as label_figures
+from vitbench.analysis.learning_rate import curves
+from vitbench.analysis.learning_rate import figures as lr_figures
 from vitbench.analysis.results import Results
+from vitbench.analysis.search import figures as search_figures
+from vitbench.analysis.search import overview as search_maps
+from vitbench.analysis.search import pareto
+from vitbench.analysis.time_to_target import figures as speed_figures
 
 
 def draw_all(folder: Path, target: float | None = None) -> list[Path]:

@@ -12,7 +12,9 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vitbench.analysis import drawings, figures, labels, results, style, verdict
+from vitbench.analysis import drawings, figures, results, style
+from vitbench.analysis.labels import numbers as labels
+from vitbench.analysis.report import verdict
 from vitbench.analysis.results import Results
 from vitbench.errors import UserError
 

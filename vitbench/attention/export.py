@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.analysis import attention_plates, attention_scores, results
-from vitbench.analysis.attention_summary import summarise
+from vitbench.analysis import results
+from vitbench.analysis.attention import plates as attention_plates
+from vitbench.attention import scores as attention_scores
 from vitbench.attention.maps import METHODS, Maps, compute, faithfulness
 from vitbench.attention.subject import Subject, open_images, open_subject
+from vitbench.attention.summary import summarise
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.analysis.attention_scores import patch_map
+from vitbench.attention.scores import patch_map
 from vitbench.model.attention import attend, gradient_weighted, rollout
 from vitbench.model.vit import StackedVit
 

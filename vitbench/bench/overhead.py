@@ -10,7 +10,7 @@ from vitbench.bench.report import Report
 
 REFERENCE = "Ray Tune"
 _ALONE = "no Ray, one after another"
-_ROOM = "vitbench.tuning.baselines"  # Ray is imported in that room only
+_ROOM = "vitbench.bench.ray_baselines"  # Ray is imported in that room only
 # A Ray in $RAY_ADDRESS must not be measured by accident.
 _ENV = {"RAY_ADDRESS": ""}
 

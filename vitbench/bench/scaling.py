@@ -64,7 +64,7 @@ def worker_contenders(
     return [
         Contender(
             f"{count} worker{'s' * (count > 1)}",
-            "vitbench.tuning.baselines:ddp",
+            "vitbench.bench.ray_baselines:ddp",
             {**settings, "workers": count},
             env={"RAY_ADDRESS": ""},
         )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitbench.config import Dataset
-from vitbench.data import cache, celeba, digits, drawn, folder, mnist
+from vitbench.data import cache, celeba, digits, folder, mnist
 from vitbench.data.decode import Watch
+from vitbench.data.faces import drawn
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.errors import UserError
 

@@ -21,9 +21,9 @@ from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.training.checkpoint import CheckpointStore
-from vitbench.training.compiling import Compiling, When
 from vitbench.training.label_scores import label_rows
 from vitbench.training.parallel import SOLO, Parallel
+from vitbench.training.speedup.compiling import Compiling, When
 from vitbench.training.stack import Stack
 
 METRICS = (

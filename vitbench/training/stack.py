@@ -22,10 +22,10 @@ from vitbench.model.vit import StackedVit
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
 from vitbench.training import schedules
-from vitbench.training.compiling import compile_for
-from vitbench.training.graphed import GraphedSteps
 from vitbench.training.optim import StackedOptimizer, clip_rows_
 from vitbench.training.parallel import SOLO, Parallel
+from vitbench.training.speedup.compiling import compile_for
+from vitbench.training.speedup.graphed import GraphedSteps
 from vitbench.training.stack_data import StackData
 from vitbench.training.tasks import losses_and_hits
 

@@ -16,37 +16,37 @@ from rich.console import Console
 
 from vitbench.config import Sweep
 from vitbench.data.image_set import ImageSet
-from vitbench.outcome import describe
+from vitbench.exports.exporters import Exports
+from vitbench.exports.targets import Place
 from vitbench.plan import TrialConfig, stack_flops
+from vitbench.plan.resume import remainder
+from vitbench.plan.stacks import stacks_of
 from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
-from vitbench.resume import remainder
-from vitbench.tuning.budget import BudgetMeter
-from vitbench.tuning.callback import Interrupt, Recorder, planned_rows
-from vitbench.tuning.control import INTERRUPTED, Control
-from vitbench.tuning.export_targets import Place
-from vitbench.tuning.exports import Exports
-from vitbench.tuning.images import SharedImages
-from vitbench.tuning.keeper import CheckpointKeeper
-from vitbench.tuning.mailbox import Mailbox
-from vitbench.tuning.packing import stacks_of
-from vitbench.tuning.preflight import require_on_every_node
-from vitbench.tuning.progress import SweepView, Tracker, progress_for
-from vitbench.tuning.reaper import Reaper
-from vitbench.tuning.resources import Capacity, LiveSlots, capacity
-from vitbench.tuning.searcher import ListSource, PlanSearcher, StackSource
-from vitbench.tuning.stack_size import StackSizes
-from vitbench.tuning.steering import Steering
-from vitbench.tuning.storage import (
+from vitbench.storage.checkpoints import (
     CHECKPOINTS,
     Bucket,
     BucketCheckpoints,
     Checkpoints,
     FolderCheckpoints,
 )
-from vitbench.tuning.study import StudySource
-from vitbench.tuning.trainable import WorkerContext, train_stack
+from vitbench.storage.retention import CheckpointKeeper
+from vitbench.terminal.outcome_table import describe
+from vitbench.terminal.progress import SweepView, Tracker, progress_for
+from vitbench.tuning.budget import BudgetMeter
+from vitbench.tuning.cluster.capacity import Capacity, LiveSlots, capacity
+from vitbench.tuning.cluster.storage_check import require_on_every_node
+from vitbench.tuning.ddp.channel import Mailbox
+from vitbench.tuning.ddp.cleanup import Reaper
+from vitbench.tuning.recorder import Interrupt, Recorder, planned_rows
+from vitbench.tuning.search.early_stopping import Steering
+from vitbench.tuning.search.source import ListSource, PlanSearcher, StackSource
+from vitbench.tuning.search.study import StudySource
+from vitbench.tuning.stop import INTERRUPTED, Control
+from vitbench.tuning.worker.images import SharedImages
+from vitbench.tuning.worker.measure_stack import StackSizes
+from vitbench.tuning.worker.train import WorkerContext, train_stack
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def _tuner(
 ) -> tune.Tuner:
     callbacks: list[tune.Callback] = [recorder]
     if context.mailbox is not None:
-        from vitbench.tuning import ddp
+        from vitbench.tuning.ddp import group as ddp
 
         callbacks.append(Reaper(context.mailbox, context.bundle, context.workers))
         trainable = functools.partial(ddp.train_stack, context=context)

@@ -1,0 +1,207 @@
+"""python -m vitbench.compare: what differs, pairs by seed, one page; bad folders are refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import result_folder
+from scipy import stats
+
+from vitbench import compare
+from vitbench.analysis import results
+from vitbench.analysis.compare import numbers as comparison
+from vitbench.analysis.compare import words as comparison_words
+from vitbench.plan import TrialConfig
+
+DEEP = result_folder.GRID.replace("depth: 1", "depth: 2")
+NOISE = np.random.default_rng(7).normal(0, 0.01, size=(6, 5))
+RATES = (0.0001, 0.001, 0.01, 0.1, 1.0)
+
+
+def shifted(trial: TrialConfig) -> float:
+    """The bowl, lower by 0.05 and noisy; 0.1 noisier than the shift."""
+    noise = NOISE[trial.train.seed, RATES.index(trial.train.lr)]
+    factor = 20 if trial.train.lr == 0.1 else 1
+    return result_folder.bowl(trial) - 0.05 + factor * noise
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("compare")
+    one = result_folder.make(root / "one")
+    return one, result_folder.make(root / "two", DEEP, loss=shifted)
+
+
+def test_pairs_are_the_same_setting_and_seed(folders: tuple[Path, Path]) -> None:
+    """Differences, intervals and p follow from the ledgers' own numbers; the shift is found."""
+    found = comparison.compare(folders)
+    rows = found.paired.set_index("setting")
+    assert set(rows.index) == {"lr 0.0001", "lr 0.001", "lr 0.01", "lr 0.1"}  # 1 diverged
+    frames = [pd.read_parquet(folder / "trials.parquet") for folder in folders]
+    a, b = (f[f["lr"] == 0.01].set_index("seed")["test_loss"].sort_index() for f in frames)
+    d = (b - a).to_numpy(dtype=float)
+    low, high = stats.t.interval(0.95, 5, d.mean(), stats.sem(d))
+    row = rows.loc["lr 0.01"]
+    assert row["difference"] == pytest.approx(d.mean())
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+    assert row["p"] == pytest.approx(2 / 64) and row["claim"] == "less"
+    assert rows.loc["lr 0.1", "claim"] == "none"
+    said = comparison_words.words(found)
+    assert "lower in 3, higher in 0" in " ".join(said.findings)
+    assert "model.depth (A: 1, B: 2)" in said.findings[0]
+
+
+def test_a_seed_that_diverged_on_one_side_takes_the_claim_away(tmp_path: Path) -> None:
+    """The seeds that failed are the worst, so the others prove nothing."""
+
+    def loss(trial: TrialConfig) -> float:
+        return math.nan if trial.train.seed == 5 else result_folder.bowl(trial) - 0.05
+
+    one = result_folder.make(tmp_path / "one", loss=lambda t: result_folder.bowl(t) + 0.0)
+    found = comparison.compare([one, result_folder.make(tmp_path / "two", DEEP, loss=loss)])
+    row = found.paired.set_index("setting").loc["lr 0.01"]
+    assert (row["pairs"], row["missing"], row["claim"]) == (5, 1, "none")
+
+
+def test_two_seeds_in_common_give_no_claim_and_no_interval(tmp_path: Path) -> None:
+    """Six seeds against two: only the two are pairs."""
+    one = result_folder.make(tmp_path / "one")
+    text = DEEP.replace("[0, 1, 2, 3, 4, 5]", "[4, 5]")
+    found = comparison.compare([one, result_folder.make(tmp_path / "two", text, loss=shifted)])
+    assert set(found.paired["pairs"]) == {2}
+    assert found.paired[["low", "high", "p"]].isna().all(axis=None)
+    assert set(found.paired["claim"]) == {"none"}
+    said = comparison_words.words(found)
+    assert "no difference is claimed" in " ".join(said.findings)
+    assert "--seeds 6" in " ".join(said.limits)
+
+
+def test_what_differs_names_settings_code_and_data(tmp_path: Path) -> None:
+    """A commit, a checksum and two settings were changed: all four are told, and warned of."""
+    one = result_folder.make(tmp_path / "one")
+    two = result_folder.make(tmp_path / "two", DEEP.replace("batch_size: 64", "batch_size: 32"))
+    environment = json.loads((two / "environment.json").read_text())
+    environment |= {"git_commit": "f" * 40, "data_checksum": "1" * 64}
+    (two / "environment.json").write_text(json.dumps(environment))
+    found = comparison.compare([one, two])
+    told = {(row["kind"], row["what"]) for row in found.differences.to_dict("records")}
+    assert told == {
+        ("setting", "model.depth"),
+        ("setting", "train.batch_size"),
+        ("code", "commit"),
+        ("data", "checksum"),
+    }
+    limits = " ".join(comparison_words.words(found).limits)
+    assert "images are not the same" in limits and "2 settings differ" in limits
+    assert "code or its packages differ" in limits
+
+
+def test_an_axis_of_one_value_is_a_setting(tmp_path: Path) -> None:
+    """`depth: [2]` in the search space differs from `model.depth: 1`; other rates do not count."""
+    one = result_folder.make(tmp_path / "one")
+    text = result_folder.GRID.replace("0.1, 1.0], ", "0.1], depth: [2], ")
+    found = comparison.compare([one, result_folder.make(tmp_path / "two", text)])
+    told = found.differences.set_index("what")
+    assert (told.loc["model.depth", "A"], told.loc["model.depth", "B"]) == ("1", "2")
+    assert told.loc["train.lr", "B"] == "[0.0001, 0.001, 0.01, 0.1]"
+    assert comparison_words.changed_settings(found) == ["model.depth"]
+
+
+def test_without_a_common_setting_the_best_are_compared(tmp_path: Path) -> None:
+    """Random searches share no setting; the best of each, on the same seeds, are still a pair."""
+    one = result_folder.make(tmp_path / "one")
+    text = result_folder.GRID.replace("[0.0001, 0.001, 0.01, 0.1, 1.0]", "[0.002, 0.02]")
+    found = comparison.compare([one, result_folder.make(tmp_path / "two", text)])
+    assert list(found.paired["setting"]) == [comparison.BEST]
+    assert found.paired["pairs"].iloc[0] == 6
+    best = found.curves[found.curves["panel"] == comparison.BEST]
+    assert set(best["setting"]) == {"lr 0.01", "lr 0.02"}
+    said = comparison_words.words(found)
+    assert "no setting and seed in common" in " ".join(said.findings)
+    assert "flatters both" in " ".join(said.limits)
+
+
+def test_the_page_is_one_file(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No address outside, every link is there, the pictures are inside."""
+    out = tmp_path / "new" / "page.html"
+    assert compare.main([*map(str, folders), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "lr 0.01" in printed and "lower" in printed and str(out) in printed
+    text = out.read_text(encoding="utf-8")
+    assert re.findall(r"(?:src|href)=\"(?:https?:)?//", text) == []
+    links = [t for t in re.findall(r"href=\"([^\"]+)\"", text) if not t.startswith(("#", "data:"))]
+    assert len(links) >= 8 and all((out.parent / link).is_file() for link in links)
+    assert (
+        len(re.findall(r"<img src=\"data:image/png;base64,[^\"]+\" alt=\"[^\"]{40,}\"", text)) == 2
+    )
+
+
+def test_merged_curves_are_means_over_seeds(folders: tuple[Path, Path]) -> None:
+    """A point of the figure against the folder's own table."""
+    found = comparison.compare(folders)
+    side = results.load(folders[1])
+    ids = side.trials.loc[side.trials["lr"] == 0.001, "trial_id"]
+    rows = side.epochs[side.epochs["trial_id"].isin(ids) & (side.epochs["epoch"] == 2)]
+    row = found.curves.query(
+        "folder == 'B' and panel == 'lr 0.001' and split == 'test' and epoch == 2"
+    )
+    assert row["mean"].item() == pytest.approx(rows["test_loss"].mean())
+    assert row["low"].item() == pytest.approx(rows["test_loss"].min())
+    assert "lr 1" not in set(found.curves["panel"])  # diverged at once: nothing to draw
+
+
+def test_a_partial_sweep_is_labelled(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the page, in the terminal and in the limits."""
+    part = result_folder.make(tmp_path / "part", DEEP, until=13)
+    out = tmp_path / "compare.html"
+    assert compare.main([str(folders[0]), str(part), "--out", str(tmp_path)]) == 0
+    assert "PARTIAL" in capsys.readouterr().out
+    text = out.read_text()
+    assert "B is partial" in text and "B: not complete" in text
+
+
+def test_folders_that_cannot_be_compared_are_refused(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One clear message, exit code 2, and no page."""
+    one = str(folders[0])
+    nothing = str(result_folder.make(tmp_path / "nothing", until=0))
+    label = result_folder.GRID.replace("epochs: 3,", "epochs: 3, label: '3',")
+    labelled = str(result_folder.make(tmp_path / "label", label))
+    cases = {
+        "needs 2 to 26": [one],
+        "stands twice": [one, f"{one}/../one"],
+        "holds no results": [one, str(tmp_path)],
+        "no trial has come to its end": [one, nothing],
+        "models of one label against": [one, labelled],
+    }
+    out = tmp_path / "out.html"
+    for message, arguments in cases.items():
+        assert compare.main([*arguments, "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
+    file = tmp_path / "file"
+    file.write_text("")
+    assert compare.main([one, str(folders[1]), "--out", str(file / "x.html")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_folder_that_was_copied_differs_in_nothing(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Equal runs: no difference is listed, and none is claimed."""
+    copy = shutil.copytree(folders[0], tmp_path / "copy")
+    found = comparison.compare([folders[0], copy])
+    assert found.differences.empty
+    assert (found.paired["difference"] == 0).all() and set(found.paired["claim"]) == {"none"}

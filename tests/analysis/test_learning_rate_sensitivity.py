@@ -1,0 +1,130 @@
+"""Learning-rate sensitivity against a curve whose integral is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import integrate
+
+from vitbench.analysis.learning_rate import sensitivity
+
+NINE = [float(f"{m}e{e}") for e in range(-5, -1) for m in (1, 3)] + [0.1]
+
+
+def loss(lr: float, best: float = 1e-3, l0: float = 2.3) -> float:
+    """A bowl in log10 lr, flat near its best and capped at l0."""
+    return min(l0, 0.1 + 0.45 * abs(math.log10(lr / best)) ** 1.6)
+
+
+def trials(lrs: list[float], seeds: int, *, noise: float = 0.0, best: float = 1e-3) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {
+                "lr": lr,
+                "seed": seed,
+                "status": "finished",
+                "val_loss": loss(lr, best) + noise * rng.normal(),
+                "initial_val_loss": 2.3,
+                "batch_size": 16,
+            }
+            for lr in lrs
+            for seed in range(seeds)
+        ]
+    )
+
+
+def test_the_trapezoid_is_within_three_percent_at_nine_points() -> None:
+    """S of a known curve by adaptive quadrature; the plain mean over the grid is further off."""
+    ends = np.log([1e-5, 1e-1])
+    area, _ = integrate.quad(lambda x: loss(math.exp(x)), *ends, limit=500)
+    truth = area / (ends[1] - ends[0]) - 0.1
+    found = sensitivity.measure(trials(NINE, 1))
+    assert found.s_trapz == pytest.approx(truth, rel=0.03)
+    assert abs(found.s_grid - truth) > abs(found.s_trapz - truth)
+    assert (found.low_lr, found.high_lr, found.rates) == (1e-5, 1e-1, 9)
+
+
+def test_diverged_runs_stand_at_the_initial_loss() -> None:
+    """A NaN, and a loss above the initial one, both count as l0 and not as missing or more."""
+    frame = trials(NINE, 1)
+    calm = sensitivity.measure(frame.assign(val_loss=frame["val_loss"].where(frame.lr < 0.03, 2.3)))
+    wild = frame.copy()
+    wild.loc[wild.lr == 0.03, ["val_loss", "status"]] = [math.nan, "diverged"]
+    wild.loc[wild.lr == 0.1, "val_loss"] = 1e6
+    found = sensitivity.measure(wild)
+    assert found.s_trapz == pytest.approx(calm.s_trapz) and found.s_grid == pytest.approx(
+        calm.s_grid
+    )
+    assert found.diverged == 1
+    assert (found.last_good_lr, found.edge_lr) == (0.01, 0.03)
+
+
+def test_the_interval_over_seeds_is_centred_on_s_and_covers() -> None:
+    """Six noisy seeds: the interval holds S of the noise-free curve and is absent below three."""
+    truth = sensitivity.measure(trials(NINE, 1)).s_trapz
+    found = sensitivity.measure(trials(NINE, 6, noise=0.03))
+    assert found.s_trapz_low < truth < found.s_trapz_high
+    assert (found.s_trapz_low + found.s_trapz_high) / 2 == pytest.approx(found.s_trapz)
+    few = sensitivity.measure(trials(NINE, 2, noise=0.03))
+    assert math.isnan(few.s_trapz_low) and math.isfinite(few.s_trapz)
+
+
+def test_fewer_than_five_rates_give_no_s_and_say_why() -> None:
+    """The paper's three learning rates rank, and nothing more."""
+    found = sensitivity.measure(trials([3e-3, 3e-4, 3e-5], 3))
+    assert math.isnan(found.s_trapz) and math.isnan(found.s_grid) and math.isnan(found.safe_low)
+    assert "3 learning rates" in found.why_not and "5" in found.why_not
+    assert found.best_lr == 3e-4 or found.best_lr == 3e-3
+
+
+def test_the_safe_window_is_interpolated_and_open_at_the_end_of_the_range() -> None:
+    """Losses linear in ln lr: the ends are where the line crosses best + delta."""
+    lrs = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    frame = trials(lrs, 1).assign(val_loss=[0.05, 0.0, 0.2, 1.0, 2.0])
+    found = sensitivity.measure(frame, delta=0.1)
+    assert found.safe_low == 1e-4 and found.safe_open == "low"
+    assert found.safe_high == pytest.approx(10**-2.5)
+    assert found.safe_decades == pytest.approx(1.5)
+
+
+def test_an_optimum_on_the_boundary_is_flagged() -> None:
+    """The best lr may lie outside; the range must say so."""
+    assert sensitivity.measure(trials(NINE, 1, best=1e-1)).boundary == "high"
+    assert sensitivity.measure(trials(NINE, 1, best=1e-5)).boundary == "low"
+    assert sensitivity.measure(trials(NINE, 1)).boundary == ""
+
+
+def test_best_loss_on_unseen_seeds_is_not_optimistic() -> None:
+    """Pure noise: the minimum of means is below the truth, the cross-fitted value is not."""
+    gaps, unseen = [], []
+    for repeat in range(200):
+        frame = trials(NINE, 4)
+        noise = np.random.default_rng(repeat).normal(size=len(frame))
+        found = sensitivity.measure(frame.assign(val_loss=noise, initial_val_loss=99.0))
+        gaps.append(found.best_loss)
+        unseen.append(found.best_loss_unseen)
+    assert np.mean(gaps) < -0.5
+    assert abs(np.mean(unseen)) < 0.15
+
+
+def test_trials_without_an_end_are_left_out_and_counted() -> None:
+    """A running trial is neither good nor bad; its seed gives no S."""
+    frame = trials(NINE, 3)
+    frame.loc[(frame.lr == 1e-5) & (frame.seed == 0), "status"] = "running"
+    found = sensitivity.measure(frame)
+    assert found.seeds == 2 and found.left_out == 2
+    nothing = sensitivity.measure(frame.assign(status="running"))
+    assert nothing.why_not and nothing.seeds == 0
+
+
+def test_the_table_has_a_row_per_model() -> None:
+    """Whether the best rate moves with batch size is read from here."""
+    other = trials(NINE, 3, best=1e-2).assign(batch_size=64)
+    both = pd.concat([trials(NINE, 3), other])
+    found = sensitivity.table(both, ["batch_size"]).set_index("batch_size")
+    assert dict(found["best_lr"]) == {16: 1e-3, 64: 1e-2}
+    assert list(found["agree"]) == [3, 3]

@@ -1,0 +1,170 @@
+"""report.html: one file, whole without network and JavaScript, saying what the tables say."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import result_folder
+
+from vitbench.analysis import __main__, results
+from vitbench.analysis.learning_rate import curves
+from vitbench.analysis.report import report, svg_curves, verdict
+
+
+class Page(HTMLParser):
+    """What a page refers to, the alternative texts, and whether tags are balanced."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "line", "circle", "polyline", "polygon"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.alts: list[str] = []
+        self.charts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.targets += [v for k in ("src", "href") if (v := given.get(k)) is not None]
+        if tag == "img":
+            self.alts.append(given.get("alt") or "")
+        if chart := given.get("data-chart"):
+            self.charts.append(chart)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = result_folder.make(tmp_path_factory.mktemp("grid") / "made")
+    report.draw_and_write(made)
+    return made
+
+
+def test_the_page_is_one_file_without_network(folder: Path) -> None:
+    """No address outside; every relative link exists; every figure has its words; below 10 MB."""
+    text = (folder / report.NAME).read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert len(text.encode()) < 10_000_000
+    outside = [t for t in page.targets if re.match(r"(https?:)?//", t)]
+    assert outside == [] and "@import" not in text and "url(" not in text
+    relative = [t for t in page.targets if not t.startswith(("data:", "#"))]
+    assert len(relative) >= 12
+    assert [t for t in relative if not (folder / t).is_file()] == []
+    assert page.alts and all(len(alt) > 30 for alt in page.alts)
+
+
+def test_curves_carry_their_values_and_are_drawn_without_javascript(folder: Path) -> None:
+    """The inline charts hold a line for each learning rate that has a loss, with its numbers."""
+    text = (folder / report.NAME).read_text(encoding="utf-8")
+    train, test = (json.loads(chart) for chart in Page(text).charts)
+    assert {line["label"] for line in test["lines"]} == {"0.0001", "0.001", "0.01", "0.1"}
+    data = results.load(folder).epochs
+    best = results.load(folder).trials.query("lr == 0.01")["trial_id"]
+    mean = data[data["trial_id"].isin(best) & (data["epoch"] == 3)]["train_loss"].mean()
+    line = next(line for line in train["lines"] if line["label"] == "0.01")
+    assert line["v"][-1] == pytest.approx(mean, rel=1e-4)
+    assert text.count("<polyline") == 8
+
+
+def test_one_line_that_runs_away_does_not_flatten_the_others(tmp_path: Path) -> None:
+    """A loss of 10^6 is drawn along the upper edge, and told in full on hover."""
+    made = result_folder.make(
+        tmp_path / "wild",
+        result_folder.GRID.replace("seed: [0, 1, 2, 3, 4, 5]", "seed: [0]"),
+        loss=lambda trial: 1e6 if trial.train.lr >= 1 else result_folder.bowl(trial),
+    )
+    chart = svg_curves.learning_curves(curves.learning_curves_data(results.load(made)))
+    heights = [float(y) for y in re.findall(r'class="y">([\d.e+]+)<', str(chart.panels[0]))]
+    assert 1 < max(heights) < 10
+    lines = json.loads(Page(str(chart.panels[0])).charts[0])["lines"]
+    assert max(line["v"][-1] for line in lines) > 9e5
+    drawn = re.findall(r"<polyline points=\"([^\"]+)", str(chart.panels[0]))
+    assert all(float(y) > 0 for line in drawn for y in re.findall(r",([-\d.]+)", line))
+
+
+def test_the_verdict_has_intervals_and_limits(folder: Path) -> None:
+    """The best setting with its interval, claims with n, S with its range, and what is unknown."""
+    found = results.load(folder)
+    said = verdict.verdict(found, verdict.paired_table(found))
+    findings, limits = " ".join(said.findings), " ".join(said.limits)
+    assert "the best is lr 0.01" in findings and "95 % interval" in findings
+    assert "3 of 4 other settings are worse" in findings  # the fourth diverged: no claim
+    assert "[0.0001, 1]" in findings and "6 of 30 models diverged" in findings
+    assert "Scale laptop" in limits and "not MNIST" in limits and "comparisons" in limits
+
+
+def test_one_seed_gives_no_interval_no_pairs_and_no_claim(tmp_path: Path) -> None:
+    """The most common first run must not promise anything."""
+    text = result_folder.GRID.replace("[0, 1, 2, 3, 4, 5]", "[0]")
+    made = result_folder.make(tmp_path / "one", text)
+    report.draw_and_write(made)
+    found = results.load(made)
+    said = verdict.verdict(found, verdict.paired_table(found))
+    assert "95 % interval" not in " ".join(said.findings)
+    assert "--seeds 6" in " ".join(said.limits)
+    assert 'id="paired"' not in (made / report.NAME).read_text()
+
+
+def test_an_unfinished_sweep_has_a_report_that_says_so(tmp_path: Path) -> None:
+    """A report is most wanted while a sweep runs; nothing in it may look complete."""
+    made = result_folder.make(tmp_path / "part", until=7)
+    report.draw_and_write(made)
+    text = (made / report.NAME).read_text()
+    assert "PARTIAL" in text and "23 trials have no end yet" in text
+    nothing = result_folder.make(tmp_path / "none", until=0)
+    report.draw_and_write(nothing)
+    assert "No trial has come to its end yet" in (nothing / report.NAME).read_text()
+
+
+def test_states_reasons_budget_and_provenance_are_there(folder: Path) -> None:
+    """Each trial is accounted for, and the command to run it again is on the page."""
+    text = (folder / report.NAME).read_text()
+    assert text.count("loss not finite at epoch 1") == 6
+    assert "24 finished" in text and "6 diverged" in text
+    assert "<td>90</td>" in text  # epochs, planned
+    assert "python -m vitbench.sweep made.yaml" in text and "0" * 64 in text
+
+
+def test_errors_with_markup_are_shown_as_text(tmp_path: Path) -> None:
+    """A cause of a crash may hold anything; it must not become part of the page."""
+    made = result_folder.make(tmp_path / "markup", until=1)
+    with (made / "ledger.jsonl").open("a") as ledger:
+        trial = results.load(made).trials["trial_id"].iloc[1]
+        line = {"kind": "outcome", "time_s": 2e9, "trial_id": trial, "status": "crashed"}
+        ledger.write(json.dumps({**line, "error": "<script>alert(1)</script>"}) + "\n")
+    report.draw_and_write(made)
+    text = (made / report.NAME).read_text()
+    assert "&lt;script&gt;alert(1)" in text and "<script>alert" not in text
+
+
+def test_attention_plates_are_shown_where_they_exist(tmp_path: Path) -> None:
+    """They are written by another command, before or after."""
+    made = result_folder.make(tmp_path / "plates", until=2)
+    first = report.draw_and_write(made)
+    assert 'id="attention"' not in first[-1].read_text()
+    (made / "attention").mkdir()
+    picture = (made / "figures" / "loss_by_lr.png").read_bytes()
+    (made / "attention" / "plate_best.png").write_bytes(picture)
+    again = report.draw_and_write(made)[-1].read_text()
+    assert 'id="attention"' in again and 'href="attention/plate_best.png"' in again
+
+
+def test_the_command_line_prints_the_files(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m vitbench.analysis RESULTS` ends with the report; a wrong folder is exit 2."""
+    assert __main__.main([str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder / "report.html")
+    assert __main__.main([str(tmp_path)]) == 2
+    assert "holds no results" in capsys.readouterr().err

@@ -1,0 +1,297 @@
+"""Maps and scores of trained models: a planted patch is found, controls stay at chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sweep_runs
+import torch
+from PIL import Image
+
+from vitbench.analysis import results
+from vitbench.attention import scores as attention_scores
+from vitbench.attention.__main__ import main
+from vitbench.attention.maps import compute, faithfulness
+from vitbench.attention.subject import open_images, open_subject
+from vitbench.attention.summary import summarise
+from vitbench.config import Dataset, Model, Train, TrialConfig
+from vitbench.data.image_set import ImageSet, Split
+from vitbench.model.vit import StackedVit
+from vitbench.plan import StackPlan
+from vitbench.training.checkpoint import CheckpointStore, load_member
+from vitbench.training.engine import fit
+
+GRID, SIDE = 4, 16
+
+
+def planted(count: int, seed: int) -> tuple[Split, np.ndarray]:
+    """Noise in which one random patch is bright; its stripes tell the class."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 60, (count, 1, SIDE, SIDE), dtype=np.uint8)
+    targets = rng.integers(0, 2, count)
+    place = rng.integers(0, GRID * GRID, count)
+    patch_px = SIDE // GRID
+    stripes = np.zeros((2, patch_px, patch_px), dtype=np.uint8)
+    stripes[0, ::2], stripes[1, :, ::2] = 255, 255
+    cover = np.zeros((count, GRID * GRID))
+    cover[np.arange(count), place] = 1
+    for image, target, where in zip(images, targets, place, strict=True):
+        y, x = divmod(int(where), GRID)
+        image[0, y * patch_px :, x * patch_px :][:patch_px, :patch_px] = stripes[target]
+    return Split(images, targets.astype(np.int64)[:, None]), cover
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[StackedVit, torch.Tensor, np.ndarray]:
+    """A model that solves the planted task, unseen images and where their patches are."""
+    (train, _), (val, _), (test, cover) = (planted(n, s) for s, n in enumerate((600, 100, 200)))
+    images = ImageSet(
+        name="planted",
+        train=train,
+        val=val,
+        test=test,
+        classes=("rows", "columns"),
+        labels=("rows", "columns"),
+        mean=(0.15,),
+        std=(0.2,),
+        checksum="0" * 64,
+        source="noise with a planted patch",
+    )
+    trial = TrialConfig(
+        dataset=Dataset(name="digits", image_size=SIDE),
+        model=Model(patch_grid=GRID, depth=2, heads=2, width=32, mlp=64),
+        train=Train(epochs=25, batch_size=32, lr=0.002, optimizer="adamw"),
+    )
+    store = CheckpointStore(tmp_path_factory.mktemp("planted") / "checkpoints")
+    torch.set_num_threads(1)
+    result = fit(
+        StackPlan((trial,)),
+        images,
+        device=torch.device("cpu"),
+        report=lambda epoch: True,
+        store=store,
+    )
+    assert result.trials[0]["best_test_accuracy"] > 0.97
+    model, _ = load_member(store.path(trial.trial_id, "best"))
+    pixels = (torch.from_numpy(np.asarray(test.images)).float() / 255 - 0.15) / 0.2
+    return model, pixels, cover
+
+
+def test_the_planted_patch_is_found(
+    trained: tuple[StackedVit, torch.Tensor, np.ndarray],
+) -> None:
+    """Lift above 3 for the trained model, 1 +- 0.1 for an untrained one of the same shape."""
+    model, pixels, cover = trained
+    untrained = StackedVit(model.shape, 1)
+    untrained.initialise([0])
+    found = attention_scores.lift(compute(model, pixels).by_method["last"], cover).mean()
+    before = attention_scores.lift(compute(untrained, pixels).by_method["last"], cover).mean()
+    assert found > 3
+    assert before == pytest.approx(1, abs=0.1)
+
+
+def test_the_map_is_faithful_to_the_model(
+    trained: tuple[StackedVit, torch.Tensor, np.ndarray],
+) -> None:
+    """Deleting what it looks at hurts more than deleting at random; a wrong map does not."""
+    model, pixels, cover = trained
+    pixels, cover = pixels[:60], cover[:60]
+    maps = {
+        "model": compute(model, pixels).by_method["last"],
+        "wrong": (1 - cover) / (1 - cover).sum(axis=1, keepdims=True),
+    }
+    found = faithfulness(model, pixels, maps, seed=0)
+    assert found["model"][0].mean() < -0.05 and found["model"][1].mean() > 0.05
+    assert found["wrong"][0].mean() > 0
+
+
+def test_margins_are_paired_with_another_images_region() -> None:
+    """A model that always looks at the middle has a lift above 1 and no margin."""
+    rows = pd.DataFrame(
+        {
+            "trial_id": "t",
+            "label": None,
+            "method": "last",
+            "test_index": range(6),
+            "ink_lift": [2.0, 2.1, 1.9, 2.0, 2.2, 1.8],
+            "ink_lift_other_image": [2.1, 1.9, 2.0, 2.2, 1.8, 2.0],
+        }
+    )
+    row = summarise(rows).set_index("score").loc["ink_lift"]
+    assert row["low"] > 1.5
+    assert row["margin_low"] < 0 < row["margin_high"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real sweep of two tiny models on digits."""
+    tmp_path = tmp_path_factory.mktemp("sweep")
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        "name: tiny\n"
+        "dataset: {name: digits, image_size: 16}\n"
+        "model: {patch_grid: 4, depth: 2, heads: 2, width: 16, mlp: 16}\n"
+        "train: {epochs: 2, batch_size: 32, train_images: 400}\n"
+        "search: {space: {lr: [0.003, 0.01]}}\n"
+        "attention: {top: 1, images: 4}\n"
+    )
+    code, output = sweep_runs.sweep(str(file), "--out", str(tmp_path / "out"))
+    assert code == 0, output
+    return sweep_runs.results_of(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_sweep_exports_the_plates_of_its_best_trials(folder: Path) -> None:
+    """`attention: {top: 1}` leaves one plate; the report shows it."""
+    assert len(list((folder / "attention").glob("plate_*.png"))) == 1
+    assert "attention/plate_" in (folder / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_command_writes_maps_scores_and_plates(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One row per image, trial and method; controls beside every lift; words for each region."""
+    other = str(results.load(folder).trials.sort_values("best_val_loss")["trial_id"].iloc[-1])
+    assert main([str(folder), "--trial", other, "--images", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "than chance" in said and f"plate_{other}.png" in said
+    rows = pd.read_parquet(folder / "attention" / "attention.parquet")
+    mine = rows[rows["trial_id"] == other]
+    assert len(mine) == 8 * 3 and not mine.duplicated(["test_index", "method"]).any()
+    assert (mine["ink_lift_uniform"] == 1).all()
+    assert mine["effective_patches"].between(1, 16).all()
+    with np.load(folder / "attention" / f"maps_{other}.npz") as maps:
+        np.testing.assert_allclose(maps["rollout"].sum(axis=1), 1)
+    assert (folder / "attention" / f"plate_{other}.pdf").is_file()
+
+
+@pytest.mark.slow
+def test_a_users_own_picture(folder: Path, tmp_path: Path) -> None:
+    """Any size and colour; it is cropped and resized like the data set."""
+    photo = tmp_path / "me.jpg"
+    Image.new("RGB", (300, 200), (200, 30, 60)).save(photo)
+    assert main([str(folder), "--image", str(photo)]) == 0
+    assert (folder / "attention" / "plate_photos.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trial", "zzz"], "no trial with a checkpoint begins"),
+        (["--label", "Smiling"], "no trial with label Smiling"),
+        (["--image", "no.jpg"], "there is no such file"),
+        (["--layer", "9"], "the model has layers 1 to 2"),
+    ],
+)
+def test_bad_input_is_one_message(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Exit code 2 and the fix, no traceback."""
+    assert main([str(folder), *arguments]) == 2
+    assert message.replace("begins", "begin") in capsys.readouterr().err.replace("begins", "begin")
+
+
+LABELS = """
+name: labels
+dataset: {name: faces, count: 300, image_size: 16, labels: [Smiling, Wavy_Hair]}
+model: {patch_grid: 4, depth: 1, heads: 2, width: 16, mlp: 16}
+train: {epochs: 2, batch_size: 32, train_images: 100}
+search: {space: {seed: [0, 1]}}
+attention: {top: 2, images: 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def of_labels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two sweeps on faces: a model per label, and models of both labels."""
+    base = tmp_path_factory.mktemp("labels")
+    found = {}
+    for name, text in (
+        ("alone", LABELS.replace("seed: [0, 1]", "seed: [0, 1], label: [Smiling, Wavy_Hair]")),
+        ("together", LABELS),
+    ):
+        file = base / f"{name}.yaml"
+        file.write_text(text)
+        code, output = sweep_runs.sweep(str(file), "--out", str(base / name))
+        assert code == 0, output
+        (found[name],) = (base / name / "labels").iterdir()
+    return found
+
+
+def test_every_label_has_its_plate(of_labels: dict[str, Path]) -> None:
+    """The best trial of each label, though the losses of one label may all be lower."""
+    folder = of_labels["alone"]
+    rows = pd.read_parquet(folder / "attention" / "attention.parquet")
+    assert set(rows["label"]) == {"Smiling", "Wavy_Hair"}
+    assert set(rows["truth"]) == {"Smiling", "not Smiling", "Wavy_Hair", "not Wavy_Hair"}
+    for trial_id in rows["trial_id"].unique():
+        assert (folder / "attention" / f"plate_{trial_id}.png").is_file()
+        part = rows[(rows["trial_id"] == trial_id) & (rows["method"] == "last")]
+        assert len(part) == 8
+        assert part["truth"].value_counts().tolist() == [4, 4]  # half with the label
+    assert {"eyes_lift", "mouth_lift", "hair_band_lift", "eye_corners_lift"} <= set(rows.columns)
+
+
+def test_a_model_of_all_labels_is_seen_through_each(of_labels: dict[str, Path]) -> None:
+    """One plate per label of one model, whose predictions are that output's."""
+    folder = of_labels["together"]
+    found = results.load(folder)
+    best = found.trials.sort_values("best_val_loss")["trial_id"].iloc[0]
+    for label in ("Smiling", "Wavy_Hair"):
+        assert (folder / "attention" / f"plate_{best}_{label}.png").is_file()
+    images = open_images(found, None)
+    subject = open_subject(found, str(best), images, "Wavy_Hair")
+    whole, _ = load_member(folder / str(found.trials.set_index("trial_id").loc[best, "checkpoint"]))
+    pixels = subject.normalised(images.test.images[:5])
+    with torch.no_grad():
+        expected = whole(pixels.unsqueeze(0))[0, :, 1]
+        torch.testing.assert_close(subject.model(pixels.unsqueeze(0))[0, :, 0], expected)
+
+
+def test_the_spread_of_every_trial_is_recorded(of_labels: dict[str, Path]) -> None:
+    """All four models, with as many effective patches as their own maps have."""
+    folder = of_labels["alone"]
+    spread = pd.read_csv(folder / "attention" / "spread.csv").set_index("trial_id")
+    assert len(spread) == 4
+    assert spread["effective_patches"].between(1, 16).all()
+    rows = pd.read_parquet(folder / "attention" / "attention.parquet")
+    last = rows[rows["method"] == "last"].groupby("trial_id")["effective_patches"].mean()
+    for trial_id, value in last.items():
+        assert spread.loc[trial_id, "effective_patches"] == pytest.approx(value)
+    assert (folder / "figures" / "attention_spread.png").is_file()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Where it looks" in page and "too few models" in page and "hair band" in page
+
+
+def test_the_label_on_the_command_line(
+    of_labels: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--label takes a trial of that label, or that output of a model of all labels."""
+    for folder in of_labels.values():
+        assert main([str(folder), "--label", "Wavy_Hair", "--images", "4"]) == 0
+        assert "eyes" in capsys.readouterr().out
+    assert main([str(of_labels["alone"]), "--label", "Bald"]) == 2
+    assert "no trial with label Bald" in capsys.readouterr().err
+
+
+def test_sweeps_of_labels_write_their_table(of_labels: dict[str, Path]) -> None:
+    """A row per model and label; a model of all labels has one for each, without a curve."""
+    alone, together = (
+        pd.read_parquet(of_labels[name] / "labels.parquet") for name in ("alone", "together")
+    )
+    assert len(alone) == len(together) == 4
+    assert set(alone["task"]) == {"one label"} and set(together["task"]) == {"all labels"}
+    assert alone["alc"].notna().all() and together["alc"].isna().all()
+    assert set(alone["dataset"]) == {"faces"}
+    trials = pd.read_parquet(of_labels["alone"] / "trials.parquet").set_index("trial_id")
+    for row in alone.to_dict("records"):
+        assert row["test_bce"] == pytest.approx(trials.loc[row["trial_id"], "best_test_loss"])
+    # Both sweeps judge on the same images, whatever else differs.
+    assert set(alone["test_positives"]) == set(together["test_positives"])

@@ -1,0 +1,157 @@
+"""The main job as a user runs it: files, tables, exit codes, interruptions."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sweep_runs
+
+TINY = """
+name: tiny
+dataset: {name: digits, image_size: 8}
+model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
+train: {epochs: 4, batch_size: 64, train_images: 300, val_images: 100, test_images: 50}
+search: {method: grid, space: {lr: [0.01, 0.001, 10.0, 1000.0]}}
+checkpoints: {every_s: 0}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_with_tables_figures_and_states(tiny: Path, tmp_path: Path) -> None:
+    """Diverging learning rates beside good ones: exit code 0, right states, a finite best."""
+    out = tmp_path / "out"
+    code, output = sweep_runs.sweep(str(tiny), "--out", str(out))
+    assert code == 0, output
+    folder = sweep_runs.results_of(out)
+    trials = pd.read_parquet(folder / "trials.parquet").set_index("lr")
+    assert dict(trials["status"]) == {
+        0.01: "finished",
+        0.001: "finished",
+        10.0: trials.loc[10.0, "status"],
+        1000.0: "diverged",
+    }
+    assert trials.loc[1000.0, "diverged_epoch"] >= 1
+    best = trials.loc[trials["best_val_loss"].idxmin()]
+    assert math.isfinite(best["best_val_loss"]) and best["status"] == "finished"
+    assert (folder / best["checkpoint"]).is_file()
+    for name in ("learning_curves", "loss_by_lr"):
+        assert (folder / "figures" / f"{name}.png").stat().st_size > 5000
+        assert (folder / "figures" / f"{name}.pdf").is_file()
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["dataset"] == "digits" and environment["packages"]["ray"]
+    assert f"report: {folder / 'report.html'}" in output and "Traceback" not in output
+    assert "lr 0.01" in (folder / "report.html").read_text()
+    assert not (folder / "ray").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--set=model.heads=3", "does not divide width=8"),
+        ("--set=train.train_images=9999", "has 1197 images in this split"),
+        ("--seeds=0", "name 1 or more"),
+        ("--set=train.epoch=3", "did you mean 'epochs'?"),
+        ("--scale=huge", "there is no scale 'huge'"),
+        ("--resume", "there is no run of 'tiny'"),
+        ("--set=resources.cpus=1000", "it can never start"),
+    ],
+)
+def test_bad_input_is_one_message_and_starts_nothing(
+    tiny: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    """Exit code 2, the place and the rule, no traceback, no trial."""
+    out = tmp_path / "out"
+    code, output = sweep_runs.sweep(str(tiny), "--out", str(out), change)
+    assert code == 2
+    assert message in output
+    assert "Traceback" not in output
+    assert not list(out.glob("*/*"))
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(tiny: Path, tmp_path: Path) -> None:
+    """Trials, stacks, parameters, image source and a forecast, without a cluster."""
+    out = tmp_path / "out"
+    code, output = sweep_runs.sweep(str(tiny), "--dry-run", "--seeds", "2", "--out", str(out))
+    assert code == 0, output
+    assert "8 trials" in output
+    assert "1000" in output and "300 train" in output and "time:" in output
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_goes_on_to_the_same_numbers(tiny: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends with 130 and the command to go on; that command gives the undisturbed tables."""
+    longer = ["--set", "train.epochs=40", "--set", "search.space.lr=[0.01,0.001]"]
+    calm, broken = tmp_path / "calm", tmp_path / "broken"
+    code, output = sweep_runs.sweep(str(tiny), "--out", str(calm), *longer)
+    assert code == 0, output
+    with sweep_runs.SweepRun([str(tiny), "--out", str(broken), *longer]) as run:
+        assert run.wait_for(lambda: sweep_runs.ledger_lines(broken, "epoch") >= 3)
+        run.process.send_signal(signal.SIGINT)
+        code, output = run.finish()
+    assert code == 130, output
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("to go on: python -m vitbench.sweep ")
+    statuses = set(pd.read_parquet(sweep_runs.results_of(broken) / "trials.parquet")["status"])
+    assert "interrupted" in statuses or "planned" in statuses
+
+    command = shlex.split(last.removeprefix("to go on: "))
+    code, output = sweep_runs.sweep(*command[3:])
+    assert code == 0, output
+    assert "0 repeated" in output
+    for expected, found in zip(
+        sweep_runs.tables_of(sweep_runs.results_of(calm)),
+        sweep_runs.tables_of(sweep_runs.results_of(broken)),
+        strict=True,
+    ):
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_crash_is_named_and_the_others_finish(tiny: Path, tmp_path: Path) -> None:
+    """Exit code 1, the trial and its cause; a resume retries it and nothing else."""
+    out = tmp_path / "out"
+    arguments = [str(tiny), "--out", str(out), "--set", "train.epochs=60"]
+    arguments += ["--set", "search.space.lr=[0.01,0.001]", "--set", "max_failures=0"]
+    with sweep_runs.SweepRun(arguments) as run:
+        assert run.wait_for(lambda: sweep_runs.ledger_lines(out, "epoch") >= 2)
+        assert run.kill_workers() >= 1
+        code, output = run.finish()
+    assert code == 1, output
+    trials = pd.read_parquet(sweep_runs.results_of(out) / "trials.parquet")
+    crashed = trials[trials["status"] == "crashed"]
+    assert len(crashed) >= 1 and "died" in crashed["error"].iloc[0]
+    assert f"{crashed['trial_id'].iloc[0]}: crashed" in output
+
+    code, output = sweep_runs.sweep(*arguments, "--resume")
+    assert code == 0, output
+    assert f"{len(crashed)} retried" in output
+    trials = pd.read_parquet(sweep_runs.results_of(out) / "trials.parquet")
+    assert set(trials["status"]) == {"finished"}
+    assert trials["error"].isna().all()
+
+
+def test_a_changed_sweep_is_refused_with_a_diff(tiny: Path, tmp_path: Path) -> None:
+    """Results of two different questions do not belong in one folder."""
+    from vitbench.config import load_sweep
+    from vitbench.errors import UserError
+    from vitbench.plan.resume import check_same
+
+    before = load_sweep(tiny)
+    extended = load_sweep(tiny, overrides=["search.space.lr=[0.01,0.001,10.0,1000.0,0.1]"])
+    check_same(before, extended, tmp_path)
+    with pytest.raises(UserError, match=r"\+  epochs: 5"):
+        check_same(before, load_sweep(tiny, overrides=["train.epochs=5"]), tmp_path)

@@ -1,0 +1,180 @@
+"""Sweep files: every problem at once, each with place, value, rule and fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vitbench.config import ConfigError, load_sweep, resolved_yaml
+from vitbench.config.schema import FILE, schema_text
+
+GOOD = """\
+name: good
+dataset: {name: digits}
+model: {depth: 2, width: 16, heads: 2}
+train: {epochs: 3, lr: 3e-3}
+search:
+  space: {lr: [3e-3, 1E-4, 1e1], seed: [0, 1]}
+scales:
+  laptop:
+    train: {epochs: 1}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    return path
+
+
+def problems(tmp_path: Path, text: str, **options: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(write(tmp_path, text), **options)  # type: ignore[arg-type]
+    return [line.replace(f"{tmp_path}/", "") for line in caught.value.lines]
+
+
+def test_exponents_without_a_dot_are_numbers(tmp_path: Path) -> None:
+    """PyYAML alone reads 3e-3 as text, the paper's own way to write a learning rate."""
+    sweep = load_sweep(write(tmp_path, GOOD))
+    assert sweep.train.lr == 0.003
+    assert sweep.search.space["lr"] == [0.003, 0.0001, 10.0]
+
+
+def test_scales_and_overrides_are_laid_over_the_file(tmp_path: Path) -> None:
+    """--scale first, --set last; `paper` is the file as written."""
+    path = write(tmp_path, GOOD)
+    assert load_sweep(path, scale="laptop").train.epochs == 1
+    assert load_sweep(path, scale="paper").train.epochs == 3
+    set_both = ["train.epochs=7", "search.space.lr=[1e-2]"]
+    found = load_sweep(path, scale="laptop", overrides=set_both)
+    assert (found.train.epochs, found.search.space["lr"]) == (7, [0.01])
+
+
+def test_every_choice_can_be_an_axis(tmp_path: Path) -> None:
+    """`optimizer` and `schedule` have no rule beside their choices, and are checked by those."""
+    text = GOOD.replace("lr: [3e-3, 1E-4, 1e1]", "optimizer: [radam, sgd], schedule: [cosine]")
+    assert load_sweep(write(tmp_path, text)).search.space["optimizer"] == ["radam", "sgd"]
+    found = problems(tmp_path, text.replace("sgd", "sdg"))[0]
+    assert "must be one of radam, adamw, sgd" in found and "'sgd'" in found
+
+
+def test_the_resolved_file_loads_to_the_same_sweep(tmp_path: Path) -> None:
+    """sweep.yaml in the results is what --resume compares with."""
+    sweep = load_sweep(write(tmp_path, GOOD), scale="laptop")
+    again = load_sweep(write(tmp_path, resolved_yaml(sweep)))
+    assert again == sweep.model_copy(update={"scales": {}})
+
+
+def test_all_problems_come_at_once_in_the_order_of_lines(tmp_path: Path) -> None:
+    """One run, one list: nobody mends a file one error at a time."""
+    text = """\
+name: my sweep
+dataset: {name: mnst}
+model: {patch_grid: 5, dept: 3, width: "192"}
+train:
+  epochs: 0
+  seed: true
+serach: {}
+search:
+  space:
+    lrr: [1]
+    lr: [3e-3, -1, 3e-3, x]
+"""
+    assert problems(tmp_path, text) == [
+        "s.yaml:1: name='my sweep': may hold letters, digits, '_', '-' and '.' only; "
+        "it names the results folder; leave spaces and / out",
+        "s.yaml:2: dataset.name='mnst': must be one of mnist, digits, celeba, faces, folder; "
+        "did you mean 'mnist'?",
+        "s.yaml:3: model.width='192': must be a whole number; this is text",
+        "s.yaml:3: model.dept: there is no such key; did you mean 'depth'?",
+        "s.yaml:5: train.epochs=0: must be at least 1; choose such a value",
+        "s.yaml:6: train.seed=True: must be a whole number; this is true/false",
+        "s.yaml:7: serach: there is no such key; did you mean 'search'?",
+        "s.yaml:10: search.space.lrr: there is no such setting; did you mean 'lr'?",
+        "s.yaml:11: search.space.lr[1]=-1: must be greater than 0; choose such a value",
+        "s.yaml:11: search.space.lr[2]=0.003: stands twice in this axis; keep one of them",
+        "s.yaml:11: search.space.lr[3]='x': must be a number; this is text",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "model.heads=5",
+            "model.heads=5: does not divide width=16; use one of 1, 2, 4, 8, 16",
+        ),
+        (
+            "search.space.patch_grid=[4,5]",
+            "search.space.patch_grid=5: does not divide image_size=32; "
+            "use one of 1, 2, 4, 8, 16, 32",
+        ),
+        ("train.epoch=2", "train.epoch: there is no such key; did you mean 'epochs'?"),
+        ("search.space.depth={low: 1, high: 3, int: true}", "a grid has no ranges"),
+        ("search.scheduler=asha", "a grid is trained in full"),
+        ("search.stack={lr: [0.1]}", "is in space and in stack; keep it in one of them"),
+        ("stack=0", "stack=0: must be at least 1, or one of auto"),
+        ("train.lr=.nan", "train.lr=nan: must be finite"),
+        ("train.train_images=10", "train.batch_size=16: is larger than train_images=10"),
+    ],
+)
+def test_an_override_is_named_as_the_place(tmp_path: Path, override: str, message: str) -> None:
+    """What --set breaks is said of --set, not of a line of the file."""
+    (first, *_) = problems(tmp_path, GOOD, overrides=[override])
+    assert first.startswith(("--set ", "s.yaml"))
+    assert any(message in line for line in problems(tmp_path, GOOD, overrides=[override]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("- a\n- b\n", "must be `key: value` lines"),
+        ("name: a\nname: b\n", "s.yaml:2: name: the key stands here and on line 1; keep one"),
+        ("name: [a\n", "is not valid YAML"),
+        ("name:\n\tx: 1\n", "a tab stands where spaces belong"),
+        ("name: a\n", "dataset: is missing"),
+    ],
+)
+def test_broken_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    """Syntax errors name the line and what to do."""
+    assert any(message in line for line in problems(tmp_path, text))
+
+
+def test_missing_files_and_folders_are_explained(tmp_path: Path) -> None:
+    """No traceback for a typo in the path."""
+    for path, message in ((tmp_path / "no.yaml", "there is no such file"), (tmp_path, "a folder")):
+        with pytest.raises(ConfigError, match=message):
+            load_sweep(path)
+
+
+def test_what_cannot_be_compiled_is_said_before_it_is_ignored(tmp_path: Path) -> None:
+    """`compile: true` is refused with dropout and with several workers; `auto` never is."""
+    for other, message in (
+        ("model.dropout=0.1", "models with dropout are not compiled"),
+        ("search.space.dropout=[0.0, 0.2]", "models with dropout are not compiled"),
+        ("resources.workers=2", "models on several workers are not compiled"),
+    ):
+        found = problems(tmp_path, GOOD, overrides=["compile=true", other])
+        assert any(f"compile=true: {message}" in line for line in found)
+        load_sweep(write(tmp_path, GOOD), overrides=["compile=auto", other])
+    assert load_sweep(write(tmp_path, GOOD), overrides=["compile=true"]).compile is True
+
+
+def test_unknown_scales_name_the_nearest(tmp_path: Path) -> None:
+    """--scale labtop."""
+    (line,) = problems(tmp_path, GOOD, scale="labtop")
+    assert line.endswith("there is no scale 'labtop'; did you mean 'laptop'?")
+
+
+def test_a_typo_in_a_scale_shows_before_it_is_used(tmp_path: Path) -> None:
+    """The laptop user finds what would break on the cluster."""
+    text = GOOD.replace("train: {epochs: 1}", "train: {epoch: 1}")
+    assert any("scales.laptop.train.epoch" in line for line in problems(tmp_path, text))
+
+
+def test_the_schema_in_the_repository_is_current() -> None:
+    """Editors complete keys from it; `python -m vitbench.config.schema` makes it."""
+    kept = (Path(__file__).parents[2] / FILE).read_text(encoding="utf-8")
+    assert kept == schema_text()

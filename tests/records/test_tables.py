@@ -1,0 +1,93 @@
+"""Tables follow from the ledger alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tiny
+
+from vitbench.plan import StackPlan
+from vitbench.records import tables
+from vitbench.records.history import History
+from vitbench.records.ledger import Ledger
+from vitbench.records.rows import EPOCH_COLUMNS, TRIAL_COLUMNS
+from vitbench.tuning.recorder import planned_rows
+
+METRICS = ("train_loss", "val_loss", "test_loss", "train_accuracy", "val_accuracy", "test_accuracy")
+
+
+def epoch_row(trial_id: str, epoch: int, value: float) -> dict[str, Any]:
+    return {"trial_id": trial_id, "epoch": epoch, "epoch_s": 1.0, **dict.fromkeys(METRICS, value)}
+
+
+def stack() -> StackPlan:
+    return tiny.plan({"lr": 0.1}, {"lr": 0.2})
+
+
+def test_contract_columns_stand_in_order(tmp_path: Path) -> None:
+    """The names that users and later versions rely on."""
+    plan = stack()
+    with Ledger(tmp_path / tables.LEDGER) as out:
+        out.extend("trial", planned_rows(plan))
+    trials, epochs = tables.write(tmp_path)
+    assert tuple(trials.columns) == TRIAL_COLUMNS
+    assert tuple(epochs.columns) == EPOCH_COLUMNS
+    assert TRIAL_COLUMNS[:13] == (
+        *("trial_id", "stack_id", "status", "dataset", "lr", "seed", "weight_decay"),
+        *("patch_grid", "depth", "heads", "width", "mlp", "parameters"),
+    )
+    assert list(trials["status"]) == ["planned", "planned"]
+    again = pd.read_parquet(tmp_path / "trials.parquet")
+    pd.testing.assert_frame_equal(again, trials, check_dtype=False)
+    assert list(pd.read_csv(tmp_path / "trials.csv")["lr"]) == [0.1, 0.2]
+
+
+def test_a_repeated_epoch_replaces_the_one_before(tmp_path: Path) -> None:
+    """A resumed run sends some epochs again; each counts once, the last one stands."""
+    plan = stack()
+    first = plan.members[0].trial_id
+    with Ledger(tmp_path / tables.LEDGER) as out:
+        out.extend("trial", planned_rows(plan))
+        out.extend("epoch", [epoch_row(first, 1, 0.9), epoch_row(first, 2, 0.8)])
+        out.extend("epoch", [epoch_row(first, 2, 0.7)])
+    trials, epochs = tables.build(tmp_path)
+    assert list(epochs["epoch"]) == [1, 2]
+    assert list(epochs["train_loss"]) == [0.9, 0.7]
+    assert trials.loc[0, "epochs"] == 2  # a running trial shows how far it is
+    assert list(trials["status"]) == ["running", "planned"]
+
+
+def test_a_resumed_trial_has_no_end(tmp_path: Path) -> None:
+    """`interrupted` does not stand once the trial has been planned anew."""
+    plan = stack()
+    ids = [member.trial_id for member in plan.members]
+    with Ledger(tmp_path / tables.LEDGER) as out:
+        out.extend("trial", planned_rows(plan))
+        out.append("outcome", trial_id=ids[0], status="interrupted", epochs=1)
+        out.append("outcome", trial_id=ids[1], status="finished", epochs=3)
+        out.extend("trial", planned_rows(plan)[:1])
+    trials, _ = tables.build(tmp_path)
+    assert dict(zip(trials["trial_id"], trials["status"], strict=True)) == {
+        ids[0]: "planned",
+        ids[1]: "finished",
+    }
+
+
+def test_history_counts_what_was_spent(tmp_path: Path) -> None:
+    """Budgets go on counting after a resume: epochs once, stacks' seconds once per stack."""
+    plan = stack()
+    a, b = (member.trial_id for member in plan.members)
+    with Ledger(tmp_path / tables.LEDGER) as out:
+        out.append("run", argv=[])
+        out.extend("trial", planned_rows(plan))
+        out.extend("epoch", [epoch_row(a, 1, 0.9), epoch_row(b, 1, 0.9)])
+        out.extend("epoch", [epoch_row(a, 1, 0.9)])
+        out.append("outcome", trial_id=a, status="finished")
+        out.append("outcome", trial_id=b, status="interrupted")
+    history = History.read(tmp_path / tables.LEDGER)
+    assert history.epochs_trained == 2
+    assert history.stack_seconds == 1.0
+    assert history.is_done(a) and not history.is_done(b)
+    assert history.stacks == {plan.stack_id: [a, b]}

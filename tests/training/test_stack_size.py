@@ -1,0 +1,111 @@
+"""How many members a stack should have: the choice, the measurement, and what is remembered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import tiny
+import torch
+
+from vitbench import data
+from vitbench.config import Dataset, Sweep
+from vitbench.plan import StackPlan, expand
+from vitbench.training.speedup import stack_size
+from vitbench.tuning.worker import measure_stack as remembered
+
+SWEEP = {
+    "name": "sizes",
+    "dataset": {"name": "digits", "image_size": 8},
+    "model": {"patch_grid": 2, "depth": 1, "heads": 2, "width": 8, "mlp": 8},
+    "train": {"batch_size": 16, "train_images": 200, "val_images": 20, "test_images": 20},
+    "search": {"space": {"depth": [1, 2], "seed": [0, 1, 2, 3, 4]}},
+    "resources": {"cpus": 1, "gpus": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("speeds", "size"),
+    [
+        ({1: 100.0}, 1),
+        ({1: 100.0, 2: 180.0, 4: 300.0, 8: 310.0}, 4),  # 8 gains 3 %
+        ({1: 100.0, 2: 90.0}, 1),
+        ({1: 100.0, 2: 104.0, 4: 111.0}, 4),
+        ({}, 1),
+    ],
+)
+def test_the_largest_size_that_still_gains(speeds: dict[int, float], size: int) -> None:
+    """Five per cent over every smaller size."""
+    assert stack_size.choose(speeds) == size
+
+
+def test_sizes_grow_until_one_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory ends the measurement with what was found before."""
+    tried: list[int] = []
+
+    def speed(plan: StackPlan, images: object, device: object) -> float:
+        tried.append(plan.size)
+        if plan.size > 4:
+            raise torch.OutOfMemoryError("no")
+        return 100.0 * plan.size
+
+    monkeypatch.setattr(stack_size, "_speed", speed)
+    (trial,) = tiny.plan().members
+    cpu = torch.device("cpu")
+    found = stack_size.throughput(trial, tiny.image_set(), cpu, at_most=64)
+    assert found == {1: 100.0, 2: 200.0, 4: 400.0}
+    assert tried == [1, 2, 4, 8]
+    tried.clear()
+    stack_size.throughput(trial, tiny.image_set(), cpu, at_most=3)
+    assert tried == [1, 2]
+
+
+def test_real_steps_are_measured() -> None:
+    """Positive speeds of real training, and the trial itself stays as it is."""
+    (trial,) = tiny.plan().members
+    found = stack_size.throughput(trial, tiny.image_set(), torch.device("cpu"), at_most=2)
+    assert set(found) <= {1, 2} and all(speed > 0 for speed in found.values())
+
+
+@pytest.fixture
+def local_ray() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def test_measured_once_per_architecture(local_ray: None, tmp_path: Path) -> None:
+    """Both shapes are measured on a worker; a second sweep reads what the first one found."""
+    sweep = Sweep.model_validate(SWEEP)
+    images = data.load(Dataset(name="digits", image_size=8), None, tmp_path / "images")
+    file = tmp_path / "stack-sizes.json"
+    trials = expand(sweep)
+
+    def sizes() -> remembered.StackSizes:
+        return remembered.StackSizes.measured(
+            sweep, trials, images, slots=2, gpus_each=0, file=file
+        )
+
+    first = sizes()
+    assert "measured in" in first.said
+    known = json.loads(file.read_text())
+    assert len(known) == 2 and all("torch" in key for key in known)
+    # Remembered values are used as they stand, whatever a new measurement would say.
+    for entry in known.values():
+        entry["members"] = 3
+    file.write_text(json.dumps(known))
+    second = sizes()
+    assert second.said == ""
+    assert {second.members(trial) for trial in trials} == {3}
+
+
+def test_nothing_is_measured_where_every_trial_has_a_slot(tmp_path: Path) -> None:
+    """Ten trials on ten slots train alone; no worker is asked (Ray does not even run)."""
+    sweep = Sweep.model_validate(SWEEP)
+    found = remembered.StackSizes.measured(
+        sweep, expand(sweep), tiny.image_set(), slots=10, gpus_each=1, file=tmp_path / "x.json"
+    )
+    assert found.by_shape == {} and not (tmp_path / "x.json").exists()

@@ -1,0 +1,191 @@
+"""The study: every suggestion told once, in the state that its end calls for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from vitbench.config import Sweep
+from vitbench.plan import StackPlan
+from vitbench.records.history import History
+from vitbench.tuning.search.study import StudySource
+
+
+def sweep(**search: Any) -> Sweep:
+    settings = {
+        "method": "random",
+        "trials": 6,
+        "seed": 1,
+        "space": {"lr": {"low": 1e-4, "high": 1.0, "log": True}, "heads": [1, 2, 4]},
+        **search,
+    }
+    return Sweep.model_validate(
+        {
+            "name": "s",
+            "dataset": {"name": "digits"},
+            "model": {"width": 8},
+            "train": {"epochs": 3, "train_images": 100},
+            "search": settings,
+        }
+    )
+
+
+def source(found: Sweep, folder: Path, history: History | None = None) -> StudySource:
+    return StudySource(
+        found, folder / "study.db", channels=1, outputs=10, history=history or History()
+    )
+
+
+def outcome(plan: StackPlan, status: str, loss: float | None) -> list[dict[str, Any]]:
+    """Outcome rows as the engine writes them."""
+    return [
+        {"trial_id": m.trial_id, "status": status, "best_val_loss": loss, "best_val_accuracy": 0.5}
+        for m in plan.members
+    ]
+
+
+def loss_of(plan: StackPlan) -> float:
+    """A smooth function of the learning rate, best at 0.01."""
+    return abs(math.log10(plan.train.lr) + 2)
+
+
+def states(folder: Path) -> list[str]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder / 'study.db'}")
+    return [trial.state.name for trial in study.trials]
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("finished", "COMPLETE"),
+        ("diverged", "COMPLETE"),
+        ("stopped", "PRUNED"),
+        ("crashed", "FAIL"),
+        ("oom", "FAIL"),
+        ("interrupted", "RUNNING"),
+        ("budget", "RUNNING"),
+    ],
+)
+def test_each_end_has_its_state(tmp_path: Path, status: str, state: str) -> None:
+    """The table of docs/search.md."""
+    found = source(sweep(), tmp_path)
+    plan = found.next()
+    assert plan is not None
+    found.ended(plan.stack_id, outcome(plan, status, None if status == "diverged" else 0.5))
+    assert states(tmp_path) == [state]
+
+
+def test_a_diverged_suggestion_is_finite_and_worst(tmp_path: Path) -> None:
+    """NaN would leave the trial running for ever; a failure would not be seen by the sampler."""
+    found = source(sweep(), tmp_path)
+    good, bad = found.next(), found.next()
+    assert good is not None and bad is not None
+    found.ended(good.stack_id, outcome(good, "finished", 8.0))
+    found.ended(bad.stack_id, outcome(bad, "diverged", None))
+    values = [row["val_loss"] for row in found.suggestions()]
+    assert values == [8.0, 8.0]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_resumed_search_draws_what_an_undisturbed_one_draws(tmp_path: Path, sampler: str) -> None:
+    """A new process on the old study goes on with the next suggestion, not with the first."""
+    method = {"method": "random"} if sampler == "random" else {"method": "optuna", "sampler": "tpe"}
+    wanted = sweep(**method, trials=12)
+    folders = [tmp_path / "calm", tmp_path / "broken"]
+    drawn: list[list[str]] = []
+    for folder in folders:
+        folder.mkdir()
+        ids: list[str] = []
+        found = source(wanted, folder)
+        while (plan := found.next()) is not None:
+            ids.append(plan.stack_id)
+            found.ended(plan.stack_id, outcome(plan, "finished", loss_of(plan)))
+            if folder.name == "broken":
+                found = source(wanted, folder)
+        drawn.append(ids)
+    assert len(drawn[0]) == 12
+    assert drawn[0] == drawn[1]
+
+
+def test_an_open_suggestion_goes_on_as_the_same_trial(tmp_path: Path) -> None:
+    """A killed driver left it RUNNING; the resume trains it and adds no other for it."""
+    first = source(sweep(), tmp_path)
+    plan = first.next()
+    assert plan is not None
+    again = source(sweep(), tmp_path)
+    resumed = again.next()
+    assert resumed is not None and resumed.stack_id == plan.stack_id
+    again.ended(plan.stack_id, outcome(plan, "finished", 0.5))
+    assert states(tmp_path) == ["COMPLETE"]
+
+
+def test_an_outcome_that_only_the_ledger_knows_is_told(tmp_path: Path) -> None:
+    """The driver died after the ledger's line and before the study's."""
+    plan = source(sweep(), tmp_path).next()
+    assert plan is not None
+    lines: list[dict[str, Any]] = [{"kind": "run", "time_s": 0.0}]
+    for member, row in zip(plan.members, outcome(plan, "finished", 0.25), strict=True):
+        config = member.model_dump(mode="json")
+        ids = {"trial_id": member.trial_id, "stack_id": plan.stack_id, "time_s": 1.0}
+        lines += [{"kind": "trial", "config": config, **ids}, {"kind": "outcome", **ids, **row}]
+    again = source(sweep(), tmp_path, History.of(lines))
+    assert states(tmp_path) == ["COMPLETE"]
+    assert again.suggestions()[0]["val_loss"] == 0.25
+
+
+def test_combinations_that_cannot_be_built_are_never_trained(tmp_path: Path) -> None:
+    """They are passed over, do not count, and say why."""
+    space = {"heads": [3, 5, 8], "lr": {"low": 0.001, "high": 0.1, "log": True}}
+    found = source(sweep(space=space), tmp_path)
+    plans = [found.next() for _ in range(7)]
+    assert plans[-1] is None
+    assert all(plan is not None and plan.model.heads == 8 for plan in plans[:6])
+    reasons = {row["reason"] for row in found.suggestions() if row["state"] == "PRUNED"}
+    assert reasons <= {"heads=3 does not divide width=8", "heads=5 does not divide width=8"}
+
+
+def test_nothing_is_paid_for_twice(tmp_path: Path) -> None:
+    """Three combinations and six wanted: each is trained once, repeats get the known value."""
+    found = source(sweep(space={"heads": [1, 2, 4]}), tmp_path)
+    trained = []
+    while (plan := found.next()) is not None:
+        trained.append(plan.model.heads)
+        found.ended(plan.stack_id, outcome(plan, "finished", float(plan.model.heads)))
+    assert sorted(trained) == [1, 2, 4]
+    assert all(TrialState[state].is_finished() for state in states(tmp_path))
+
+
+def test_a_crashed_suggestion_is_tried_again_after_a_resume(tmp_path: Path) -> None:
+    """The same point, once, as a new trial; the failed one keeps its state."""
+    found = source(sweep(trials=1), tmp_path)
+    plan = found.next()
+    assert plan is not None
+    found.ended(plan.stack_id, outcome(plan, "crashed", None))
+    assert found.next() is None
+    again = source(sweep(trials=1), tmp_path)
+    retried = again.next()
+    assert retried is not None and retried.stack_id == plan.stack_id
+    again.ended(retried.stack_id, outcome(retried, "finished", 0.5))
+    assert again.next() is None
+    assert states(tmp_path) == ["FAIL", "COMPLETE"]
+
+
+def test_the_pareto_front(tmp_path: Path) -> None:
+    """Of two suggestions with equal cost the worse is beaten; cheaper and worse is not."""
+    found = source(
+        sweep(objectives=["val_loss", "parameters"], space={"depth": [1, 2], "heads": [1, 2]}),
+        tmp_path,
+    )
+    losses = {(1, 1): 0.5, (1, 2): 0.6, (2, 1): 0.3, (2, 2): 0.7}
+    while (plan := found.next()) is not None:
+        loss = losses[plan.model.depth, plan.model.heads]
+        found.ended(plan.stack_id, outcome(plan, "finished", loss))
+    rows = [row for row in found.suggestions() if row["reason"] is None]
+    front = {(row["depth"], row["heads"]) for row in rows if row["pareto"]}
+    assert front == {(1, 1), (2, 1)}

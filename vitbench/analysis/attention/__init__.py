@@ -1,0 +1,1 @@
+"""Where models look: plates, spread over learning rates."""

@@ -1,0 +1,1 @@
+"""How hard labels are, corrected for base rates."""

@@ -1,0 +1,153 @@
+"""Figures of label difficulty: curves by label (the paper's Figure 6) and the measures beside."""
+
+from __future__ import annotations
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vitbench.analysis import style
+from vitbench.analysis.labels import numbers as labels
+from vitbench.analysis.results import Results
+from vitbench.records.labels import entropy
+
+_MAX_LABELS = 12
+_PANELS_PER_ROW = 3
+
+
+def curves_data(results: Results) -> pd.DataFrame:
+    """Training loss and validation information gain by epoch, each label at its own settings.
+
+    Columns: `label`, `epoch`, `what` (`train_loss`, `val_rig`), `mean`, `low`, `high` (lowest and
+    highest seed), `seeds`, `constant` (H(p) of the training images). Empty without two labels, or
+    where models learned all labels at once and have one loss for them.
+    """
+    rows = labels.chosen(results)
+    if rows.empty or (rows["task"] != "one label").any():
+        return pd.DataFrame()
+    columns = ["trial_id", "label", "train_base_rate", "val_base_rate"]
+    merged = results.epochs.merge(rows[columns], on="trial_id")
+    merged["constant"] = merged["train_base_rate"].map(entropy)
+    merged["val_rig"] = 1.0 - merged["val_loss"] / merged["val_base_rate"].map(entropy)
+    parts = []
+    for what in ("train_loss", "val_rig"):
+        grouped = merged.groupby(["label", "epoch", "constant"], sort=False)[what]
+        part = grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+        parts.append(part.assign(what=what))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_curves(data: pd.DataFrame, title: str) -> Figure:
+    """Two panels, a line per label; dashed lines are the constants' losses.
+
+    Bands run from the lowest to the highest seed, from three seeds on.
+    """
+    figure = style.new_figure(9.0, 4.0)
+    with matplotlib.rc_context(style.RC):
+        left, right = figure.subplots(1, 2, sharex=True)
+        names = list(data["label"].unique())[:_MAX_LABELS]
+        for label, colour in style.colour_of(names).items():
+            for ax, what in ((left, "train_loss"), (right, "val_rig")):
+                line = data[(data["label"] == label) & (data["what"] == what)]
+                few = len(line) < 30
+                ax.plot(
+                    line["epoch"],
+                    line["mean"],
+                    color=colour,
+                    label=str(label),
+                    marker="o" if few else "",
+                    ms=3,
+                )
+                if line["seeds"].max() >= 3:
+                    ax.fill_between(
+                        line["epoch"], line["low"], line["high"], color=colour, alpha=0.15, lw=0
+                    )
+            constant = float(data.loc[data["label"] == label, "constant"].iloc[0])
+            left.axhline(constant, color=colour, ls="--", lw=1, alpha=0.8)
+        right.axhline(0.0, color="0.4", ls="--", lw=1)
+        left.set_title("training loss; dashed: the best constant answer")
+        left.set_ylabel("binary cross entropy (nats)")
+        right.set_title("share of the label's information gained, validation")
+        right.set_ylabel("1 - BCE / H(base rate)")
+        for ax in (left, right):
+            ax.set_xlabel("epoch")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        low = max(-1.0, float(data.loc[data["what"] == "val_rig", "low"].min()))
+        right.set_ylim(min(-0.05, low), 1.0)
+        handles, texts = left.get_legend_handles_labels()
+        figure.legend(handles, texts, title="label", loc="outside right center")
+        figure.suptitle(style.wrapped(title))
+    return figure
+
+
+def difficulty_data(results: Results) -> pd.DataFrame:
+    """A row per label, measure and seed: `value`, beside the mean and interval of labels.summary.
+
+    Further columns: `chance` (what a constant or random answer scores), `rank`.
+    """
+    rows = labels.chosen(results)
+    if rows.empty:
+        return pd.DataFrame()
+    table = labels.summary(rows)
+    parts = []
+    for measure in labels.MEASURES:
+        part = rows[["label", "seed", measure.column]].rename(columns={measure.column: "value"})
+        part = part.assign(measure=measure.column, chance=_chance(rows, measure.column))
+        parts.append(part.dropna(subset=["value"]))
+    values = pd.concat(parts, ignore_index=True)
+    return values.merge(table, on=["label", "measure"], how="inner")
+
+
+def _chance(rows: pd.DataFrame, measure: str) -> pd.Series:
+    if measure == "train_loss":
+        return rows["train_base_rate"].map(entropy)
+    known = {"nce": 1.0, "roc_auc": 0.5}
+    return pd.Series(known.get(measure, 0.0), index=rows.index)
+
+
+def draw_difficulty(data: pd.DataFrame, title: str) -> Figure:
+    """A panel per measure, a row per label: a dot per seed, mean and interval, rank beside.
+
+    Triangles are what an answer without looking scores. In every panel the easier labels are to
+    the right.
+    """
+    names = list(data["label"].unique())[:_MAX_LABELS]
+    shown = [m for m in labels.MEASURES if (data["measure"] == m.column).any()]
+    rows = -(-len(shown) // _PANELS_PER_ROW)
+    figure = style.new_figure(10.0, 0.9 + rows * (1.1 + 0.34 * len(names)))
+    with matplotlib.rc_context(style.RC):
+        axes = figure.subplots(rows, _PANELS_PER_ROW, squeeze=False, sharey=True).ravel()
+        for ax, measure in zip(axes, shown, strict=False):
+            for number, (label, colour) in enumerate(style.colour_of(names).items()):
+                part = data[(data["label"] == label) & (data["measure"] == measure.column)]
+                if part.empty:
+                    continue
+                ax.plot(part["value"], [number] * len(part), "o", color=colour, ms=4, alpha=0.6)
+                first = part.iloc[0]
+                if pd.notna(first["low"]):
+                    ax.plot([first["low"], first["high"]], [number] * 2, color=colour, lw=1.5)
+                ax.plot(first["mean"], number, "|", color=colour, ms=16, mew=2.5)
+                ax.plot(first["chance"], number, "v", color=colour, ms=7, mfc="none")
+                ax.annotate(
+                    f"{int(first['rank'])}.",
+                    (first["mean"], number),
+                    xytext=(0, 9),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8,
+                    color="0.3",
+                )
+            if measure.less_is_easier:
+                ax.invert_xaxis()
+            ax.set_title(measure.title, fontsize=9)
+            ax.set_yticks(range(len(names)), names)
+            ax.set_ylim(len(names) - 0.4, -0.6)
+        for ax in axes[len(shown) :]:
+            ax.set_visible(False)
+        figure.supxlabel(
+            "easier to the right; numbers: rank, 1 the easiest; triangle: without looking",
+            fontsize=9,
+        )
+        figure.suptitle(style.wrapped(title))
+    return figure

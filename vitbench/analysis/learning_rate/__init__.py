@@ -1,0 +1,1 @@
+"""How training depends on the learning rate."""

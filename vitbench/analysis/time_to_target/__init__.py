@@ -1,0 +1,1 @@
+"""How fast trials reach a target accuracy."""

@@ -1,0 +1,1 @@
+"""Drawn portraits with exact labels, as a stand-in for CelebA."""

@@ -1,0 +1,1 @@
+"""Joining a Ray cluster and what it holds."""

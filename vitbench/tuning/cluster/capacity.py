@@ -1,0 +1,151 @@
+"""What a stack needs in whole, what the cluster has, and how many stacks that makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from vitbench.config import Resources
+from vitbench.errors import UserError
+from vitbench.plan.stacks import gpus_per_worker, slots_of
+
+# The cluster is asked again at most this often.
+_FRESH_S = 2.0
+GROWS_TO = "VITBENCH_GROWS_TO"
+_RAY_UP_FILE = Path("~/ray_bootstrap_config.yaml")
+
+Node = tuple[float, float]  # CPUs and GPUs
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the cluster has in whole, and how many stacks of the sweep fit side by side.
+
+    Attributes:
+        cpus, gpus, nodes: of the nodes that are up, or that an autoscaler may start.
+        gpus_each: GPUs of one worker.
+        slots: stacks that fit on an empty cluster.
+        free_slots: stacks that fit beside what others run there now; at least 1.
+    """
+
+    cpus: float
+    gpus: float
+    nodes: int
+    gpus_each: float
+    slots: int
+    free_slots: int
+
+
+def capacity(resources: Resources) -> Capacity:
+    """How many stacks the connected cluster can hold at once, counted node by node.
+
+    Raises:
+        UserError: if not even one stack can ever fit.
+    """
+    nodes = _nodes_at_most()
+    cpus, gpus = [node[0] for node in nodes], [node[1] for node in nodes]
+    gpus_each = gpus_per_worker(resources, max(gpus, default=0.0))
+    slots = slots_of(resources, nodes, gpus_each=gpus_each)
+    if slots == 0:
+        asked = f"cpus={resources.cpus:g}, gpus={gpus_each:g}"
+        if resources.workers > 1:
+            asked = f"workers={resources.workers} with {asked} each"
+        listed = ", ".join(_described(node) for node in sorted(nodes, reverse=True)[:8])
+        more = f" and {len(nodes) - 8} smaller" if len(nodes) > 8 else ""
+        raise UserError(
+            f"resources: a stack asks for {asked}; the cluster has {len(nodes)} node(s) "
+            f"({listed or 'none'}{more}), so it can never start. Lower resources.workers, cpus or "
+            f"gpus, or join a larger cluster with --address."
+        )
+    free = slots_of(resources, _free_nodes(), gpus_each=gpus_each)
+    growing = len(nodes) > len(_nodes_up())
+    return Capacity(
+        cpus=sum(cpus),
+        gpus=sum(gpus),
+        nodes=len(nodes),
+        gpus_each=gpus_each,
+        slots=slots,
+        free_slots=slots if growing else max(1, min(slots, free)),
+    )
+
+
+class LiveSlots:
+    """How many stacks may run side by side right now, on a cluster that grows and shrinks."""
+
+    def __init__(self, resources: Resources, *, gpus_each: float, at_most: int | None) -> None:
+        self._resources = resources
+        self._gpus_each = gpus_each
+        self._at_most = at_most
+        self._asked_s = -_FRESH_S
+        self._slots = 1
+
+    def __call__(self) -> int:
+        """At least 1: a stack that waits for a machine is what makes an autoscaler start one."""
+        now_s = time.monotonic()
+        if now_s - self._asked_s >= _FRESH_S:
+            self._asked_s = now_s
+            self._slots = slots_of(self._resources, _nodes_at_most(), gpus_each=self._gpus_each)
+        slots = self._slots if self._at_most is None else min(self._slots, self._at_most)
+        return max(1, slots)
+
+
+def _nodes_up() -> list[Node]:
+    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def _free_nodes() -> list[Node]:
+    from ray._private.state import available_resources_per_node  # no public twin per node
+
+    return [_node(node) for node in available_resources_per_node().values()]
+
+
+def _nodes_at_most() -> list[Node]:
+    """The nodes that are up, or, if that is more, all that an autoscaler may start."""
+    up, may_be = _nodes_up(), _nodes_of_autoscaler()
+    return may_be if sum(map(sum, may_be)) > sum(map(sum, up)) else up
+
+
+def _nodes_of_autoscaler() -> list[Node]:
+    """What the cluster may grow to, as far as anybody says; empty for one that does not grow.
+
+    Ray's autoscalers keep that to themselves. On the head of a cluster that `ray up` made, its file
+    lies beside them; elsewhere (Kubernetes) the environment says it, see docs/cluster.md.
+    """
+    told = os.environ.get(GROWS_TO)
+    if told:
+        try:
+            groups = [(int(group["count"]), group) for group in json.loads(told)]
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"${GROWS_TO}={told}: is not a JSON list of node groups ({error}); write e.g. "
+                f'[{{"count": 4, "CPU": 4, "GPU": 1}}]'
+            ) from error
+    elif _RAY_UP_FILE.expanduser().is_file():
+        config = yaml.safe_load(_RAY_UP_FILE.expanduser().read_text(encoding="utf-8"))
+        most = config.get("max_workers", 0)
+        groups = [
+            (min(most, kind.get("max_workers", 0)), kind.get("resources", {}))
+            for name, kind in config.get("available_node_types", {}).items()
+            if name != config.get("head_node_type")
+        ]
+    else:
+        groups = []
+    nodes = [_node(resources) for count, resources in groups for _ in range(count)]
+    return [node for node in nodes if node != (0.0, 0.0)]
+
+
+def _node(resources: Mapping[str, Any]) -> Node:
+    return float(resources.get("CPU", 0.0)), float(resources.get("GPU", 0.0))
+
+
+def _described(node: Node) -> str:
+    cpus, gpus = node
+    return f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")

@@ -1,0 +1,354 @@
+"""An Optuna study as a source of stacks: asked for suggestions, told how they ended.
+
+The study lives in `study.db` in the results folder and is written by the driver alone. Each
+suggestion is one Optuna trial and one Ray trial, ended exactly once:
+
+    finished                      COMPLETE with its value
+    diverged (every model of it)  COMPLETE with a finite worst value
+    stopped early                 PRUNED, with the values of its epochs
+    invalid combination           PRUNED at once, nothing trained
+    suggested before              COMPLETE with the known value, nothing trained
+    crashed for the last time     FAIL
+    interrupted, out of budget    stays RUNNING; a resumed sweep goes on with it
+
+The sampler is built anew for every suggestion from (seed, number of the suggestion). A resumed
+search therefore draws what an undisturbed one would have drawn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import Trial, TrialState
+
+from vitbench.config import Range, Search, Sweep
+from vitbench.errors import UserError
+from vitbench.plan import StackPlan, broken_rule, members_of
+from vitbench.records.history import History
+from vitbench.tuning.search import objective as objectives
+
+_MAX_REJECTED_IN_A_ROW = 1000
+_MAX_COUNTED = 100_000
+_STACK = "stack_id"
+_REASON = "reason"
+_RETRIED = "retried"  # of the study: numbers of crashed trials that were enqueued again
+_HALF_DRAWN = "the driver died while it was drawn"
+
+
+def distributions(search: Search) -> dict[str, BaseDistribution]:
+    """The search space in Optuna's terms: lists are categorical, ranges are ranges."""
+    space: dict[str, BaseDistribution] = {}
+    for name, axis in search.space.items():
+        if not isinstance(axis, Range):
+            space[name] = CategoricalDistribution(list(axis))
+        elif axis.int:
+            step = int(axis.step) if axis.step is not None else 1
+            space[name] = IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=step)
+        else:
+            space[name] = FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
+    return space
+
+
+def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
+    """A sampler for suggestion `number`: the same again after any interruption."""
+    seed = (search.seed * 1_000_003 + number) % 2**32
+    name = "random" if search.method == "random" else search.sampler
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed)
+    if name == "cmaes":
+        return optuna.samplers.CmaEsSampler(seed=seed)
+    if name == "qmc":  # its place in the sequence is kept in the study, the scrambling by the seed
+        return optuna.samplers.QMCSampler(seed=search.seed, scramble=True)
+    raise ValueError(f"unknown sampler {name!r}")
+
+
+class StudySource:
+    """Asks the study for stacks and tells it how they ended.
+
+    Args:
+        sweep: a sweep whose `search.method` is random or optuna, with the data set really used.
+        path: where `study.db` is or will be.
+        channels: of the images.
+        outputs: of the models.
+        history: the runs before, so that nothing is paid for twice.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        path: Path,
+        *,
+        channels: int,
+        outputs: int,
+        history: History,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._sweep = sweep
+        self._channels = channels
+        self._outputs = outputs
+        self._history = history
+        self._known: dict[str, list[Mapping[str, Any]]] = {
+            stack_id: [history.outcomes[trial_id] for trial_id in members]
+            for stack_id, members in history.stacks.items()
+            if members and all(history.is_done(trial_id) for trial_id in members)
+        }
+        self._space = distributions(sweep.search)
+        self._objectives: list[str] = list(sweep.search.objectives)
+        self._study = optuna.create_study(
+            storage=f"sqlite:///{path}",
+            study_name=sweep.name,
+            directions=[objectives.direction(name) for name in self._objectives],
+            load_if_exists=True,
+        )
+        self._buildable = self._count_buildable()
+        self._live: dict[str, Trial] = {}
+        self._plans: dict[str, StackPlan] = {}
+        self._retried: list[int] = self._study.user_attrs.get(_RETRIED, [])
+        self._to_resume = self._reconcile()
+
+    @property
+    def total(self) -> int:
+        """Suggestions that the search ends with."""
+        return self._sweep.search.trials
+
+    @property
+    def minimises(self) -> bool:
+        """Whether less of the first objective is better."""
+        return objectives.direction(self._objectives[0]) == "minimize"
+
+    def past(self) -> Iterator[tuple[StackPlan, dict[int, list[dict[str, Any]]]]]:
+        """Ended stacks of the runs before, with their rows by epoch: what a scheduler must know."""
+        for frozen in self._study.get_trials(deepcopy=False):
+            if len(frozen.params) < len(self._space) or broken_rule(self._sweep, frozen.params):
+                continue
+            plan = self.plan_of(frozen.params)
+            epochs: dict[int, list[dict[str, Any]]] = {}
+            for member in plan.members:
+                for epoch, row in self._history.epochs.get(member.trial_id, {}).items():
+                    epochs.setdefault(epoch, []).append(row)
+            if epochs and plan.stack_id in self._known:
+                yield plan, epochs
+
+    def suggestions(self) -> list[dict[str, Any]]:
+        """One row per suggestion: number, state, stack, why it was not trained, settings, values.
+
+        `pareto` tells whether no other trained suggestion is at least as good in every objective
+        and better in one.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        signs = [1.0 if objectives.direction(n) == "minimize" else -1.0 for n in self._objectives]
+        costs = {
+            trial.number: tuple(s * v for s, v in zip(signs, trial.values, strict=True))
+            for trial in trials
+            if trial.state is TrialState.COMPLETE and trial.values is not None
+        }
+        return [
+            {
+                "number": trial.number,
+                "state": trial.state.name,
+                "stack_id": trial.user_attrs.get(_STACK),
+                "reason": trial.user_attrs.get(_REASON),
+                **trial.params,
+                **dict(
+                    zip(
+                        self._objectives,
+                        trial.values if trial.number in costs else [None] * len(signs),
+                        strict=True,
+                    )
+                ),
+                "pareto": trial.number in costs
+                and not any(_dominates(other, costs[trial.number]) for other in costs.values()),
+            }
+            for trial in trials
+        ]
+
+    def plan_of(self, params: Mapping[str, Any]) -> StackPlan:
+        """The stack that a suggestion stands for; the same parameters give the same stack."""
+        return StackPlan(tuple(members_of(self._sweep, params)))
+
+    def next(self) -> StackPlan | None:
+        """Return an unfinished stack from before the resume, else a new suggestion, else None.
+
+        Raises:
+            UserError: if no valid, new combination could be found.
+        """
+        if self._to_resume:
+            return self._to_resume.pop(0)
+        for _ in range(_MAX_REJECTED_IN_A_ROW):
+            if self._paid_for() >= self.total or self._used_up():
+                return None
+            trial = self._ask()
+            reason = broken_rule(self._sweep, trial.params)
+            if reason is not None:
+                trial.set_user_attr(_REASON, reason)
+                self._study.tell(trial, state=TrialState.PRUNED)
+                continue
+            plan = self.plan_of(trial.params)
+            trial.set_user_attr(_STACK, plan.stack_id)
+            if plan.stack_id in self._known:
+                trial.set_user_attr(_REASON, "suggested before")
+                self._tell_outcome(trial, plan, self._known[plan.stack_id])
+                continue
+            if plan.stack_id in self._live:  # still training; its value is not known yet
+                trial.set_user_attr(_REASON, "suggested before, still training")
+                self._study.tell(trial, state=TrialState.PRUNED)
+                continue
+            self._live[plan.stack_id] = trial
+            self._plans[plan.stack_id] = plan
+            return plan
+        if self._live or self._known:
+            return None  # the space is used up: everything valid has been tried
+        raise UserError(
+            f"search.space: {_MAX_REJECTED_IN_A_ROW} suggestions in a row broke a rule "
+            f"(the last: {reason}); widen the space so that valid combinations exist."
+        )
+
+    def reported(self, stack_id: str, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """An epoch of a running stack (single objective only: Optuna's own limit)."""
+        trial = self._live.get(stack_id)
+        if trial is not None and len(self._objectives) == 1:
+            value = self.objective_now(self._plans[stack_id], rows)
+            if math.isfinite(value):
+                trial.report(value, epoch)
+
+    def objective_now(self, plan: StackPlan, rows: Sequence[Mapping[str, Any]]) -> float:
+        """The first objective after an epoch; a finite worst value where all have diverged."""
+        name = self._objectives[0]
+        stand_in = objectives.worst(name, [], self._outputs)
+        values = {row["trial_id"]: float(row[name]) for row in rows}
+        best = objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
+        return stand_in if best is None else best
+
+    def ended(self, stack_id: str, outcomes: Sequence[Mapping[str, Any]]) -> None:
+        """Tell the study how a stack ended; interrupted ones stay open for the resume."""
+        trial = self._live.pop(stack_id, None)
+        if trial is None or not outcomes:
+            return
+        statuses = {row["status"] for row in outcomes}
+        if statuses & {"interrupted", "budget"}:
+            return
+        self._known[stack_id] = list(outcomes)
+        self._tell_outcome(trial, self.plan_of(trial.params), outcomes)
+
+    def _ask(self) -> Trial:
+        number = sum(
+            trial.user_attrs.get(_REASON) != _HALF_DRAWN
+            for trial in self._study.get_trials(deepcopy=False)
+        )
+        self._study.sampler = make_sampler(self._sweep.search, number)
+        return self._study.ask(self._space)
+
+    def _paid_for(self) -> int:
+        """Suggestions that were trained or are training."""
+        return sum(
+            trial.state is not TrialState.WAITING
+            and _REASON not in trial.user_attrs
+            and trial.number not in self._retried
+            for trial in self._study.get_trials(deepcopy=False)
+        )
+
+    def _used_up(self) -> bool:
+        """Whether every combination of a finite space has been trained or is training."""
+        if self._buildable is None:
+            return False
+        return len(self._known.keys() | self._live.keys()) >= self._buildable
+
+    def _count_buildable(self) -> int | None:
+        """Combinations that can be built; None for a space without end (or nearly so)."""
+        choices = []
+        for distribution in self._space.values():
+            if isinstance(distribution, CategoricalDistribution):
+                choices.append(list(distribution.choices))
+            elif isinstance(distribution, IntDistribution):
+                choices.append(
+                    list(range(distribution.low, distribution.high + 1, distribution.step))
+                )
+            else:
+                return None
+        if math.prod(map(len, choices)) > _MAX_COUNTED:
+            return None
+        return sum(
+            broken_rule(self._sweep, dict(zip(self._space, combination, strict=True))) is None
+            for combination in itertools.product(*choices)
+        )
+
+    def _tell_outcome(
+        self, trial: Trial, plan: StackPlan, outcomes: Sequence[Mapping[str, Any]]
+    ) -> None:
+        statuses = {row["status"] for row in outcomes}
+        if statuses & {"crashed", "oom"}:
+            self._study.tell(trial, state=TrialState.FAIL)
+        elif statuses == {"stopped"}:
+            self._study.tell(trial, state=TrialState.PRUNED)
+        else:
+            values = [self._value(name, plan, outcomes) for name in self._objectives]
+            self._study.tell(trial, values)
+
+    def _value(self, name: str, plan: StackPlan, outcomes: Sequence[Mapping[str, Any]]) -> float:
+        if name in ("parameters", "train_flops"):
+            return objectives.cost(name, plan, channels=self._channels, outputs=self._outputs)
+        if name == "lr_sensitivity":
+            losses = objectives.final_metric(outcomes, "val_loss")
+            chance = math.log(max(2, self._outputs))
+            return objectives.lr_sensitivity(plan.members, losses, chance)
+        at = self._objectives.index(name)
+        seen = [t.values[at] for t in self._study.get_trials(deepcopy=False) if t.values]
+        stand_in = objectives.worst(name, seen, self._outputs)
+        metric = objectives.final_metric(outcomes, name)
+        value = objectives.best_arm(plan.members, metric, objective=name, stand_in=stand_in)
+        return stand_in if value is None else value
+
+    def _reconcile(self) -> list[StackPlan]:
+        """Bring the study up to the ledger after a crash; return the stacks still to be trained.
+
+        A driver that died between the ledger's line and the study's left trials RUNNING whose
+        outcome is known: they are told now. The others go on as the same Optuna trial.
+        """
+        to_resume = []
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            trial = Trial(self._study, frozen._trial_id)
+            if len(frozen.params) < len(self._space):  # FAIL: samplers do not see it, it is redrawn
+                trial.set_user_attr(_REASON, _HALF_DRAWN)
+                self._study.tell(trial, state=TrialState.FAIL)
+                continue
+            reason = broken_rule(self._sweep, frozen.params)
+            if reason is not None:
+                trial.set_user_attr(_REASON, reason)
+                self._study.tell(trial, state=TrialState.PRUNED)
+                continue
+            plan = self.plan_of(frozen.params)
+            trial.set_user_attr(_STACK, plan.stack_id)
+            outcomes = self._known.get(plan.stack_id)
+            if outcomes is not None:
+                self._tell_outcome(trial, plan, outcomes)
+            else:
+                self._live[plan.stack_id] = trial
+                self._plans[plan.stack_id] = plan
+                to_resume.append(plan)
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+            if _REASON not in frozen.user_attrs and frozen.number not in self._retried:
+                # It crashed for the last time in a run before. A finished trial cannot be marked.
+                self._retried.append(frozen.number)
+                self._study.set_user_attr(_RETRIED, self._retried)
+                self._study.enqueue_trial(frozen.params)
+        return to_resume
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether one is at least as low in everything, and lower in something."""
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))

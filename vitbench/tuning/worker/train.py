@@ -1,0 +1,188 @@
+"""One stack as a Tune function: load the images, train, report rows, end when asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from vitbench.plan import StackPlan
+from vitbench.records.history import DONE
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.tuning.ddp.channel import Mailbox
+from vitbench.tuning.stop import STOPPED, Control
+from vitbench.tuning.worker.images import SharedImages
+
+if TYPE_CHECKING:
+    import torch
+
+    from vitbench.training.parallel import Parallel
+    from vitbench.training.speedup.compiling import When
+
+logger = logging.getLogger(__name__)
+
+# Reports closer together than this are sent as one; Tune's loop handles some tens a second.
+_MIN_REPORT_INTERVAL_S = 0.2
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What every stack of a sweep shares; small, travels once per trial."""
+
+    images: SharedImages
+    checkpoints: Checkpoints
+    checkpoint_every_s: float
+    workers: int
+    cpus: float  # of one worker
+    gpus: float
+    every_epoch: bool  # report each epoch by itself: early stopping looks at every one
+    control: Control
+    compile: When = False
+    mailbox: Mailbox | None = None  # with more than one worker
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What Ray reserves for one worker."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    @property
+    def threads(self) -> int:
+        """Of one worker."""
+        return max(1, int(self.cpus))
+
+
+Send = Callable[[dict[str, Any]], None]
+
+
+class Reporter:
+    """Sends rows to the driver, a few epochs at a time where epochs are short.
+
+    Args:
+        stack_id: of the stack as the driver knows it.
+        last_epoch: whose rows travel with the outcome.
+        context: of the sweep.
+        send: returns once the driver has taken in what it was given.
+    """
+
+    def __init__(self, stack_id: str, last_epoch: int, context: WorkerContext, send: Send) -> None:
+        self._stack_id = stack_id
+        self._last_epoch = last_epoch
+        self._context = context
+        self._send_now = send
+        self._rows: list[dict[str, Any]] = []
+        self._last_sent_s = 0.0
+        self._epoch = 0
+        self.reason: str | None = None
+
+    def __call__(self, epoch: Any) -> bool:
+        self._rows.extend(epoch.rows)
+        self._epoch = epoch.epoch
+        now_s = time.monotonic()
+        # Rows that a state covers must be in the ledger first: a resume does not repeat them.
+        due = epoch.checkpoint or now_s - self._last_sent_s >= _MIN_REPORT_INTERVAL_S
+        if epoch.epoch == self._last_epoch or not (due or self._context.every_epoch):
+            return True  # the rows of the last epoch travel with the outcome
+        self._send({"images_per_s": epoch.images_per_s})
+        self._last_sent_s = now_s
+        self.reason = self._context.control.reason_to_end(self._stack_id)
+        return self.reason is None
+
+    def finish(self, outcomes: list[dict[str, Any]]) -> None:
+        """Send what is left together with the outcome of each member."""
+        self._send({"outcomes": outcomes})
+
+    def _send(self, extra: dict[str, Any]) -> None:
+        rows, self._rows = self._rows, []
+        self._send_now({"epoch": self._epoch, "rows": rows, **extra})
+
+
+def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
+    """Train the stack in `config["plan"]`; its outcome rows come with the last report."""
+    import torch  # once per worker process: actors are reused between trials
+
+    device = torch.device("cuda" if context.gpus else "cpu")
+    plan = StackPlan.from_json(config["plan"])
+    reporter = Reporter(plan.stack_id, plan.train.epochs, context, tune.report)
+
+    def run(part: StackPlan) -> bool:
+        return train_part(part, context, reporter, device)
+
+    fit_or_halve(plan, run, torch.cuda.empty_cache if context.gpus else lambda: None)
+
+
+def train_part(
+    part: StackPlan,
+    context: WorkerContext,
+    reporter: Reporter,
+    device: torch.device,
+    parallel: Parallel | None = None,
+) -> bool:
+    """Train a stack (or a part of it) in this process; returns whether it came to its end.
+
+    Args:
+        parallel: this worker's place among the workers of the stack; alone if left out. The
+            reporter is used on rank 0 only.
+    """
+    import torch
+
+    from vitbench.training.engine import fit
+    from vitbench.training.parallel import SOLO
+
+    parallel = parallel or SOLO
+    # A reused process keeps what the trial before it set.
+    torch.set_num_threads(context.threads)
+    os.environ["OMP_NUM_THREADS"] = str(context.threads)
+
+    train = part.train
+    images = context.images.open().subset(train.train_images, train.val_images, train.test_images)
+    store = context.checkpoints.store()
+    result = fit(
+        part,
+        images,
+        device=device,
+        report=reporter,
+        store=store,
+        parallel=parallel,
+        checkpoint_every_s=context.checkpoint_every_s,
+        compile=context.compile,
+    )
+    if parallel.rank == 0:
+        status = (reporter.reason or STOPPED) if result.stopped else "finished"
+        outcomes = [
+            {**row, "status": row["status"] if row["status"] == "diverged" else status}
+            for row in result.trials
+        ]
+        reporter.finish(outcomes)
+        if status in DONE:  # and recorded: nobody will go on from its states
+            store.keep_only([member.trial_id for member in part.members], None)
+    return not result.stopped
+
+
+def fit_or_halve(
+    plan: StackPlan, run: Callable[[StackPlan], bool], release: Callable[[], None]
+) -> None:
+    """Train the plan; where memory runs out, train its halves one after the other.
+
+    Nothing is lost: each half goes on from its members' checkpoints. A single model that does
+    not fit raises the memory error.
+    """
+    import torch
+
+    waiting = [plan]
+    while waiting:
+        part = waiting.pop(0)
+        try:
+            if not run(part):
+                return
+        except torch.OutOfMemoryError:
+            if part.size == 1:
+                raise
+            release()
+            middle = (part.size + 1) // 2
+            logger.warning("out of memory with %d members; trying %d", part.size, middle)
+            waiting[:0] = [StackPlan(part.members[:middle]), StackPlan(part.members[middle:])]
