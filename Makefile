@@ -8,6 +8,8 @@ SWEEP ?= sweeps/mnist_lr.yaml
 PIP_ARGS ?=
 # Extra words for pytest, e.g. `make test PYTEST_ARGS="-k engine"`.
 PYTEST_ARGS ?=
+# Test processes side by side.
+JOBS ?= 2
 # python3 where it is new enough, else the first newer one on the PATH.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -18,22 +20,26 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo test lint format docs bench clean
+.PHONY: help demo test test-all lint format docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 demo: $(RUN_STAMP) ## install, run sweeps/mnist_lr.yaml, say where the report is
 	@$(PY) -m vitbench.sweep $(SWEEP)
 
-test: $(DEV_STAMP) ## install, run the whole test suite
-	@$(PY) -m pytest $(PYTEST_ARGS)
+test: $(DEV_STAMP) ## install, run the test suite
+	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not long and not cluster" $(PYTEST_ARGS)
 
-lint: $(DEV_STAMP) ## ruff and mypy, as CI runs them
+test-all: test ## the tests above, then those of clusters and those of over a minute
+	@$(PY) -m pytest -m "long or cluster" $(PYTEST_ARGS)
+
+lint: $(DEV_STAMP) ## ruff, mypy and the import contracts, as CI runs them
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
 
 format: $(DEV_STAMP) ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .
