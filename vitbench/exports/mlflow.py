@@ -46,8 +46,6 @@ def write(results_dir: Path, runs: Sequence[Run]) -> tuple[str, int]:
         client.log_batch(run_id, params=[Param(k, str(v)) for k, v in run.config.items()])
         for at in range(0, len(metrics), _MOST_METRICS):
             client.log_batch(run_id, metrics=metrics[at : at + _MOST_METRICS])
-        ended = (
-            "FINISHED" if run.status in DONE else "FAILED" if run.status in CRASHED else "KILLED"
-        )
-        client.set_terminated(run_id, ended)
+        failed = "FAILED" if run.status in CRASHED else "KILLED"
+        client.set_terminated(run_id, "FINISHED" if run.status in DONE else failed)
     return uri, replaced

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,8 +86,8 @@ class TensorBoard:
             folder = self._folder / re.sub(r"[^\w.=,+-]+", "_", name)
             is_new = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
-            # Its own part of the name is the second, in which a resume may start as well.
-            self._writers[trial_id] = EventsWriter(str(folder / "events"), f".{uuid.uuid4().hex}")
+            # TensorBoard reads files in the order of their names, which tell seconds by themselves.
+            self._writers[trial_id] = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
             old = self._before.get(trial_id, {})
             if is_new:
                 self._last_epoch[trial_id] = 0
