@@ -27,6 +27,7 @@ COMMANDS = {
     "analysis": Command("vitbench.analysis.__main__", "draw the report of a results folder again"),
     "compare": Command("vitbench.compare", "several results folders in one view"),
     "attention": Command("vitbench.attention.__main__", "where the trained models look, scored"),
+    "export": Command("vitbench.export", "copy results to MLflow, Weights & Biases or Trackio"),
     "bench": Command("vitbench.bench.__main__", "measure this machine beside other libraries"),
     "doctor": Command("vitbench.doctor", "check the installation, the hardware and the data"),
 }

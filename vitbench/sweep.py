@@ -20,7 +20,7 @@ from vitbench import data
 from vitbench.config import EXPORTERS, PAPER, Sweep, load_sweep, resolved_yaml
 from vitbench.data.prepare import check_labels, prepare, with_images
 from vitbench.errors import UserError
-from vitbench.exports import exporters as exports
+from vitbench.exports import tools as exports
 from vitbench.forecast import paper_cost_s
 from vitbench.hardware import local_gpu_count
 from vitbench.plan import trials as plan
@@ -279,6 +279,8 @@ def _finish(
     console.print(outcome_table(trials, job.fields, title, front, width=console.width))
     for line in failures(trials):
         console.print(line, style="red", soft_wrap=True, markup=False)
+    for line in exports.export_each(job.sweep.exports, results_dir):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     if scale != PAPER and job.trials and not ending.interrupted:
         cost_s = paper_cost_s(args.file, args.overrides, job, trials)
         console.print(

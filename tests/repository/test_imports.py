@@ -27,7 +27,7 @@ FLOORS = (
     {"attention"},
     {"tuning"},
     {"forecast"},
-    {"sweep", "bench", "compare", "doctor", "cli", "__main__"},
+    {"sweep", "bench", "compare", "doctor", "export", "cli", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
@@ -65,7 +65,7 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize(
     ("package", "rooms"),
     [
-        ("ray", {"tuning", "bench", "exports"}),
+        ("ray", {"tuning", "bench"}),
         ("optuna", {"tuning", "analysis"}),
         ("torchvision", {"data", "bench"}),
         (

@@ -17,7 +17,7 @@ from vitbench.config.search import Budget, Checkpoints, Search
 from vitbench.config.section import Section
 
 Precision = Literal["auto", "float32", "bfloat16"]
-Exporter = Literal["tensorboard", "mlflow", "wandb"]
+Exporter = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 EXPORTERS: tuple[str, ...] = get_args(Exporter)
 STACKABLE: JsonDict = {"stackable": True}
 

@@ -1,1 +1,1 @@
-"""Copies of the results for other tools."""
+"""Copies of a sweep's results for other tools; the results never depend on them."""

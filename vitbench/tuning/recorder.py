@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import tune
 
-from vitbench.exports.exporters import Exports
+from vitbench.exports.tensorboard import TensorBoard
 from vitbench.plan import StackPlan, stack_flops
 from vitbench.records.history import DONE
 from vitbench.records.ledger import Ledger
@@ -69,7 +69,7 @@ class Recorder(tune.Callback):
         label: Callable[[StackPlan], str],
         errors_dir: Path,
         planned: Collection[str],
-        exports: Exports | None = None,
+        tensorboard: TensorBoard | None = None,
     ) -> None:
         self._ledger = ledger
         self._tracker = tracker
@@ -81,7 +81,7 @@ class Recorder(tune.Callback):
         self._label = label
         self._errors_dir = errors_dir
         self._planned = planned  # stacks that the ledger knows already
-        self._exports = exports
+        self._tensorboard = tensorboard
         self._plans: dict[str, StackPlan] = {}
         self._outcomes: dict[str, list[dict[str, Any]]] = {}
         self._end_requested: str | None = None
@@ -103,7 +103,6 @@ class Recorder(tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Pass a request to end on to the running stacks, outside the signal handler."""
-        self.tell_failed_exports()
         if self._end_requested is None and (spent := self._budget.exceeded()):
             self.spent = spent
             self._end_requested = BUDGET
@@ -125,6 +124,8 @@ class Recorder(tune.Callback):
             self._outcomes[plan.stack_id] = []
             if plan.stack_id not in self._planned:
                 self._ledger.extend("trial", planned_rows(plan))
+        if self._tensorboard is not None:
+            self._tensorboard.started(plan)
         self._tracker.started(plan, self._label(plan), stack_flops(plan))
 
     def on_trial_result(
@@ -138,8 +139,8 @@ class Recorder(tune.Callback):
             of_epoch = [row for row in rows if row["epoch"] == epoch]
             self._budget.epoch(len(of_epoch), of_epoch[0]["epoch_s"])
             self._source.reported(stack_id, epoch, of_epoch)
-        if self._exports is not None:
-            self._exports.rows(self._plan_of(trial), rows)
+        if self._tensorboard is not None:
+            self._tensorboard.epochs(self._plan_of(trial), rows)
         if rows:
             self._tracker.reported(stack_id, result)
         if result.get("outcomes"):
@@ -179,8 +180,8 @@ class Recorder(tune.Callback):
     def _record(self, plan: StackPlan, outcomes: list[dict[str, Any]]) -> None:
         """Write outcomes down; once every member has one, the stack is over."""
         self._ledger.extend("outcome", outcomes)
-        if self._exports is not None:
-            self._exports.ended(plan, outcomes)
+        if self._tensorboard is not None:
+            self._tensorboard.ended(plan, outcomes)
         self._budget.trials_done(sum(row["status"] in DONE for row in outcomes))
         for row in self._keeper.drop(outcomes):
             self._ledger.append("outcome", **row)
@@ -189,21 +190,6 @@ class Recorder(tune.Callback):
         if len(so_far) >= plan.size:
             self._source.ended(plan.stack_id, so_far)
             self._tracker.ended(plan.stack_id, [row["status"] for row in so_far])
-
-    def tell_failed_exports(self) -> None:
-        """Say once of each exporter that failed that it is off."""
-        for name, reason in self._exports.failures() if self._exports is not None else ():
-            self._ledger.append("event", event="export", exporter=name, error=reason)
-            self._tracker.shown.say(
-                f"export to {name} failed and is off ({reason}); the results are complete without"
-            )
-
-    def finish_exports(self) -> None:
-        """Wait for what exporters still write, and say what they could not."""
-        if self._exports is not None:
-            for name in self._exports.close():
-                self._tracker.shown.say(f"export to {name} hangs and is given up, incomplete")
-            self.tell_failed_exports()
 
     def _plan_of(self, trial: Any) -> StackPlan:
         stack_id = trial.config["stack_id"]

@@ -16,8 +16,7 @@ from rich.console import Console
 
 from vitbench.config import Sweep
 from vitbench.data.image_set import ImageSet
-from vitbench.exports.exporters import Exports
-from vitbench.exports.targets import Place
+from vitbench.exports.tensorboard import TensorBoard
 from vitbench.plan import TrialConfig, stack_flops
 from vitbench.plan.resume import remainder
 from vitbench.plan.stacks import stacks_of
@@ -122,7 +121,17 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
             ledger.extend("trial", planned_rows(plan))
     view = SweepView(total_stacks=source.total, known_flops=flops, slots=slots)
     shown = progress_for(console, view)
-    place = Place(job.results_dir, sweep.name, job.fields)
+
+    def export_failed(reason: str) -> None:
+        ledger.append("event", event="export", exporter="tensorboard", error=reason)
+        shown.say(
+            f"export to tensorboard failed and is off ({reason}); the results are complete without"
+        )
+
+    tensorboard = None
+    if "tensorboard" in sweep.exports:
+        folder = job.results_dir / "tensorboard"
+        tensorboard = TensorBoard(folder, job.fields, history.epochs, export_failed)
     recorder = Recorder(
         ledger=ledger,
         tracker=Tracker(view, shown),
@@ -136,7 +145,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         planned={plan.stack_id for plan in source.plans}
         if isinstance(source, ListSource)
         else frozenset(),
-        exports=Exports(list(dict.fromkeys(sweep.exports)), place, history.epochs),
+        tensorboard=tensorboard,
     )
     context = WorkerContext(
         images=SharedImages.share(job.images, ship=room.nodes > 1),
@@ -155,9 +164,11 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     with shown, Interrupt(lambda: recorder.request_end(INTERRUPTED)) as interrupt:
         try:
             tuner.fit()
-            recorder.finish_exports()
         except KeyboardInterrupt:  # the second Ctrl-C
             return Ending(interrupted=True)
+        finally:
+            if tensorboard is not None:
+                tensorboard.close()
     if isinstance(source, StudySource):
         tables.write_suggestions(job.results_dir, source.suggestions())
     shutil.rmtree(job.results_dir / "ray", ignore_errors=True)  # Tune's working state
