@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from celeba_layout import write_celeba_layout
 from PIL import Image
 
 from vitbench import data
 from vitbench.config import Dataset
 from vitbench.data import celeba
-from vitbench.data.celeba_layout import write_celeba_layout
 from vitbench.data.faces import faces
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
@@ -27,7 +27,7 @@ SPLITS = ("train", "val", "test")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with 40 pictures."""
     folder = tmp_path_factory.mktemp("data")
-    write_celeba_layout(folder, COUNT, seed=3, workers=1)
+    write_celeba_layout(folder, COUNT, seed=3)
     return folder
 
 
@@ -46,7 +46,7 @@ def load(folder: Path, cache: Path, **settings: object) -> ImageSet:
 def test_labels_landmarks_and_pixels_belong_together(written: Path, tmp_path: Path) -> None:
     """Against the faces as they were drawn: rows, columns, cropping and scaling."""
     images = load(written, tmp_path)
-    drawn = faces.draw(COUNT, (178, 218), seed=3, workers=1)
+    drawn = faces.draw(COUNT, (178, 218), seed=3)
     columns = [faces.ATTRIBUTES.index(name) for name in LABELS]
     together = [getattr(images, name) for name in SPLITS]
     assert images.name == "celeba" and images.labels == tuple(LABELS) and images.classes == ()

@@ -1,8 +1,8 @@
-"""Drawn faces written to disk as CelebA is: what the real loader reads, without CelebA."""
+"""Drawn faces written to disk as CelebA is: what its loader reads, without CelebA."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +13,10 @@ from vitbench.data.faces import faces
 
 WIDTH, HEIGHT = 178, 218  # pixels of CelebA's aligned pictures
 TRAIN, VALID, TEST = 162_770, 19_867, 19_962  # images of CelebA's own partition, in this order
-
-_QUALITY = 92  # of the JPEG files
-_BATCH = 1_000  # faces held in memory at once: 116 MB
+LANDMARKS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 
 
-def write_celeba_layout(
-    folder: Path,
-    count: int,
-    *,
-    seed: int = 0,
-    workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> None:
+def write_celeba_layout(folder: Path, count: int, *, seed: int = 0) -> faces.Faces:
     """Draw faces into `<folder>/celeba`, in the files and formats of CelebA's distribution.
 
     Pictures are img_align_celeba/000001.jpg and so on. Values in the tables are divided by
@@ -34,39 +25,25 @@ def write_celeba_layout(
     picture each. Every face is a person of its own, and the boxes, which CelebA states for
     pictures it does not ship in this folder, are those of the drawn heads.
 
-    The tables are written last, so a folder that has them is complete.
-
     Args:
         count: pictures, 3 to 999,999.
         seed: picture 000001.jpg is face 0 of this seed.
-        workers: processes that draw; see `faces.draw`.
-        progress: called with the number of pictures written so far.
 
-    Raises:
-        ValueError: for a count outside that range.
+    Returns:
+        The faces as they were drawn.
     """
-    if not 3 <= count <= 999_999:
-        raise ValueError(f"count is {count}; CelebA's layout needs 3 to 999,999 pictures")
     root = folder / "celeba"
     pictures = root / "img_align_celeba"
-    pictures.mkdir(parents=True, exist_ok=True)
+    pictures.mkdir(parents=True)
     names = [f"{number:06d}.jpg" for number in range(1, count + 1)]
-    attributes, landmarks = [], []
-    for start in range(0, count, _BATCH):
-        part = faces.draw(
-            min(_BATCH, count - start), (WIDTH, HEIGHT), seed=seed, start=start, workers=workers
-        )
-        for name, image in zip(names[start:], part.images, strict=False):
-            Image.fromarray(image.transpose(1, 2, 0)).save(pictures / name, quality=_QUALITY)
-        attributes.append(part.attributes)
-        landmarks.append(part.landmarks)
-        if progress is not None:
-            progress(start + len(part))
-    marks = np.concatenate(landmarks)
-    axes = [f"{mark}_{axis}" for mark in faces.LANDMARKS for axis in "xy"]
+    drawn = faces.draw(count, (WIDTH, HEIGHT), seed=seed, workers=1)
+    for name, image in zip(names, drawn.images, strict=True):
+        Image.fromarray(image.transpose(1, 2, 0)).save(pictures / name, quality=92)
+    marks = drawn.landmarks
+    axes = [f"{mark}_{axis}" for mark in LANDMARKS for axis in "xy"]
     tables = (
         # CelebA ends the first two headers with a space.
-        ("list_attr_celeba.txt", np.concatenate(attributes) * 2 - 1, [*faces.ATTRIBUTES, ""], 2),
+        ("list_attr_celeba.txt", drawn.attributes * 2 - 1, [*faces.ATTRIBUTES, ""], 2),
         ("list_landmarks_align_celeba.txt", _whole(marks).reshape(count, -1), [*axes, ""], 4),
         ("list_bbox_celeba.txt", _boxes(marks), ["image_id", "x_1", "y_1", "width", "height"], 3),
     )
@@ -74,6 +51,7 @@ def write_celeba_layout(
         _write(root / name, names, values, width, [str(count), " ".join(header)])
     _write(root / "identity_CelebA.txt", names, np.arange(1, count + 1)[:, None], 1)
     _write(root / "list_eval_partition.txt", names, partition(count)[:, None], 1)
+    return drawn
 
 
 def partition(count: int) -> NDArray[np.int64]:

@@ -1,0 +1,232 @@
+"""One drawn face, part by part, from the background to what is held before it.
+
+Units and frame are those of `canvas`. Every random number is drawn whether it is needed or not, so
+two faces from equal generators differ only in the parts that their attributes ask for: the colour
+of hair, skin or lips (Blond_Hair, Pale_Skin, Wearing_Lipstick), the strands and outline of the hair
+(Wavy_Hair), eyes and mouth (Smiling), the gap between the lips (Mouth_Slightly_Open), and what is
+put on (Eyeglasses, Wearing_Hat).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitbench.data.faces.canvas import ACROSS, Array, Canvas, arch, between, oval
+
+_EYE, _MOUTH = 0.5, 1.05  # x of the eyes, y of the mouth
+
+_SKIN = np.array([(88, 56, 40), (150, 104, 76), (205, 155, 122), (238, 200, 172)])
+_PALE, _BLOND = np.array((250, 231, 222)), np.array((218, 182, 112))
+_HAIR = np.array([(24, 20, 22), (96, 60, 36), (172, 172, 176), (140, 58, 30), (120, 34, 60)])
+_IRIS = np.array([(70, 44, 26), (40, 30, 24), (66, 96, 130), (80, 100, 66)])
+_FRAME = np.array([(18, 16, 18), (18, 16, 18), (70, 44, 28), (150, 146, 140), (120, 26, 34)])
+
+# The matrix that draws 24 points of a smooth curve through 5 knots.
+_CURVE = np.vander(np.linspace(0, 1, 24), 5) @ np.linalg.inv(np.vander(np.linspace(0, 1, 5), 5))
+_STRANDS = 8  # on each side of the parting
+
+
+class Portrait:
+    """A face under way: the choices that several parts share, and a method for each part.
+
+    `has` holds each attribute above; `size` is the picture's width and height in pixels. Equal
+    generators give the same face at every size.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, has: Mapping[str, bool], size: tuple[int, int]
+    ) -> None:
+        self.rng, self.has = rng, has
+        roll, self.yaw = np.clip(rng.normal(0.0, (0.06, 0.12)), -0.3, 0.3)  # in radians
+        self.canvas = Canvas(size, roll, np.exp(rng.normal(0, 0.05)), rng.normal(0, 0.07, 2))
+        self.half, self.jaw = rng.uniform((1.08, 0.08), (1.26, 0.36))  # of the head: width, point
+        tone, tint = rng.uniform(0, len(_SKIN) - 1), rng.normal(0.0, 5.0, 3)
+        skin = [np.interp(tone, range(len(_SKIN)), channel) for channel in _SKIN.T]
+        self.skin = (_PALE if has["Pale_Skin"] else np.array(skin)) + tint
+        hair, tint = rng.choice(_HAIR), rng.uniform(0.8, 1.2) + rng.normal(0.0, 0.04, 3)
+        self.hair, self.brow = (_BLOND if has["Blond_Hair"] else hair) * tint, hair * 0.7
+        glad, sober, self.mouth = rng.uniform((0.17, -0.16, 0.37), (0.36, 0.05, 0.47))
+        self.smile = glad if has["Smiling"] else sober  # height of the mouth's curve
+        self.mouth *= 1.2 if has["Smiling"] else 1.0  # half its width
+
+    def draw(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The picture, uint8 [3, Y, X], and the landmarks, float32 [5, 2], as in `faces.Faces`."""
+        strands = self._strands()
+        self._background()
+        self.canvas.polygon(between(strands[0][-2], strands[1][-2]), self.hair * 0.55)
+        self._body()
+        self._head()
+        self._eyes()
+        self._nose()
+        self._mouth()
+        for side, tones in zip(strands, self.rng.uniform(0.7, 1.25, (2, _STRANDS)), strict=True):
+            for inner, outer, tone in zip(side[:-1], side[1:], tones, strict=True):
+                self.canvas.polygon(between(inner, outer), self.hair * tone)
+        self._hat()
+        self._glasses()
+        self._thing_in_front()
+        corner = _MOUTH - self.smile / 2
+        flat = np.array([(-_EYE, 0), (_EYE, 0), (-self.mouth, corner), (self.mouth, corner)])
+        marks = np.insert(self._turned(flat), 2, self._nose_tip(), axis=0)
+        return self.canvas.finish(self.rng), self.canvas.pixels(marks).astype(np.float32)
+
+    def _turned(self, points: Array, height: float = 0.0) -> Array:
+        """Points of the face's surface, `height` above it, as the head's turn moves them."""
+        x, y = points.T
+        depth = np.maximum(1 - x**2 / 2 - (y - 0.2) ** 2 / 6, 0) + height
+        return np.stack([x + self.yaw * depth, y], axis=1)
+
+    def _nose_tip(self) -> Array:
+        return self._turned(np.array([(0.0, 0.64)]), height=0.35).ravel()
+
+    def _vivid(self) -> Array:
+        """A colour for clothes, hats and things: any hue, light or dark, dull or strong."""
+        grey, strength = self.rng.uniform((30, 0), (225, 80))
+        return np.asarray(grey + strength * self.rng.uniform(-1, 1, 3))
+
+    def _background(self) -> None:
+        self.canvas.polygon(oval(0, 0, 5, 5), self._vivid())
+        for x, y, size, alpha in self.rng.uniform((-2.5, -2.5, 0.2, 0), (2.5, 2.5, 1, 1), (4, 4)):
+            self.canvas.polygon(oval(x, y, size, size), self._vivid(), alpha)
+
+    def _body(self) -> None:
+        """Shoulders in clothes of some colour, and the neck."""
+        width, slope, depth = self.rng.uniform((0.5, 0.0, 2.4), (0.68, 0.35, 2.9))
+        right = np.array([(width, 2.15), (2.6, 2.3 + slope), (3.2, 5.5)])
+        self.canvas.polygon(between(right, right * (-1, 1)), self._vivid())
+        neck = [(-width, 1.0), (width, 1.0), (width, 2.3), (0, depth), (-width, 2.3)]
+        self.canvas.polygon(np.array(neck), self.skin * 0.82)
+
+    def _head(self) -> None:
+        """Ears, the head's outline, and the shade on its far side."""
+        far, (darkness, border) = self.rng.choice((-1, 1)), self.rng.uniform((0, 0.1), (0.35, 0.8))
+        for side in (-1, 1):
+            self.canvas.polygon(oval(side * self.half, 0.2, 0.16, 0.32), self.skin * 0.88)
+        outline = oval(0.0, 0.15, self.half, 1.95)
+        outline[:, 0] *= 1 - self.jaw * np.clip(outline[:, 1] / 2.1, 0.0, None) ** 2
+        self.canvas.polygon(outline, self.skin)
+        edge = outline[outline[:, 0] * far >= -1e-9]
+        edge = edge[np.argsort(edge[:, 1])]
+        self.canvas.polygon(between(edge, edge * (border, 1)), (40, 20, 20), darkness)
+
+    def _eyes(self) -> None:
+        """Shadows, whites, irises, lids and brows; a smile narrows the eyes from below."""
+        rng, smiling = self.rng, self.has["Smiling"]
+        iris, aside = rng.choice(_IRIS), rng.normal(0.0, 0.035)
+        wide, lid, shadow, tall = rng.uniform((0.23, 0.04, 0.0, 0.26), (0.28, 0.1, 0.35, 0.34))
+        thick, rise, brow = rng.uniform((0.05, 0.0, -0.5), (0.16, 0.12, -0.38))
+        lower = tall * (0.2 if smiling else 0.5)
+        upper, ball = tall * (0.48 if smiling else 0.5), min(0.15, 0.31 * tall + 0.62 * lower)
+        for x in (-_EYE, _EYE):
+            # Shadow, or paint, around the eye: dark rims that are not glasses.
+            self.canvas.polygon(self._turned(oval(x, -0.06, 0.36, 0.26)), self.skin * 0.5, shadow)
+            above, below = (self._turned(arch(wide, 0, up, x)) for up in (upper, -lower))
+            self.canvas.polygon(between(above, below), (226, 222, 218))
+            middle = (lower - upper) / 2
+            for size, colour in ((1.0, iris), (0.5, (12, 10, 10))):
+                disc = oval(x + aside, middle, 0.14 * size, ball * size)
+                self.canvas.polygon(self._turned(disc), colour)
+            self.canvas.line(above, lid, (30, 22, 20))
+            if smiling:
+                self.canvas.line(np.add(below, (0, 0.03)), 0.06, self.skin * 0.5, 0.7)
+            self.canvas.line(self._turned(arch(0.33, brow, rise, x)), thick, self.brow, 0.9)
+
+    def _nose(self) -> None:
+        wide, bridge = self.rng.uniform((0.16, 0.2), (0.27, 0.6))
+        (x, y), side = self._nose_tip(), 1 if self.yaw < 0 else -1  # the side in the shade
+        ridge = np.array([(x / 2 + side * 0.1, 0.05), (x + side * wide, y + 0.04)])
+        self.canvas.line(ridge, 0.06, self.skin * 0.62, bridge)
+        self.canvas.line(arch(wide, y + 0.12, -0.05, x), 0.08, self.skin * 0.5, 0.75)
+
+    def _mouth(self) -> None:
+        """Lips along a curve, teeth and dark between them, the folds beside a smile."""
+        gap, thick, fold, teeth = self.rng.uniform((0.1, 0.1, 0.2, 0.15), (0.24, 0.2, 0.6, 0.8))
+        paint, strength = self.rng.uniform((140, 20, 40), (215, 70, 110)), self.rng.uniform(0.65, 1)
+        folded = self.has["Smiling"] | (self.rng.random() < 0.25)
+        lips = self.skin * (0.84, 0.66, 0.66)
+        lips += (paint - lips) * strength * self.has["Wearing_Lipstick"]
+        gap *= self.has["Mouth_Slightly_Open"]
+        corner = _MOUTH - self.smile / 2  # between the corners the lips hang lower, or higher
+        upper = arch(self.mouth, corner, -self.smile + gap * 0.35)
+        lower = arch(self.mouth, corner, -self.smile - gap * 0.65)
+        full = np.stack([0 * ACROSS, thick * (1 - ACROSS**2) ** 0.7], axis=1)
+        self.canvas.polygon(self._turned(between(upper - full, lower + full)), lips)
+        if gap:
+            shown = upper + (lower - upper) * teeth
+            self.canvas.polygon(self._turned(between(upper, lower)), (52, 16, 18))
+            self.canvas.polygon(self._turned(between(upper, shown)), (236, 232, 224))
+        self.canvas.line(self._turned(upper), 0.05, lips * 0.45)
+        if folded:
+            for side in (-1, 1):
+                bend, end = self.mouth + 0.1, (side * (self.mouth + 0.16), corner + 0.02)
+                line = np.array([(side * 0.34, 0.66), (side * bend, 0.8), end])
+                self.canvas.line(self._turned(line), 0.05, self.skin * 0.6, fold)
+
+    def _strands(self) -> Array:
+        """Borders of the strands of hair, from the face to the outline, from the parting down.
+
+        Returns:
+            [2 sides, strands + 1, points, 2] in d; waves grow from the roots on.
+        """
+        rng, half = self.rng, self.half
+        end, parting, line = rng.uniform((-0.5, -0.5, -1.35), (2.8, 0.5, -0.95))
+        reach, phase = half * rng.uniform(0.9, 1.12), rng.uniform(0, 2 * np.pi, (2, 1, 1))
+        wavy, plain = rng.uniform(((0.1, 0.75), (-0.04, 1.3)), ((0.2, 1.2), (0.07, 2.2)))
+        amplitude, length = wavy if self.has["Wavy_Hair"] else np.maximum(plain, 0)
+        tucked, middle = half * (0.8 if end > 1.2 else 0.98), (end - 0.9) / 2
+        face = [
+            (0.0, line),
+            (0.72, line + 0.12),
+            (half - 0.08, -0.5),
+            (half, middle),
+            (tucked, end),
+        ]
+        outline = [(0.0, -2.08), (reach * 0.8, -1.85), (reach + 0.22, -0.9)]
+        outline += [(reach + 0.36, middle), (reach + 0.34, end)]
+        place = np.linspace(0.0, 1.0, _STRANDS + 1)[:, None, None]
+        right = _CURVE @ (np.array(face) * (1 - place) + np.array(outline) * place)
+        paths = np.stack([right * (-1, 1), right])
+        paths[..., 0] += parting * np.linspace(1, 0, len(_CURVE)) ** 2
+        steps = np.gradient(paths, axis=2)
+        lengths = np.linalg.norm(steps, axis=3)
+        run = lengths.cumsum(axis=2)
+        swing = amplitude * np.clip(run / 1.2, 0.25, 1) * np.sin(2 * np.pi * run / length + phase)
+        return np.asarray(paths + steps[..., ::-1] * (-1, 1) * (swing / lengths)[..., None])
+
+    def _hat(self) -> None:
+        """A cap with a peak, or a hat with a brim."""
+        colour, band, wide = self._vivid(), self._vivid(), self.rng.random() < 0.5
+        edge, half = self.rng.uniform(-1.15, -0.9), self.half + 0.2
+        if self.has["Wearing_Hat"]:
+            dome = oval(0.0, edge, half, 1.2, 2.5)
+            self.canvas.polygon(np.minimum(dome, (9, edge + 0.1)), colour)
+            reach, upper, lower = (1.4, 0.3, 0.05) if wide else (1.05, 0.15, -0.15)
+            above, below = (arch(half * reach, edge + 0.1, rise) for rise in (upper, lower))
+            self.canvas.polygon(between(above, below), band)
+
+    def _glasses(self) -> None:
+        """Two lenses, clear, tinted or dark, in a frame that may be thin."""
+        rng = self.rng
+        wide, tall, power, width = rng.uniform((0.36, 0.24, 2.0, 0.045), (0.45, 0.4, 4.0, 0.14))
+        frame, kind = rng.choice(_FRAME), rng.choice(3, p=(0.25, 0.15, 0.6))
+        if not self.has["Eyeglasses"]:
+            return
+        tint, alpha = ((22, 0.9), (70, 0.4), (240, 0.12))[kind]
+        for side in (-1, 1):
+            lens = self._turned(oval(side * (_EYE + 0.02), 0.05, wide, tall, power), height=0.1)
+            self.canvas.polygon(lens, (tint, tint, tint), alpha)
+            self.canvas.line(np.concatenate([lens, lens[:2]]), width, frame)
+            arm = np.array([(side * (_EYE + wide), -0.06), (side * self.half, -0.08)])
+            self.canvas.line(self._turned(arm), width, frame)
+        bridge = arch(_EYE - wide + 0.04, 0.0, 0.06)
+        self.canvas.line(self._turned(bridge, height=0.1), width, frame)
+
+    def _thing_in_front(self) -> None:
+        """Now and then something before the cheek or the chin."""
+        x, y, size, there = self.rng.uniform((-1.0, 1.2, 0.25, 0), (1.0, 2.0, 0.5, 1))
+        colour = self._vivid()
+        if there < 0.1:
+            self.canvas.polygon(oval(x, y, size, size * 1.4, 3.0), colour)
