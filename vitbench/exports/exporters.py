@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from vitbench.errors import UserError
-from vitbench.exports.targets import FAILED, TARGETS, Member, Place, Row, Target
+from vitbench.exports.targets import TARGETS, Member, Place, Row, Target
 from vitbench.plan import StackPlan
-from vitbench.records.history import DONE
+from vitbench.records.types import Status
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 _PATIENCE_S = 60.0  # at the end of a sweep, as long as nothing moves
@@ -109,8 +109,8 @@ class Exports:
             return
         for outcome in outcomes:
             member = self._member(plan, outcome["trial_id"])
-            status = outcome["status"]
-            if status in DONE or status in FAILED:
+            status = Status(outcome["status"])
+            if not status.is_pause:
                 self._put_end(member, status)
                 del self._members[outcome["trial_id"]]
 
