@@ -76,7 +76,7 @@ def trained(
         report=lambda epoch: True,
         store=store,
     )
-    assert result.trials[0]["best_test_accuracy"] > 0.97
+    assert (result.trials[0].best_test_accuracy or 0) > 0.97
     model, _ = load_member(store.path(trial.trial_id, "best"))
     pixels = (torch.from_numpy(np.asarray(test.images)).float() / 255 - 0.15) / 0.2
     return model, pixels, cover

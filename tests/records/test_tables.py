@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.records.rows import EPOCH_COLUMNS, TRIAL_COLUMNS
-from vitbench.tuning.recorder import planned_rows
+from vitbench.tuning.observers import planned_rows
 
 METRICS = ("train_loss", "val_loss", "test_loss", "train_accuracy", "val_accuracy", "test_accuracy")
 
@@ -91,3 +92,28 @@ def test_history_counts_what_was_spent(tmp_path: Path) -> None:
     assert history.stack_seconds == 1.0
     assert history.is_done(a) and not history.is_done(b)
     assert history.stacks == {plan.stack_id: [a, b]}
+
+
+def test_history_has_the_last_row_of_each_epoch(tmp_path: Path) -> None:
+    """Kept in compact form, given as typed rows; NaN where the ledger has it."""
+    (a, _) = (member.trial_id for member in stack().members)
+    with Ledger(tmp_path / tables.LEDGER) as out:
+        out.append("run", argv=[])
+        out.extend("epoch", [epoch_row(a, 2, 0.9), epoch_row(a, 1, math.nan)])
+        out.extend("epoch", [epoch_row(a, 2, 0.7)])
+    history = History.read(tmp_path / tables.LEDGER)
+    rows = history.rows(a)
+    assert sorted(rows) == [1, 2] and rows[2].to_json() == epoch_row(a, 2, 0.7)
+    assert math.isnan(rows[1].val_loss)
+    assert history.rows("another") == {}
+
+
+def test_a_checkpoint_that_was_removed_changes_nothing_else(tmp_path: Path) -> None:
+    """Retention adds a line to the ledger of a trial that has ended long before."""
+    with Ledger(tmp_path / tables.LEDGER) as out:
+        out.append("run", argv=[])
+        end = {"status": "finished", "checkpoint": "checkpoints/a/best", "best_val_loss": 0.5}
+        out.append("outcome", trial_id="a", **end)
+        out.append("outcome", trial_id="a", checkpoint=None)
+    outcome = History.read(tmp_path / tables.LEDGER).outcomes["a"]
+    assert (outcome.status, outcome.checkpoint, outcome.best_val_loss) == ("finished", None, 0.5)

@@ -92,7 +92,7 @@ def losses(compile: bool) -> list[list[float]]:
     found: list[list[float]] = []
 
     def report(epoch: EpochReport) -> bool:
-        found.append([row[name] for row in epoch.rows for name in ("train_loss", "val_loss")])
+        found.append([value for row in epoch.rows for value in (row.train_loss, row.val_loss)])
         return True
 
     plan = tiny.plan({"lr": 3e-3, "seed": 0}, {"lr": 1e-2, "seed": 1}, epochs=3)

@@ -124,7 +124,8 @@ def losses(device: str, **settings: Any) -> list[Any]:
     found: list[Any] = []
 
     def report(epoch: EpochReport) -> bool:
-        found.extend(row[n] for row in epoch.rows for n in ("train_loss", "val_loss", "test_loss"))
+        for row in epoch.rows:
+            found.extend((row.train_loss, row.val_loss, row.test_loss))
         return True
 
     compile = settings.pop("compile", False)

@@ -74,12 +74,13 @@ def test_matched_members_of_one_stack_equal_runs_alone() -> None:
     for k, member in enumerate(MATCHED):
         alone = run(tiny.plan(member, matched=9), images)
         for name in METRICS:
-            expected = alone.trials[0][name]
-            assert together.trials[k][name] == pytest.approx(expected, rel=1e-4), (member, name)
-        (row,) = together.trials[k]["labels"]
-        assert (row["train_images"], row["train_positives"]) == (18, 9)
-        assert row["test_positives"] * 2 == row["test_images"]
-        assert together.trials[k]["train_images"] == 18
+            expected = getattr(alone.trials[0], name)
+            got = getattr(together.trials[k], name)
+            assert got == pytest.approx(expected, rel=1e-4), (member, name)
+        (score,) = together.trials[k].labels
+        assert (score.train_images, score.train_positives) == (18, 9)
+        assert score.test_positives * 2 == score.test_images
+        assert together.trials[k].train_images == 18
 
 
 def test_matched_losses_are_of_the_matched_images() -> None:
@@ -119,12 +120,12 @@ def test_all_labels_at_once_are_learned() -> None:
     """Training on both attributes ends well below the constants' loss, with a row for each."""
     images = attributes()
     result = run(tiny.plan({"lr": 3e-3, "seed": 0}, epochs=12), images)
-    rows = {row["label"]: row for row in result.trials[0]["labels"]}
+    rows = {score.label: score for score in result.trials[0].labels}
     assert list(rows) == ["rare", "common"]
     for column, name in enumerate(rows):
-        assert rows[name]["test_positives"] == images.test.targets[:, column].sum()
-    assert result.trials[0]["train_loss"] < 0.45
-    assert rows["rare"]["roc_auc"] > 0.8
+        assert rows[name].test_positives == images.test.targets[:, column].sum()
+    assert (result.trials[0].train_loss or 9) < 0.45
+    assert (rows["rare"].roc_auc or 0) > 0.8
 
 
 def test_scores_of_a_label_by_hand() -> None:
@@ -150,9 +151,10 @@ def test_scores_of_one_side_only() -> None:
     assert found["test_bce"] == pytest.approx(400.0)
 
 
-def test_label_rows_are_of_the_best_epoch() -> None:
+def test_label_scores_are_of_the_best_epoch() -> None:
     """The scores are those of the weights of lowest validation loss, not of the last ones."""
     result = run(tiny.plan({"label": "b", "lr": 0.03}, epochs=20), tiny.image_set(12, 40, 30))
     trial = result.trials[0]
-    assert trial["best_epoch"] < trial["epochs"], "choose settings that get worse at the end"
-    assert trial["labels"][0]["test_bce"] == pytest.approx(trial["best_test_loss"], rel=1e-5)
+    assert trial.best_epoch is not None and trial.epochs is not None
+    assert trial.best_epoch < trial.epochs, "choose settings that get worse at the end"
+    assert trial.labels[0].test_bce == pytest.approx(trial.best_test_loss, rel=1e-5)

@@ -40,7 +40,7 @@ def curves(
 
     def report(epoch: EpochReport) -> bool:
         for row in epoch.rows:
-            rows.setdefault(row["trial_id"], []).append([row[name] for name in METRICS])
+            rows.setdefault(row.trial_id, []).append([getattr(row, name) for name in METRICS])
         return epoch.epoch != stop_after
 
     result = fit(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vitbench.config import Budget
-from vitbench.records.history import History
+from vitbench.records.history import Curve, History
+from vitbench.records.types import Status, TrialOutcome
 from vitbench.tuning.budget import BudgetMeter
 
 
@@ -11,8 +12,10 @@ def spent_before() -> History:
     """Two models of one stack, two epochs of 1800 s each, in a run of an hour."""
     history = History(stacks={"s": ["a", "b"]}, spent_s=3600.0)
     for trial_id in ("a", "b"):
-        history.epochs[trial_id] = {n: {"epoch_s": 1800.0} for n in (1, 2)}
-        history.outcomes[trial_id] = {"status": "finished"}
+        history.curves[trial_id] = Curve()
+        for epoch in (1, 2):
+            history.curves[trial_id].add({"epoch": epoch, "epoch_s": 1800.0})
+        history.outcomes[trial_id] = TrialOutcome(trial_id=trial_id, status=Status.FINISHED)
     return history
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import tiny
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from vitbench.tuning.search.early_stopping import Steering
+from vitbench.records.types import EpochRow, StackReport, Status
+from vitbench.tuning.search.early_stopping import EarlyStopping
 
 
 class StopAt(FIFOScheduler):
@@ -18,24 +19,39 @@ class StopAt(FIFOScheduler):
         return TrialScheduler.STOP if result["objective"] > 0.5 else TrialScheduler.CONTINUE
 
 
+@dataclass
+class Trial:
+    """What the scheduler reads of a trial of Tune's."""
+
+    trial_id: str
+    config: dict[str, str]
+
+
+def row(epoch: int, loss: float) -> EpochRow:
+    losses = dict.fromkeys(("train_loss", "val_loss", "test_loss"), loss)
+    accuracies = dict.fromkeys(("train_accuracy", "val_accuracy", "test_accuracy"), 0.5)
+    return EpochRow(trial_id="t", epoch=epoch, epoch_s=1.0, **losses, **accuracies)
+
+
 class Requests:
-    """Records what the control actor would be told."""
+    """Records what stacks would be asked."""
 
     def __init__(self) -> None:
         self.ended: list[tuple[str, str | None]] = []
 
-    def end(self, reason: str, stack_id: str | None = None) -> None:
+    def end(self, reason: Status, stack_id: str | None = None) -> None:
         self.ended.append((reason, stack_id))
 
 
 def test_stop_becomes_one_request_and_training_goes_on_to_its_checkpoint() -> None:
     """Tune is told CONTINUE, the stack is told `stopped`, and only once."""
     requests = Requests()
-    steering = Steering(StopAt(), requests, lambda plan, rows: float(rows[0]["val_loss"]))
+    stopping = EarlyStopping(StopAt(), requests, lambda plan, rows: rows[0].val_loss)
     plan = tiny.plan()
-    trial = SimpleNamespace(trial_id="t1", config={"stack_id": "s1", "plan": plan.to_json()})
-    good, bad = {"rows": [{"val_loss": 0.1}]}, {"rows": [{"val_loss": 0.9}]}
-    answers = [steering.on_trial_result(None, trial, r) for r in (good, bad, bad, {"rows": []})]
+    trial = Trial("t1", {"stack_id": "s1", "plan": plan.to_json()})
+    reports = [StackReport(epoch=e, rows=(row(e, loss),)) for e, loss in ((1, 0.1), (2, 0.9))]
+    reports += [reports[-1], StackReport(epoch=3)]
+    answers = [stopping.on_trial_result(None, trial, r.to_json()) for r in reports]
     assert set(answers) == {TrialScheduler.CONTINUE}
     assert requests.ended == [("stopped", "s1")]
 
@@ -49,8 +65,8 @@ def test_rungs_are_filled_again_after_a_resume() -> None:
             seen.append((trial.trial_id, result["epoch"], result["objective"]))
             return TrialScheduler.CONTINUE
 
-    steering = Steering(Watch(), Requests(), lambda plan, rows: float(rows[0]["val_loss"]))
+    stopping = EarlyStopping(Watch(), Requests(), lambda plan, rows: rows[0].val_loss)
     plan = tiny.plan()
-    steering.replay(plan, {2: [{"val_loss": 0.4}], 1: [{"val_loss": 0.8}]})
+    stopping.replay(plan, {2: [row(2, 0.4)], 1: [row(1, 0.8)]})
     ghost = f"past-{plan.stack_id}"
     assert seen == [(ghost, 1, 0.8), (ghost, 2, 0.4)]

@@ -8,6 +8,7 @@ import pytest
 
 from vitbench.config import Dataset, Model, Train
 from vitbench.plan import TrialConfig
+from vitbench.records.types import Status, TrialOutcome
 from vitbench.tuning.search import objective
 
 
@@ -72,7 +73,7 @@ def test_lr_sensitivity_by_hand() -> None:
 def test_final_metric_skips_diverged_models() -> None:
     """A model that diverged late may have had a good best epoch; it is not offered as good."""
     rows = [
-        {"trial_id": "a", "status": "finished", "best_val_loss": 0.3},
-        {"trial_id": "b", "status": "diverged", "best_val_loss": 0.1},
+        TrialOutcome(trial_id="a", status=Status.FINISHED, best_val_loss=0.3),
+        TrialOutcome(trial_id="b", status=Status.DIVERGED, best_val_loss=0.1),
     ]
     assert objective.final_metric(rows, "val_loss") == {"a": 0.3}

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from vitbench.config import Sweep
 from vitbench.plan import StackPlan
 from vitbench.records.history import History
+from vitbench.records.types import EpochRow, Status, TrialOutcome
 from vitbench.tuning.search.study import StudySource
 
 
@@ -41,11 +42,16 @@ def source(found: Sweep, folder: Path, history: History | None = None) -> StudyS
     )
 
 
-def outcome(plan: StackPlan, status: str, loss: float | None) -> list[dict[str, Any]]:
-    """Outcome rows as the engine writes them."""
+def outcome(plan: StackPlan, status: str, loss: float | None) -> list[TrialOutcome]:
+    """Outcomes as workers report them."""
     return [
-        {"trial_id": m.trial_id, "status": status, "best_val_loss": loss, "best_val_accuracy": 0.5}
-        for m in plan.members
+        TrialOutcome(
+            trial_id=member.trial_id,
+            status=Status(status),
+            best_val_loss=loss,
+            best_val_accuracy=0.5,
+        )
+        for member in plan.members
     ]
 
 
@@ -70,6 +76,7 @@ def states(folder: Path) -> list[str]:
         ("oom", "FAIL"),
         ("interrupted", "RUNNING"),
         ("budget", "RUNNING"),
+        ("gave_up", "RUNNING"),
     ],
 )
 def test_each_end_has_its_state(tmp_path: Path, status: str, state: str) -> None:
@@ -88,7 +95,7 @@ def test_a_diverged_suggestion_is_finite_and_worst(tmp_path: Path) -> None:
     assert good is not None and bad is not None
     found.ended(good.stack_id, outcome(good, "finished", 8.0))
     found.ended(bad.stack_id, outcome(bad, "diverged", None))
-    values = [row["val_loss"] for row in found.suggestions()]
+    values = [suggestion.values["val_loss"] for suggestion in found.suggestions()]
     assert values == [8.0, 8.0]
 
 
@@ -130,13 +137,16 @@ def test_an_outcome_that_only_the_ledger_knows_is_told(tmp_path: Path) -> None:
     plan = source(sweep(), tmp_path).next()
     assert plan is not None
     lines: list[dict[str, Any]] = [{"kind": "run", "time_s": 0.0}]
-    for member, row in zip(plan.members, outcome(plan, "finished", 0.25), strict=True):
+    for member, end in zip(plan.members, outcome(plan, "finished", 0.25), strict=True):
         config = member.model_dump(mode="json")
         ids = {"trial_id": member.trial_id, "stack_id": plan.stack_id, "time_s": 1.0}
-        lines += [{"kind": "trial", "config": config, **ids}, {"kind": "outcome", **ids, **row}]
+        lines += [
+            {"kind": "trial", "config": config, **ids},
+            {"kind": "outcome", **ids, **end.to_json()},
+        ]
     again = source(sweep(), tmp_path, History.of(lines))
     assert states(tmp_path) == ["COMPLETE"]
-    assert again.suggestions()[0]["val_loss"] == 0.25
+    assert again.suggestions()[0].values["val_loss"] == 0.25
 
 
 def test_combinations_that_cannot_be_built_are_never_trained(tmp_path: Path) -> None:
@@ -146,7 +156,7 @@ def test_combinations_that_cannot_be_built_are_never_trained(tmp_path: Path) -> 
     plans = [found.next() for _ in range(7)]
     assert plans[-1] is None
     assert all(plan is not None and plan.model.heads == 8 for plan in plans[:6])
-    reasons = {row["reason"] for row in found.suggestions() if row["state"] == "PRUNED"}
+    reasons = {s.reason for s in found.suggestions() if s.state == "PRUNED"}
     assert reasons <= {"heads=3 does not divide width=8", "heads=5 does not divide width=8"}
 
 
@@ -186,6 +196,44 @@ def test_the_pareto_front(tmp_path: Path) -> None:
     while (plan := found.next()) is not None:
         loss = losses[plan.model.depth, plan.model.heads]
         found.ended(plan.stack_id, outcome(plan, "finished", loss))
-    rows = [row for row in found.suggestions() if row["reason"] is None]
-    front = {(row["depth"], row["heads"]) for row in rows if row["pareto"]}
+    trained = [s for s in found.suggestions() if s.reason is None]
+    front = {(s.params["depth"], s.params["heads"]) for s in trained if s.pareto}
     assert front == {(1, 1), (2, 1)}
+    row = trained[0].to_row()
+    assert list(row)[:4] == ["number", "state", "stack_id", "reason"]
+    assert {"depth", "heads", "val_loss", "parameters"} < set(row) and list(row)[-1] == "pareto"
+
+
+@pytest.mark.parametrize("objectives", [["val_loss"], ["val_loss", "parameters"]])
+def test_the_front_is_what_no_other_beats_in_everything(
+    tmp_path: Path, objectives: list[str]
+) -> None:
+    """By brute force over all pairs, with ties in one value and in all."""
+    space = {"depth": [1, 2, 3], "heads": [1, 8]}
+    found = source(sweep(objectives=objectives, space=space, trials=6), tmp_path)
+    while (plan := found.next()) is not None:
+        loss = [0.4, 0.2, 0.2][plan.model.depth - 1] + 0.1 * (plan.model.heads == 8)
+        found.ended(plan.stack_id, outcome(plan, "finished", loss))
+    ended = [s for s in found.suggestions() if s.state == "COMPLETE"]
+    costs = [tuple(s.values[name] or 0.0 for name in objectives) for s in ended]
+    assert len(ended) >= 6 and len(set(costs)) < len(costs)
+    for suggestion, cost in zip(ended, costs, strict=True):
+        beaten = any(
+            other != cost and all(a <= b for a, b in zip(other, cost, strict=True))
+            for other in costs
+        )
+        assert suggestion.pareto != beaten, suggestion
+
+
+def test_an_objective_of_whole_stacks_is_not_looked_for_in_an_epoch(tmp_path: Path) -> None:
+    """`lr_sensitivity` has a value only when the stack has ended; an epoch changes nothing."""
+    found = source(sweep(objectives=["parameters"], trials=1), tmp_path)
+    plan = found.next()
+    assert plan is not None
+    values = dict.fromkeys(("train_loss", "val_loss", "test_loss"), 0.25)
+    values |= dict.fromkeys(("train_accuracy", "val_accuracy", "test_accuracy"), 0.5)
+    row = EpochRow(trial_id=plan.members[0].trial_id, epoch=1, epoch_s=1.5, **values)
+    found.reported(plan.stack_id, 1, [row])
+    found.ended(plan.stack_id, outcome(plan, "finished", 0.5))
+    (suggestion,) = found.suggestions()
+    assert suggestion.state == "COMPLETE" and (suggestion.values["parameters"] or 0) > 0

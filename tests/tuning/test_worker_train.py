@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import tiny
 import torch
 
+from vitbench.data.image_set import ImageSet
 from vitbench.plan import StackPlan
-from vitbench.tuning.worker.train import fit_or_halve
+from vitbench.records.types import StackReport, Status
+from vitbench.training.checkpoint import CheckpointStore
+from vitbench.tuning.worker.train import Reporter, WorkerContext, fit_or_halve, train_part
+
+
+class Images:
+    """The tiny images, without a cache."""
+
+    def open(self) -> ImageSet:
+        return tiny.image_set()
+
+
+class Store:
+    """Checkpoints in a folder that holds no ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def store(self) -> CheckpointStore:
+        return CheckpointStore(self._folder)
+
+
+class GoOn:
+    """Nobody asks a stack to end."""
+
+    def reason_to_end(self, stack_id: str) -> Status | None:
+        return None
+
+
+def not_called(result: dict[str, Any]) -> None:
+    raise AssertionError(f"nothing should have been sent: {result}")
 
 
 def test_every_member_is_trained_once_in_stacks_that_fit() -> None:
@@ -24,20 +58,69 @@ def test_every_member_is_trained_once_in_stacks_that_fit() -> None:
         trained.extend(plan.members.index(member) for member in part.members)
         return True
 
-    fit_or_halve(plan, run, lambda: released.append(True))
+    fit_or_halve(plan, run, lambda: released.append(True), send=not_called)
     assert trained == [0, 1, 2, 3, 4]
     assert sizes == [5, 3, 2, 1, 2]
     assert len(released) == 2
 
 
-def test_one_model_that_does_not_fit_is_an_error() -> None:
-    """It must end as `oom`, not in an endless halving."""
+def test_models_that_do_not_fit_alone_end_as_oom() -> None:
+    """With cause and traceback, under the planned id; those that were trained keep their end."""
+    plan = tiny.plan(*({"lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)))
+    sent: list[StackReport] = []
 
     def run(part: StackPlan) -> bool:
-        raise torch.OutOfMemoryError
+        if part.members[0] is plan.members[0] and part.size == 2:
+            return True
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(torch.OutOfMemoryError):
-        fit_or_halve(tiny.plan(), run, lambda: None)
+    fit_or_halve(plan, run, lambda: None, lambda r: sent.append(StackReport.from_json(r)))
+    (report,) = sent
+    assert [o.trial_id for o in report.outcomes] == [m.trial_id for m in plan.members[2:]]
+    assert {(o.status, o.stack_id) for o in report.outcomes} == {("oom", plan.stack_id)}
+    assert report.outcomes[0].error == "torch.OutOfMemoryError: CUDA out of memory"
+    assert "Traceback" in report.traceback
+
+
+def test_halves_report_under_the_planned_stack(tmp_path: Path) -> None:
+    """The tables of a stack that was halved are those of one that fits: ids, numbers and all."""
+    plan = tiny.plan(*({"lr": lr} for lr in (0.003, 0.001, 0.01)), epochs=2)
+    found = []
+    for most in (3, 2):
+        context = WorkerContext(
+            images=Images(),  # type: ignore[arg-type]
+            checkpoints=Store(tmp_path / f"{most}"),  # type: ignore[arg-type]
+            checkpoint_every_s=0.0,
+            workers=1,
+            cpus=1,
+            gpus=0,
+            every_epoch=False,
+            stop=GoOn(),  # type: ignore[arg-type]
+        )
+        sent: list[StackReport] = []
+
+        def take(result: dict[str, Any], into: list[StackReport] = sent) -> None:
+            into.append(StackReport.from_json(result))
+
+        reporter = Reporter(plan.stack_id, plan.train.epochs, context, take)
+
+        def run(
+            part: StackPlan, most: int = most, context: Any = context, r: Any = reporter
+        ) -> bool:
+            if part.size > most:
+                raise torch.OutOfMemoryError
+            return train_part(part, context, r, torch.device("cpu"))
+
+        fit_or_halve(plan, run, lambda: None, not_called)
+        found.append([outcome for report in sent for outcome in report.outcomes])
+    whole, halved = found
+    assert [o.stack_size for o in halved] == [2, 2, 1]
+    for one, two in zip(whole, halved, strict=True):
+        assert one.stack_id == two.stack_id == plan.stack_id
+        for name in ("trial_id", "status", "epochs", "best_epoch", "parameters"):
+            assert getattr(one, name) == getattr(two, name), name
+        for name in ("train_loss", "val_loss", "test_loss", "best_val_loss", "initial_val_loss"):
+            assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-4), name
 
 
 def test_a_request_to_end_ends_the_other_halves_too() -> None:
@@ -50,5 +133,5 @@ def test_a_request_to_end_ends_the_other_halves_too() -> None:
             raise torch.OutOfMemoryError
         return False
 
-    fit_or_halve(tiny.plan({"lr": 0.1}, {"lr": 0.2}), run, lambda: None)
+    fit_or_halve(tiny.plan({"lr": 0.1}, {"lr": 0.2}), run, lambda: None, not_called)
     assert sizes == [2, 1]

@@ -71,7 +71,7 @@ def train_tiny(plan: str) -> float:
     losses = []
 
     def report(epoch: EpochReport) -> bool:
-        losses.append(float(epoch.rows[0]["val_loss"]))
+        losses.append(float(epoch.rows[0].val_loss))
         return True
 
     images = data.load(stack.dataset, None).subset(16, 16, 16)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.exports.runs import Run
-from vitbench.records.history import CRASHED, DONE
+from vitbench.records.types import Status
 
 _MOST_METRICS = 1000  # in one call, by MLflow's interface
 
@@ -46,6 +46,6 @@ def write(results_dir: Path, runs: Sequence[Run]) -> tuple[str, int]:
         client.log_batch(run_id, params=[Param(k, str(v)) for k, v in run.config.items()])
         for at in range(0, len(metrics), _MOST_METRICS):
             client.log_batch(run_id, metrics=metrics[at : at + _MOST_METRICS])
-        failed = "FAILED" if run.status in CRASHED else "KILLED"
-        client.set_terminated(run_id, "FINISHED" if run.status in DONE else failed)
+        failed = "FAILED" if Status(run.status).is_failure else "KILLED"
+        client.set_terminated(run_id, "FINISHED" if Status(run.status).is_done else failed)
     return uri, replaced

@@ -11,11 +11,8 @@ from typing import Any
 from vitbench.errors import in_a_line
 from vitbench.exports.runs import finite, run_name
 from vitbench.plan import StackPlan
-from vitbench.records.history import CRASHED, DONE
-from vitbench.records.rows import EPOCH_COLUMNS
+from vitbench.records.types import EpochRow, TrialOutcome
 from vitbench.terminal.outcome_table import settings
-
-Row = Mapping[str, Any]
 
 
 class TensorBoard:
@@ -30,7 +27,7 @@ class TensorBoard:
         self,
         folder: Path,
         varying: Sequence[str],
-        before: Mapping[str, Mapping[int, Row]],
+        before: Callable[[str], Mapping[int, EpochRow]],
         failed: Callable[[str], None],
     ) -> None:
         """Nothing is written yet.
@@ -38,7 +35,7 @@ class TensorBoard:
         Args:
             folder: of the event files; each model gets a folder inside.
             varying: settings that name a run.
-            before: rows of earlier runs by trial and epoch, which a model that goes on has too.
+            before: rows of a trial's earlier runs by epoch, which a model that goes on has too.
             failed: called at most once, with the reason in a line.
         """
         self._folder = folder
@@ -53,11 +50,11 @@ class TensorBoard:
         """A stack starts, or starts again; models that are new get their earlier epochs first."""
         self._try(lambda: self._open(plan))
 
-    def epochs(self, plan: StackPlan, rows: Sequence[Row]) -> None:
+    def epochs(self, rows: Sequence[EpochRow]) -> None:
         """Epochs of a stack's members; one that was written before is passed over."""
         self._try(lambda: self._write(rows))
 
-    def ended(self, plan: StackPlan, outcomes: Sequence[Row]) -> None:
+    def ended(self, plan: StackPlan, outcomes: Sequence[TrialOutcome]) -> None:
         """Models have an end; one that only pauses, to go on with a resume, has none yet."""
         self._try(lambda: self._end(plan, outcomes))
 
@@ -88,31 +85,30 @@ class TensorBoard:
             folder.mkdir(parents=True, exist_ok=True)
             # TensorBoard reads files in the order of their names, which tell seconds by themselves.
             self._writers[trial_id] = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
-            old = self._before.get(trial_id, {})
+            old = self._before(trial_id)
             if is_new:
                 self._last_epoch[trial_id] = 0
                 self._write([old[epoch] for epoch in sorted(old)])
             self._last_epoch[trial_id] = max(old, default=0)
 
-    def _write(self, rows: Sequence[Row]) -> None:
+    def _write(self, rows: Sequence[EpochRow]) -> None:
         for row in rows:
-            trial_id, epoch = row["trial_id"], row["epoch"]
-            if epoch > self._last_epoch[trial_id]:
-                self._last_epoch[trial_id] = epoch
-                self._scalars(trial_id, finite({k: row.get(k) for k in EPOCH_COLUMNS}))
+            if row.epoch > self._last_epoch[row.trial_id]:
+                self._last_epoch[row.trial_id] = row.epoch
+                self._scalars(row.trial_id, finite(row.to_json()))
 
-    def _end(self, plan: StackPlan, outcomes: Sequence[Row]) -> None:
+    def _end(self, plan: StackPlan, outcomes: Sequence[TrialOutcome]) -> None:
         from tensorboardX.summary import hparams
 
         for outcome in outcomes:
-            trial_id = outcome["trial_id"]
-            if outcome["status"] not in DONE | CRASHED or trial_id not in self._writers:
+            trial_id = outcome.trial_id
+            if outcome.status.is_pause or trial_id not in self._writers:
                 continue
             member = next(m for m in plan.members if m.trial_id == trial_id)
             every = settings(member)
             varied = {k: every[k] for k in self._varying if every[k] is not None}
-            best = finite({k: v for k, v in outcome.items() if k.startswith("best_")})
-            for summary in hparams({**varied, "status": outcome["status"]}, best):
+            best = finite({k: v for k, v in outcome.to_json().items() if k.startswith("best_")})
+            for summary in hparams({**varied, "status": str(outcome.status)}, best):
                 self._event(trial_id, summary)
             self._scalars(trial_id, best)
             self._writers.pop(trial_id).close()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.exports.runs import Run
-from vitbench.records.history import CRASHED
+from vitbench.records.types import Status
 
 _PROJECT = "vitbench"
 
@@ -45,6 +45,6 @@ def write(results_dir: Path, runs: Sequence[Run]) -> tuple[str, int]:
         for epoch, row in run.epochs.items():
             sent.log(row, step=epoch)
         sent.summary.update(run.outcome)
-        sent.finish(exit_code=int(run.status in CRASHED))
+        sent.finish(exit_code=int(Status(run.status).is_failure))
     wandb.teardown()  # returns when all is written
     return str(folder) if mode == "offline" else f"W&B's project {_PROJECT}", replaced

@@ -14,7 +14,7 @@ from vitbench.config import Sweep, TrialConfig
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan, expand
 from vitbench.records import tables
-from vitbench.records.history import CRASHED, History
+from vitbench.records.history import History
 
 # What may change between runs of one sweep: none of it changes what a trial computes.
 _FREE = (
@@ -139,7 +139,8 @@ def remainder(
         epochs = [epochs_of(member.trial_id) for member in members]
         common = max(set.intersection(*epochs), default=0)
         for member in members:
-            if history.status(member.trial_id) in CRASHED:
+            status = history.status(member.trial_id)
+            if status is not None and status.is_failure:
                 retried += 1
             elif common:
                 continued.append(common)

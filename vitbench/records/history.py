@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from vitbench.records import ledger
+from vitbench.records.types import EpochRow, Status, TrialOutcome
 
-# A trial that ended so is never trained again; every other status goes on with a resume.
-DONE = frozenset({"finished", "diverged", "stopped"})
-CRASHED = frozenset({"crashed", "oom"})
+_NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in ("trial_id", "epoch"))
+
+
+class Curve:
+    """The epochs of one trial, in 64 bytes each; an epoch that was trained twice counts once."""
+
+    def __init__(self) -> None:
+        self._epochs = array("q")
+        self._numbers = array("d")
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Take in a line of the ledger; a number that it does not have is NaN."""
+        self._epochs.append(line["epoch"])
+        self._numbers.extend([line.get(name, float("nan")) for name in _NUMBERS])
+
+    def __len__(self) -> int:
+        return len(set(self._epochs))
+
+    def rows(self, trial_id: str) -> dict[int, EpochRow]:
+        """Rows by epoch, each the last that was added."""
+        return {
+            epoch: EpochRow(
+                trial_id=trial_id,
+                epoch=epoch,
+                **dict(zip(_NUMBERS, self._of(at), strict=True)),
+            )
+            for epoch, at in self._last().items()
+        }
+
+    def seconds(self) -> dict[int, float]:
+        """Seconds that each epoch took."""
+        at_name = _NUMBERS.index("epoch_s")
+        return {epoch: self._of(at)[at_name] for epoch, at in self._last().items()}
+
+    def _last(self) -> dict[int, int]:
+        return {epoch: at for at, epoch in enumerate(self._epochs)}
+
+    def _of(self, at: int) -> array[float]:
+        return self._numbers[at * len(_NUMBERS) : (at + 1) * len(_NUMBERS)]
 
 
 @dataclass
@@ -19,17 +57,17 @@ class History:
     """The state of a sweep, from its ledger.
 
     Attributes:
-        configs: configuration of each planned trial, in the order of planning.
+        configs: configuration of each planned trial as JSON, in the order of planning.
         stacks: trial ids of each stack, as last planned.
         outcomes: last outcome of each trial that has one.
-        epochs: rows of each trial by epoch.
+        curves: epochs of each trial that has some.
         spent_s: wall-clock seconds of all runs together.
     """
 
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     stacks: dict[str, list[str]] = field(default_factory=dict)
-    outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    epochs: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    outcomes: dict[str, TrialOutcome] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
     spent_s: float = 0.0
 
     @classmethod
@@ -41,6 +79,7 @@ class History:
     def of(cls, lines: Iterable[Mapping[str, Any]]) -> History:
         """Collect the lines of a ledger."""
         history = cls()
+        stack_of: dict[str, str] = {}
         run_started_s, latest_s = None, 0.0
         for line in lines:
             kind, time_s = line["kind"], line["time_s"]
@@ -52,43 +91,51 @@ class History:
             trial_id = line.get("trial_id", "")
             if kind == "trial":
                 history.configs[trial_id] = line["config"]
-                for members in history.stacks.values():  # a resume may have regrouped it
-                    if trial_id in members:
-                        members.remove(trial_id)
+                if trial_id in stack_of:  # a resume may have regrouped it
+                    history.stacks[stack_of[trial_id]].remove(trial_id)
+                stack_of[trial_id] = line["stack_id"]
                 history.stacks.setdefault(line["stack_id"], []).append(trial_id)
-            elif kind == "outcome":
-                history.outcomes.setdefault(trial_id, {}).update(line)
+            elif kind == "outcome" and "status" in line:
+                history.outcomes[trial_id] = TrialOutcome.from_json(line)
+            elif kind == "outcome":  # its checkpoint was removed
+                history.outcomes[trial_id] = replace(history.outcomes[trial_id], checkpoint=None)
             elif kind == "epoch":
-                history.epochs.setdefault(trial_id, {})[line["epoch"]] = dict(line)
+                history.curves.setdefault(trial_id, Curve()).add(line)
         if run_started_s is not None:
             history.spent_s += latest_s - run_started_s
         return history
 
+    def rows(self, trial_id: str) -> dict[int, EpochRow]:
+        """The trial's rows by epoch; none where it was not trained."""
+        curve = self.curves.get(trial_id)
+        return {} if curve is None else curve.rows(trial_id)
+
     def is_done(self, trial_id: str) -> bool:
         """Whether the trial has an end that stands."""
-        return self.status(trial_id) in DONE
+        status = self.status(trial_id)
+        return status is not None and status.is_done
 
-    def status(self, trial_id: str) -> str | None:
+    def status(self, trial_id: str) -> Status | None:
         """The trial's last status, or None if it never ended."""
         outcome = self.outcomes.get(trial_id)
-        return str(outcome["status"]) if outcome else None
+        return None if outcome is None else outcome.status
 
     @property
     def done(self) -> int:
         """Trials that have an end that stands."""
-        return sum(self.is_done(trial_id) for trial_id in self.outcomes)
+        return sum(outcome.status.is_done for outcome in self.outcomes.values())
 
     @property
     def epochs_trained(self) -> int:
         """Epochs of all models together; one that was trained twice counts once."""
-        return sum(len(rows) for rows in self.epochs.values())
+        return sum(map(len, self.curves.values()))
 
     @property
     def stack_seconds(self) -> float:
         """Seconds that stacks trained, each stack's epoch counted once for all its members."""
         stack_of = {t: stack for stack, members in self.stacks.items() for t in members}
         seen: dict[tuple[str, int], float] = {}
-        for trial_id, rows in self.epochs.items():
-            for epoch, row in rows.items():
-                seen[stack_of.get(trial_id, trial_id), epoch] = row["epoch_s"]
+        for trial_id, curve in self.curves.items():
+            for epoch, epoch_s in curve.seconds().items():
+                seen[stack_of.get(trial_id, trial_id), epoch] = epoch_s
         return sum(seen.values())

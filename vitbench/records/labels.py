@@ -1,6 +1,6 @@
 """labels.parquet: what each trained model says of each label, beside what base rates give away.
 
-Per label and model, after methods that are described column by column in `rows.LABELS`:
+Per label and model, after methods that `types.LabelScore` describes column by column:
 
     H(p)        = -p ln p - (1-p) ln(1-p), the cross entropy of the best constant answer
     NCE         = BCE / H(p), information gain RIG = 1 - NCE (He et al. 2014, doi:10.1145/2648584)
@@ -11,8 +11,10 @@ Per label and model, after methods that are described column by column in `rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vitbench.records.types import LabelScore, TrialOutcome
 
 # A label counts as learned once a quarter of its information is, two epochs in a row.
 TARGET_RIG = 0.25
@@ -25,52 +27,68 @@ def entropy(p: float) -> float:
 
 
 def label_row(
-    trial: Mapping[str, Any], raw: Mapping[str, Any], curve: Sequence[tuple[int, float]]
-) -> dict[str, Any]:
-    """One row of labels.parquet.
+    trial: TrialOutcome, score: LabelScore, curve: Sequence[tuple[int, float]]
+) -> LabelScore:
+    """One row of labels.parquet: a worker's score beside its trial and the best constant answer.
 
     Args:
-        trial: the trial's row.
-        raw: counts and scores as the engine reported them.
+        trial: with its settings.
+        score: counts and scores as the engine reported them.
         curve: (epoch, validation BCE) of this label in order; empty where a model has several.
     """
-    row: dict[str, Any] = {name: trial.get(name) for name in _FROM_TRIAL}
-    row |= {name: raw[name] for name in raw if name != "test_bce"}
-    row["task"] = "one label" if trial.get("label") is not None else "all labels"
-    if row["task"] == "all labels":
-        row["train_loss"] = None  # the model has one, the mean over its labels
-    for split in ("train", "val", "test"):
-        row[f"{split}_base_rate"] = raw[f"{split}_positives"] / raw[f"{split}_images"]
-    p = row["test_base_rate"]
+    alone = trial.label is not None
+    p = score.test_positives / score.test_images
+    val_p = score.val_positives / score.val_images
     constant = entropy(p)
-    row["test_bce"], row["constant_bce"] = raw["test_bce"], constant
-    row["majority_rate"] = max(p, 1.0 - p)
-    if constant > 0.0:
-        row["nce"] = raw["test_bce"] / constant
-        row["rig"] = 1.0 - row["nce"]
-    if raw["average_precision"] is not None:
-        row["ap_norm"] = (raw["average_precision"] - p) / (1.0 - p)
-    return row | _speed(curve, entropy(row["val_base_rate"]))
+    nce = score.test_bce / constant if constant > 0.0 else None
+    ap = score.average_precision
+    alc, reached, epochs_to_target = _speed(curve, entropy(val_p))
+    return replace(
+        score,
+        trial_id=trial.trial_id,
+        task="one label" if alone else "all labels",
+        dataset=trial.dataset,
+        seed=trial.seed,
+        lr=trial.lr,
+        weight_decay=trial.weight_decay,
+        patch_grid=trial.patch_grid,
+        depth=trial.depth,
+        heads=trial.heads,
+        width=trial.width,
+        batch_size=trial.batch_size,
+        optimizer=trial.optimizer,
+        matched=trial.matched,
+        status=trial.status,
+        epochs=trial.epochs,
+        best_epoch=trial.best_epoch,
+        train_base_rate=score.train_positives / score.train_images,
+        val_base_rate=val_p,
+        test_base_rate=p,
+        # A model of all labels has one training loss, the mean over them.
+        train_loss=trial.train_loss if alone else None,
+        constant_bce=constant,
+        nce=nce,
+        rig=None if nce is None else 1.0 - nce,
+        ap_norm=None if ap is None else (ap - p) / (1.0 - p),
+        majority_rate=max(p, 1.0 - p),
+        alc=alc,
+        reached=reached,
+        epochs_to_target=epochs_to_target,
+    )
 
 
-def _speed(curve: Sequence[tuple[int, float]], constant: float) -> dict[str, Any]:
-    """Area under the learning curve and the epoch at which the label was learned."""
+def _speed(
+    curve: Sequence[tuple[int, float]], constant: float
+) -> tuple[float | None, bool | None, int | None]:
+    """Area under the learning curve, whether the label was learned and at which epoch."""
     if not curve or constant <= 0.0:
-        return {}
+        return None, None, None
     gains = [(epoch, 1.0 - loss / constant) for epoch, loss in curve]
     finite = [gain for _, gain in gains if math.isfinite(gain)]
-    found: dict[str, Any] = {"reached": False}
-    if finite:
-        found["alc"] = sum(finite) / len(finite)
+    alc = sum(finite) / len(finite) if finite else None
     run = 0
     for epoch, gain in gains:
         run = run + 1 if gain >= TARGET_RIG else 0
         if run == SUSTAINED_EPOCHS:
-            return found | {"reached": True, "epochs_to_target": epoch - SUSTAINED_EPOCHS + 1}
-    return found
-
-
-_FROM_TRIAL = (
-    "trial_id", "dataset", "seed", "lr", "weight_decay", "patch_grid", "depth", "heads", "width",
-    "batch_size", "optimizer", "matched", "status", "epochs", "best_epoch", "train_loss",
-)  # fmt: skip
+            return alc, True, epoch - SUSTAINED_EPOCHS + 1
+    return alc, False, None

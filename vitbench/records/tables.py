@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,10 @@ import pandas as pd
 
 from vitbench.config.search import OBJECTIVES
 from vitbench.records import ledger
+from vitbench.records.files import replacing
 from vitbench.records.labels import label_row
 from vitbench.records.rows import EPOCHS, LABELS, TRIALS, Column
+from vitbench.records.types import Status, TrialOutcome
 
 LEDGER = "ledger.jsonl"
 _PART = 20_000
@@ -56,7 +56,7 @@ def _read(results_dir: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
         if kind == "trial":  # again after a resume: its end from before does not stand
             planned = planned_row(line["config"])
             ids = {"trial_id": line["trial_id"], "stack_id": line["stack_id"]}
-            trials[line["trial_id"]] = {**planned, **ids, "status": "planned"}
+            trials[line["trial_id"]] = {**planned, **ids, "status": Status.PLANNED.value}
         elif kind == "outcome":
             trials.setdefault(line["trial_id"], {}).update(line)
         elif kind == "epoch":
@@ -89,11 +89,9 @@ def _labels(trials: Sequence[dict[str, Any]], epochs: pd.DataFrame) -> pd.DataFr
         for trial_id, part in epochs[epochs["trial_id"].isin(asked)].groupby("trial_id")
     }
     rows = []
-    for trial in trials:
-        alone = trial.get("label") is not None
-        for raw in trial.get("labels") or ():
-            curve = curves.get(trial["trial_id"], []) if alone else []
-            rows.append(label_row(trial, raw, curve))
+    for outcome in map(TrialOutcome.from_json, (trial for trial in trials if trial.get("labels"))):
+        curve = curves.get(outcome.trial_id, []) if outcome.label is not None else []
+        rows += [label_row(outcome, score, curve).to_json() for score in outcome.labels]
     return _frame(rows, LABELS)
 
 
@@ -134,17 +132,21 @@ def write(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _write(results_dir: Path, name: str, frame: pd.DataFrame) -> None:
-    _replace(results_dir / f"{name}.parquet", functools.partial(frame.to_parquet, index=False))
-    _replace(results_dir / f"{name}.csv", functools.partial(frame.to_csv, index=False))
+    with replacing(results_dir / f"{name}.parquet") as path:
+        frame.to_parquet(path, index=False)
+    with replacing(results_dir / f"{name}.csv") as path:
+        frame.to_csv(path, index=False)
 
 
 def _fill_running(trials: Mapping[str, dict[str, Any]], epochs: pd.DataFrame) -> None:
     """Show the last epoch of trials that have not ended, so that a partial table says something."""
-    waiting = [trial_id for trial_id, trial in trials.items() if trial.get("status") == "planned"]
+    waiting = [
+        trial_id for trial_id, trial in trials.items() if trial.get("status") == Status.PLANNED
+    ]
     seen = epochs[epochs["trial_id"].isin(waiting)].drop_duplicates("trial_id", keep="last")
     for row in seen.to_dict("records"):
         trial = trials[row["trial_id"]]
-        trial["epochs"], trial["status"] = row["epoch"], "running"
+        trial["epochs"], trial["status"] = row["epoch"], Status.RUNNING.value
         trial.update({str(k): row[k] for k in row if str(k).endswith(("_loss", "_accuracy"))})
 
 
@@ -158,9 +160,3 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.D
             for column in columns
         }
     )
-
-
-def _replace(path: Path, write_to: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    write_to(temporary)
-    os.replace(temporary, path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
-from vitbench.records.history import DONE
+from vitbench.records.types import TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
 
 
-class CheckpointKeeper:
+class Retention:
     """Removes the checkpoints of ended trials beyond the best `keep`.
 
     Args:
@@ -20,33 +19,33 @@ class CheckpointKeeper:
     """
 
     def __init__(
-        self, checkpoints: Checkpoints, keep: int | None, outcomes: Iterable[Mapping[str, Any]]
+        self, checkpoints: Checkpoints, keep: int | None, outcomes: Iterable[TrialOutcome]
     ) -> None:
         self._checkpoints = checkpoints
         self._keep = keep
-        self._kept = {
-            row["trial_id"]: _rank(row)
-            for row in outcomes
-            if row["status"] in DONE and row.get("checkpoint")
-        }
+        self._kept: dict[str, float] = {}
+        self._take(outcomes)
 
-    def drop(self, ended: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Take in ended trials; returns a ledger row for each trial that lost its checkpoints."""
+    def drop(self, ended: Iterable[TrialOutcome]) -> list[str]:
+        """Take in ended trials; returns the ids of those that lost their checkpoints."""
         if self._keep is None:
             return []
-        for row in ended:
-            if row["status"] in DONE and row.get("checkpoint"):
-                self._kept[row["trial_id"]] = _rank(row)
+        self._take(ended)
         dropped = []
         while len(self._kept) > self._keep:
             worst = max(self._kept, key=lambda trial_id: self._kept[trial_id])
             del self._kept[worst]
             self._checkpoints.remove(worst)
-            dropped.append({"trial_id": worst, "checkpoint": None})
+            dropped.append(worst)
         return dropped
 
+    def _take(self, ended: Iterable[TrialOutcome]) -> None:
+        for outcome in ended:
+            if outcome.status.is_done and outcome.checkpoint:
+                self._kept[outcome.trial_id] = _rank(outcome)
 
-def _rank(row: Mapping[str, Any]) -> float:
+
+def _rank(outcome: TrialOutcome) -> float:
     """Lower is better: the best validation loss; a trial without one goes first."""
-    loss = row.get("best_val_loss")
+    loss = outcome.best_val_loss
     return loss if loss is not None and math.isfinite(loss) else math.inf

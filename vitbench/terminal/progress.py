@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vitbench.plan import StackPlan
+from vitbench.records.types import StackReport
 
 _PLAIN_INTERVAL_S = 20.0
 
@@ -39,16 +40,16 @@ class StackView:
         """Share of the stack's epochs that are done, 0 to 1."""
         return self.epoch / self.epochs
 
-    def take(self, metrics: dict[str, Any]) -> None:
+    def take(self, report: StackReport) -> None:
         """Read a report: the median over members stands for the stack."""
-        rows = [row for row in metrics["rows"] if row["epoch"] == metrics["epoch"]]
         if not self.epoch:
-            self.first_epoch = metrics["epoch"] - 1
-        self.epoch = metrics["epoch"]
-        self.images_per_s = metrics.get("images_per_s", self.images_per_s)
-        if rows:
-            self.train_loss = _median([row["train_loss"] for row in rows])
-            self.val_accuracy = _median([row["val_accuracy"] for row in rows])
+            self.first_epoch = report.epoch - 1
+        self.epoch = report.epoch
+        if report.images_per_s is not None:
+            self.images_per_s = report.images_per_s
+        if rows := report.by_epoch().get(report.epoch):
+            self.train_loss = _median([row.train_loss for row in rows])
+            self.val_accuracy = _median([row.val_accuracy for row in rows])
 
 
 @dataclass
@@ -121,10 +122,10 @@ class Tracker:
         self.view.running[plan.stack_id] = view
         self.shown.started(view)
 
-    def reported(self, stack_id: str, metrics: dict[str, Any]) -> None:
+    def reported(self, stack_id: str, report: StackReport) -> None:
         """Some epochs of a stack have arrived."""
         view = self.view.running[stack_id]
-        view.take(metrics)
+        view.take(report)
         self.shown.reported(view)
 
     def ended(self, stack_id: str, statuses: Sequence[str]) -> None:

@@ -13,7 +13,6 @@ that all of them have.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from torch import Tensor
 from vitbench.errors import UserError
 from vitbench.model.layout import VitShape
 from vitbench.model.vit import StackedVit
+from vitbench.records.files import write_atomically
 
 FORMAT = 1
 
@@ -48,8 +48,8 @@ class CheckpointStore:
         text = json.dumps({"format": FORMAT, **info}, indent=1)
         # The JSON also travels inside the tensor file: the pair cannot come apart.
         content = save({k: t.contiguous() for k, t in tensors.items()}, metadata={"info": text})
-        _write(path, content)
-        _write(path.with_suffix(".json"), text.encode())
+        write_atomically(path, content, sync=True)
+        write_atomically(path.with_suffix(".json"), text, sync=True)
         return path
 
     def common_epoch(self, trial_ids: Sequence[str]) -> int:
@@ -124,12 +124,3 @@ def load_member(path: Path) -> tuple[StackedVit, dict[str, Any]]:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its tensors do not fit the model it states: {error}") from error
     return model.eval(), info
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

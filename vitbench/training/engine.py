@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -20,20 +20,27 @@ from torch import Tensor
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan
+from vitbench.records.types import EpochRow, LabelScore, Status, TrialOutcome
 from vitbench.training.checkpoint import CheckpointStore
-from vitbench.training.label_scores import label_rows
+from vitbench.training.label_scores import label_scores
 from vitbench.training.parallel import SOLO, Parallel
 from vitbench.training.speedup.compiling import Compiling, When
 from vitbench.training.stack import Stack
 
-METRICS = (
-    "train_loss",
-    "val_loss",
-    "test_loss",
-    "train_accuracy",
-    "val_accuracy",
-    "test_accuracy",
-)
+
+@dataclass(frozen=True)
+class Metrics:
+    """Loss in nats and accuracy of one model on each split; NaN where it diverged."""
+
+    train_loss: float = math.nan
+    val_loss: float = math.nan
+    test_loss: float = math.nan
+    train_accuracy: float = math.nan
+    val_accuracy: float = math.nan
+    test_accuracy: float = math.nan
+
+
+METRICS = tuple(f.name for f in fields(Metrics))
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class EpochReport:
     """One epoch of a stack: a row for each member that trained in it."""
 
     epoch: int  # from 1
-    rows: list[dict[str, Any]]
+    rows: tuple[EpochRow, ...]
     epoch_s: float
     images_per_s: float  # training images of all members together
     checkpoint: bool = False  # a state follows: these rows must be safe when `report` returns
@@ -49,9 +56,9 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a stack ended: an outcome row per member; `stopped` if `report` asked to end early."""
+    """How each member of a stack ended; `stopped` if `report` asked to end early."""
 
-    trials: list[dict[str, Any]]
+    trials: list[TrialOutcome]
     stopped: bool
 
 
@@ -60,20 +67,30 @@ class Member:
     """What is known of one member, beside its weights; saved with its state."""
 
     trial_id: str
-    last: dict[str, float] = field(default_factory=dict)
+    last: Metrics = Metrics()
     epochs: int = 0
-    best: dict[str, float] = field(default_factory=dict)
+    best: Metrics | None = None
     best_epoch: int | None = None
     diverged_epoch: int | None = None
     initial_val_loss: float = math.nan
 
-    def take(self, epoch: int, metrics: dict[str, float]) -> bool:
+    def to_json(self) -> dict[str, Any]:
+        """For the state's JSON, where a model without a best epoch has an empty one."""
+        return {**asdict(self), "best": asdict(self.best) if self.best else {}}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Member:
+        """Read what `to_json` gave."""
+        best = Metrics(**saved["best"]) if saved["best"] else None
+        return cls(**{**saved, "last": Metrics(**saved["last"]), "best": best})
+
+    def take(self, epoch: int, metrics: Metrics) -> bool:
         """Record an epoch; returns whether it is the best so far (lowest validation loss)."""
         self.epochs, self.last = epoch, metrics
-        if not math.isfinite(metrics["train_loss"]) or not math.isfinite(metrics["val_loss"]):
+        if not math.isfinite(metrics.train_loss) or not math.isfinite(metrics.val_loss):
             self.diverged_epoch = epoch
             return False
-        if self.best and metrics["val_loss"] >= self.best["val_loss"]:
+        if self.best is not None and metrics.val_loss >= self.best.val_loss:
             return False
         self.best, self.best_epoch = metrics, epoch
         return True
@@ -207,20 +224,20 @@ class _Run:
         for k, member in enumerate(self._members):
             if member.diverged_epoch is not None:
                 continue
-            values = (float(column[k]) if alive[k] else math.nan for column in columns)
-            metrics = dict(zip(METRICS, values, strict=True))
+            values = [float(column[k]) if alive[k] else math.nan for column in columns]
+            metrics = Metrics(*values)
             if member.take(epoch, metrics):
                 self._best_KP[k].copy_(self._stack.model.flat.detach()[k])
             if member.diverged_epoch is not None:
                 self._stack.alive_K[k] = False
             rows.append(
-                {"trial_id": member.trial_id, "epoch": epoch, **metrics, "epoch_s": epoch_s}
+                EpochRow(trial_id=member.trial_id, epoch=epoch, **asdict(metrics), epoch_s=epoch_s)
             )
         images = self._stack.images_per_epoch
         self._trained_images += images
         self._train_s += train_s
         self._wall_s += epoch_s
-        return EpochReport(epoch, rows, epoch_s, images * self._plan.size / train_s)
+        return EpochReport(epoch, tuple(rows), epoch_s, images * self._plan.size / train_s)
 
     def rank_0_says(self, answer: bool) -> bool:
         """Rank 0 decides for all workers, whose clocks differ."""
@@ -247,7 +264,7 @@ class _Run:
             for name, moment_KP in self._stack.optimizer.state.items():
                 moment_KP[k].copy_(tensors[name])
             self._best_KP[k].copy_(tensors["best"])
-            self._members[k] = Member(**info["member"])
+            self._members[k] = Member.from_json(info["member"])
             self._stack.alive_K[k] = self._members[k].diverged_epoch is None
             self._stack.optimizer.steps = info["steps"]
             self._trained_images, self._train_s = info["trained_images"], info["train_s"]
@@ -263,7 +280,7 @@ class _Run:
                 for name, moment_KP in self._stack.optimizer.state.items():
                     tensors[name] = moment_KP[k].cpu()
                 info = {
-                    "member": vars(member),
+                    "member": member.to_json(),
                     "images": self._images.checksum,
                     "steps": self._stack.optimizer.steps,
                     "trained_images": self._trained_images,
@@ -282,22 +299,22 @@ class _Run:
         """
         if self._store is not None and self._parallel.rank == 0:
             for k, member in enumerate(self._members):
-                if member.best:
+                if member.best is not None:
                     self._save_weights(k, "best", self._best_KP, member.best)
                 if member.diverged_epoch is None and not stopped:
                     self._save_weights(k, "last", self._stack.model.flat, member.last)
-        labels = label_rows(self._stack, self._images, self._best_KP)
+        labels = label_scores(self._stack, self._images, self._best_KP)
         self._parallel.barrier()
         return FitResult([self._outcome(k, labels[k]) for k in range(self._plan.size)], stopped)
 
-    def _save_weights(self, k: int, kind: str, flat_KP: Tensor, metrics: dict[str, float]) -> None:
+    def _save_weights(self, k: int, kind: str, flat_KP: Tensor, metrics: Metrics) -> None:
         assert self._store is not None
         member, config, images = self._members[k], self._plan.members[k], self._images
         info = {
             "trial_id": member.trial_id,
             "kind": kind,
             "epoch": member.best_epoch if kind == "best" else member.epochs,
-            "metrics": metrics,
+            "metrics": asdict(metrics),
             "config": config.model_dump(mode="json"),
             "shape": vars(self._stack.model.shape),
             "label": config.train.label,
@@ -314,32 +331,36 @@ class _Run:
             member.trial_id, kind, self._stack.model.member_state(k, flat_KP.detach()), info
         )
 
-    def _outcome(self, k: int, labels: list[dict[str, Any]]) -> dict[str, Any]:
+    def _outcome(self, k: int, labels: list[LabelScore]) -> TrialOutcome:
         member = self._members[k]
-        best = member.best
+        best = member.best or Metrics()
         path = None
-        if self._store is not None and best:
+        if self._store is not None and member.best is not None:
             best_path = self._store.path(member.trial_id, "best")
             path = best_path.relative_to(self._store.root.parent).as_posix()
-        return {
-            "trial_id": member.trial_id,
-            "stack_id": self._plan.stack_id,
-            "status": "finished" if member.diverged_epoch is None else "diverged",
-            "epochs": member.epochs,
-            **{name: member.last.get(name, math.nan) for name in METRICS},
-            "best_epoch": member.best_epoch,
-            **{
-                f"best_{name}": best.get(name, math.nan)
-                for name in ("val_loss", "val_accuracy", "test_loss", "test_accuracy")
-            },
-            "initial_val_loss": member.initial_val_loss,
-            "images_per_s": self._trained_images / self._train_s if self._train_s else math.nan,
-            "wall_s": self._wall_s,
-            "parameters": self._stack.model.flat.shape[1],
-            "stack_size": self._plan.size,
-            "diverged_epoch": member.diverged_epoch,
-            "checkpoint": path,
-            "error": None,
-            "train_images": self._stack.images_per_epoch,
-            "labels": labels if best else [],
-        }
+        return TrialOutcome(
+            trial_id=member.trial_id,
+            stack_id=self._plan.stack_id,
+            status=Status.FINISHED if member.diverged_epoch is None else Status.DIVERGED,
+            epochs=member.epochs,
+            train_loss=member.last.train_loss,
+            val_loss=member.last.val_loss,
+            test_loss=member.last.test_loss,
+            train_accuracy=member.last.train_accuracy,
+            val_accuracy=member.last.val_accuracy,
+            test_accuracy=member.last.test_accuracy,
+            best_epoch=member.best_epoch,
+            best_val_loss=best.val_loss,
+            best_val_accuracy=best.val_accuracy,
+            best_test_loss=best.test_loss,
+            best_test_accuracy=best.test_accuracy,
+            initial_val_loss=member.initial_val_loss,
+            images_per_s=self._trained_images / self._train_s if self._train_s else math.nan,
+            wall_s=self._wall_s,
+            parameters=self._stack.model.flat.shape[1],
+            stack_size=self._plan.size,
+            diverged_epoch=member.diverged_epoch,
+            checkpoint=path,
+            train_images=self._stack.images_per_epoch,
+            labels=tuple(labels) if member.best is not None else (),
+        )

@@ -5,20 +5,32 @@ Shape legend: K members, N images, O outputs.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.data.image_set import ImageSet
+from vitbench.records.types import LabelScore
 from vitbench.training.stack import Stack
 
 
-def label_rows(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[dict[str, Any]]]:
-    """Rows of every member's labels at its best weights; none where outputs are classes.
+class Scores(TypedDict):
+    """How well one label is told on the test images; None where all are on one side."""
 
-    A member with one label has one row; a member that learns all attributes has one for each.
+    test_bce: float
+    test_accuracy: float
+    roc_auc: float | None
+    average_precision: float | None
+    mcc: float | None
+    balanced_accuracy: float | None
+
+
+def label_scores(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[LabelScore]]:
+    """Scores of every member's labels at its best weights; none where outputs are classes.
+
+    A member with one label has one; a member that learns all attributes has one for each.
 
     Args:
         stack: gets the best weights for the time of the call.
@@ -45,23 +57,23 @@ def label_rows(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[dic
         )
         rows.append(
             [
-                {
-                    "label": name,
-                    "train_images": len(train_NO),
-                    "train_positives": int(train_NO[:, o].sum()),
-                    "val_images": len(val_NO),
-                    "val_positives": int(val_NO[:, o].sum()),
-                    "test_images": len(test_NO),
-                    "test_positives": int(test_NO[:, o].sum()),
+                LabelScore(
+                    label=name,
+                    train_images=len(train_NO),
+                    train_positives=int(train_NO[:, o].sum()),
+                    val_images=len(val_NO),
+                    val_positives=int(val_NO[:, o].sum()),
+                    test_images=len(test_NO),
+                    test_positives=int(test_NO[:, o].sum()),
                     **scores(scores_NO[:, o], test_NO[:, o]),
-                }
+                )
                 for o, name in enumerate(names)
             ]
         )
     return rows
 
 
-def scores(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, float | None]:
+def scores(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> Scores:
     """Cross entropy in nats and the quality of ranking and decision of one label.
 
     What needs both sides is None where all images are on one.
@@ -71,16 +83,16 @@ def scores(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, f
     decided = logits > 0
     # log(1 + exp(-z)) for the label, log(1 + exp(z)) without it; logaddexp does not overflow.
     bce = np.logaddexp(0.0, np.where(truth == 1, -logits, logits)).mean()
-    found: dict[str, float | None] = {
+    both = 0 < int(truth.sum()) < len(truth)
+    return {
         "test_bce": float(bce),
         "test_accuracy": float((decided == truth).mean()),
+        "roc_auc": float(metrics.roc_auc_score(truth, logits)) if both else None,
+        "average_precision": float(metrics.average_precision_score(truth, logits))
+        if both
+        else None,
+        "mcc": float(metrics.matthews_corrcoef(truth, decided)) if both else None,
+        "balanced_accuracy": float(metrics.balanced_accuracy_score(truth, decided))
+        if both
+        else None,
     }
-    both = 0 < int(truth.sum()) < len(truth)
-    for name, measure, predicted in (
-        ("roc_auc", metrics.roc_auc_score, logits),
-        ("average_precision", metrics.average_precision_score, logits),
-        ("mcc", metrics.matthews_corrcoef, decided),
-        ("balanced_accuracy", metrics.balanced_accuracy_score, decided),
-    ):
-        found[name] = float(measure(truth, predicted)) if both else None
-    return found

@@ -6,6 +6,9 @@ import time
 
 from vitbench.config import Budget
 from vitbench.records.history import History
+from vitbench.records.types import Status
+from vitbench.tuning.events import MembersEnded, Round, StackEvent, Trained
+from vitbench.tuning.stop import SweepStop
 
 
 class BudgetMeter:
@@ -49,3 +52,30 @@ class BudgetMeter:
             if limit is not None and value >= limit:
                 return f"budget.{name}={limit:g} is spent ({value:g})"
         return None
+
+
+class BudgetObserver:
+    """Counts what stacks spend, and ends the sweep at its limit.
+
+    Attributes:
+        spent: the limit that was reached, in words.
+    """
+
+    def __init__(self, meter: BudgetMeter, stop: SweepStop) -> None:
+        self._meter = meter
+        self._stop = stop
+        self.spent: str | None = None
+
+    def observe(self, event: StackEvent) -> None:
+        """Count epochs and ends; look at the limits in every round."""
+        match event:
+            case Trained(_, report):
+                for rows in report.by_epoch().values():
+                    self._meter.epoch(len(rows), rows[0].epoch_s)
+            case MembersEnded(_, outcomes):
+                self._meter.trials_done(sum(outcome.status.is_done for outcome in outcomes))
+            case Round() if self._stop.reason is None:
+                self.spent = self._meter.exceeded()
+                if self.spent is not None:
+                    why = f"{self.spent}: running stacks end after their epoch."
+                    self._stop.request(Status.BUDGET, why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from vitbench.plan.stacks import stacks_of
 from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
+from vitbench.records.types import Status
 from vitbench.storage.checkpoints import (
     CHECKPOINTS,
     Bucket,
@@ -30,22 +31,41 @@ from vitbench.storage.checkpoints import (
     Checkpoints,
     FolderCheckpoints,
 )
-from vitbench.storage.retention import CheckpointKeeper
+from vitbench.storage.retention import Retention
 from vitbench.terminal.outcome_table import describe
 from vitbench.terminal.progress import SweepView, Tracker, progress_for
-from vitbench.tuning.budget import BudgetMeter
+from vitbench.tuning.budget import BudgetMeter, BudgetObserver
 from vitbench.tuning.cluster.capacity import Capacity, LiveSlots, capacity
 from vitbench.tuning.cluster.storage_check import require_on_every_node
 from vitbench.tuning.ddp.channel import Mailbox
 from vitbench.tuning.ddp.cleanup import Reaper
-from vitbench.tuning.recorder import Interrupt, Recorder, planned_rows
-from vitbench.tuning.search.early_stopping import Steering
-from vitbench.tuning.search.source import ListSource, PlanSearcher, StackSource
+from vitbench.tuning.events import StackObserver
+from vitbench.tuning.observers import (
+    ErrorLog,
+    LedgerObserver,
+    ProgressObserver,
+    RetentionObserver,
+    TensorBoardObserver,
+    planned_rows,
+)
+from vitbench.tuning.recorder import Recorder
+from vitbench.tuning.search.early_stopping import EarlyStopping
+from vitbench.tuning.search.source import (
+    ListSource,
+    PlanSearcher,
+    SourceObserver,
+    StackSource,
+)
 from vitbench.tuning.search.study import StudySource
-from vitbench.tuning.stop import INTERRUPTED, Control
+from vitbench.tuning.stop import GivingUp, Interrupt, StopRequests, SweepStop
 from vitbench.tuning.worker.images import SharedImages
 from vitbench.tuning.worker.measure_stack import StackSizes
 from vitbench.tuning.worker.train import WorkerContext, train_stack
+
+_STOPPING = (
+    "Stopping: running stacks finish their epoch and write a checkpoint "
+    "(press Ctrl-C again to stop at once)."
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +125,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     budget = BudgetMeter(sweep.budget, history, gpus_each=gpus * workers)
     if spent := budget.exceeded():
         return Ending(spent=spent)
-    control = Control()
+    requests = StopRequests()
     source = _source(job, history, room, console)
     live_slots = LiveSlots(sweep.resources, gpus_each=gpus, at_most=sweep.search.concurrency)
     searcher = PlanSearcher(source, live_slots)
@@ -114,39 +134,29 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         return Ending()
     console.print(_opening_line(source, slots, room), soft_wrap=True, highlight=False)
 
-    flops = None
+    flops, planned = None, []
     if isinstance(source, ListSource):  # a search plans as it goes
         flops = sum(map(stack_flops, source.plans))
         for plan in source.plans:
             ledger.extend("trial", planned_rows(plan))
+            planned.append(plan.stack_id)
     view = SweepView(total_stacks=source.total, known_flops=flops, slots=slots)
     shown = progress_for(console, view)
-
-    def export_failed(reason: str) -> None:
-        ledger.append("event", event="export", exporter="tensorboard", error=reason)
-        shown.say(
-            f"export to tensorboard failed and is off ({reason}); the results are complete without"
-        )
-
-    tensorboard = None
-    if "tensorboard" in sweep.exports:
-        folder = job.results_dir / "tensorboard"
-        tensorboard = TensorBoard(folder, job.fields, history.epochs, export_failed)
-    recorder = Recorder(
-        ledger=ledger,
-        tracker=Tracker(view, shown),
-        control=control,
-        searcher=searcher,
-        source=source,
-        budget=budget,
-        keeper=CheckpointKeeper(job.checkpoints, sweep.checkpoints.keep, history.outcomes.values()),
-        label=lambda stack: describe(stack.members, job.fields),
-        errors_dir=job.results_dir / "errors",
-        planned={plan.stack_id for plan in source.plans}
-        if isinstance(source, ListSource)
-        else frozenset(),
-        tensorboard=tensorboard,
-    )
+    stop = SweepStop(requests, searcher.finish, shown.say)
+    limits, giving_up = BudgetObserver(budget, stop), GivingUp(stop)
+    tensorboard = _tensorboard(job, ledger, history, shown.say)
+    retention = Retention(job.checkpoints, sweep.checkpoints.keep, history.outcomes.values())
+    observers: list[StackObserver] = [
+        ErrorLog(job.results_dir / "errors"),
+        SourceObserver(source),
+        limits,
+        RetentionObserver(retention, ledger),
+        *([TensorBoardObserver(tensorboard)] if tensorboard is not None else []),
+        ProgressObserver(Tracker(view, shown), lambda s: describe(s.members, job.fields)),
+        giving_up,
+        stop,  # last: it acts on what the others asked for
+    ]
+    recorder = Recorder(LedgerObserver(ledger, planned), observers)
     context = WorkerContext(
         images=SharedImages.share(job.images, ship=room.nodes > 1),
         checkpoints=job.checkpoints,
@@ -155,13 +165,13 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         cpus=sweep.resources.cpus,
         gpus=gpus,
         every_epoch=sweep.search.scheduler != "none",
-        control=control,
+        stop=requests,
         compile=sweep.compile,
         mailbox=Mailbox() if workers > 1 else None,
     )
-    scheduler = _scheduler(job, source, control)
+    scheduler = _scheduler(job, source, requests)
     tuner = _tuner(job, searcher, recorder, scheduler, context)
-    with shown, Interrupt(lambda: recorder.request_end(INTERRUPTED)) as interrupt:
+    with shown, Interrupt(lambda: stop.request(Status.INTERRUPTED, _STOPPING)) as interrupt:
         try:
             tuner.fit()
         except KeyboardInterrupt:  # the second Ctrl-C
@@ -170,9 +180,24 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
             if tensorboard is not None:
                 tensorboard.close()
     if isinstance(source, StudySource):
-        tables.write_suggestions(job.results_dir, source.suggestions())
+        rows = [suggestion.to_row() for suggestion in source.suggestions()]
+        tables.write_suggestions(job.results_dir, rows)
     shutil.rmtree(job.results_dir / "ray", ignore_errors=True)  # Tune's working state
-    return Ending(interrupt.requested, recorder.gave_up, recorder.spent)
+    return Ending(interrupt.requested, giving_up.cause, limits.spent)
+
+
+def _tensorboard(
+    job: Job, ledger: Ledger, history: History, say: Callable[[str], None]
+) -> TensorBoard | None:
+    """The live export, where the sweep asks for it; said once and recorded if it fails."""
+    if "tensorboard" not in job.sweep.exports:
+        return None
+
+    def failed(reason: str) -> None:
+        ledger.append("event", event="export", exporter="tensorboard", error=reason)
+        say(f"export to tensorboard failed and is off ({reason}); the results are complete without")
+
+    return TensorBoard(job.results_dir / "tensorboard", job.fields, history.rows, failed)
 
 
 def _source(job: Job, history: History, room: Capacity, console: Console) -> StackSource:
@@ -202,7 +227,7 @@ def _source(job: Job, history: History, room: Capacity, console: Console) -> Sta
     return ListSource([*left.stacks, *new])
 
 
-def _scheduler(job: Job, source: StackSource, control: Control) -> TrialScheduler | None:
+def _scheduler(job: Job, source: StackSource, requests: StopRequests) -> TrialScheduler | None:
     """ASHA as requests to stop, where the sweep asks for it."""
     search = job.sweep.search
     if search.scheduler == "none":
@@ -217,10 +242,10 @@ def _scheduler(job: Job, source: StackSource, control: Control) -> TrialSchedule
         grace_period=search.grace_epochs,
         reduction_factor=search.reduction_factor,
     )
-    steering = Steering(inner, control, source.objective_now)
+    early_stopping = EarlyStopping(inner, requests, source.objective_now)
     for plan, epochs in source.past():
-        steering.replay(plan, epochs)
-    return steering
+        early_stopping.replay(plan, epochs)
+    return early_stopping
 
 
 def _tuner(

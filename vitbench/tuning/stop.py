@@ -1,4 +1,4 @@
-"""How the driver asks running stacks to end: at the end of an epoch, with a checkpoint.
+"""How stacks are asked to end: at the end of an epoch, with a checkpoint.
 
 Tune's own way to stop a function trainable ends its thread wherever `report` happens to be, with
 no time to write a checkpoint. Here the stack asks after each report whether to go on, and ends by
@@ -7,49 +7,152 @@ itself. The answer lives in one small actor, reachable from every node.
 
 from __future__ import annotations
 
-from typing import Any
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
 
 import ray
 
+from vitbench.records.types import Status
 from vitbench.tuning.cluster.placement import on_this_node
+from vitbench.tuning.events import Crashed, MembersEnded, Round, StackEvent
 
-INTERRUPTED = "interrupted"
-BUDGET = "budget"
-STOPPED = "stopped"
+# A sweep whose stacks all die of the same cause says so instead of burning the night.
+_SAME_CRASHES_TO_GIVE_UP = 3
 
 
 @ray.remote(num_cpus=0)
-class _ControlActor:
+class _StopActor:
     """Holds the reason to end, for all stacks or for one."""
 
     def __init__(self) -> None:
-        self._everyone: str | None = None
-        self._by_stack: dict[str, str] = {}
+        self._everyone: Status | None = None
+        self._by_stack: dict[str, Status] = {}
 
-    def set(self, reason: str, stack_id: str | None) -> None:
+    def set(self, reason: Status, stack_id: str | None) -> None:
         if stack_id is None:
             self._everyone = reason
         else:
             self._by_stack[stack_id] = reason
 
-    def get(self, stack_id: str) -> str | None:
+    def get(self, stack_id: str) -> Status | None:
         return self._by_stack.get(stack_id) or self._everyone
 
 
-class Control:
-    """Handle to the control actor, which lives beside its maker; travels with the trainable."""
+class EndsStacks(Protocol):
+    """Whoever can ask a stack to end."""
+
+    def end(self, reason: Status, stack_id: str | None = None) -> None:
+        """Ask one stack (or all) to end after the epoch that it is in."""
+
+
+class StopRequests:
+    """Requests to end, in an actor beside their maker; travels with the trainable."""
 
     def __init__(self) -> None:
-        actor = _ControlActor.options(  # type: ignore[attr-defined]  # by the decorator
+        actor = _StopActor.options(  # type: ignore[attr-defined]  # by the decorator
             scheduling_strategy=on_this_node()
         )
         self._actor: Any = actor.remote()
 
-    def end(self, reason: str, stack_id: str | None = None) -> None:
+    def end(self, reason: Status, stack_id: str | None = None) -> None:
         """Ask one stack (or all) to end after the epoch that it is in; visible on return."""
         ray.get(self._actor.set.remote(reason, stack_id))
 
-    def reason_to_end(self, stack_id: str) -> str | None:
+    def reason_to_end(self, stack_id: str) -> Status | None:
         """What the driver asked of this stack: None to go on, else the status to end with."""
-        reason: str | None = ray.get(self._actor.get.remote(stack_id))
+        reason: Status | None = ray.get(self._actor.get.remote(stack_id))
         return reason
+
+
+class SweepStop:
+    """Ends the whole sweep once, for the first reason given, and not inside a signal handler.
+
+    Args:
+        requests: where running stacks ask whether to go on.
+        hand_out_no_more: called so that no stack is started.
+        say: shows a line to the user.
+    """
+
+    def __init__(
+        self,
+        requests: EndsStacks,
+        hand_out_no_more: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._requests = requests
+        self._hand_out_no_more = hand_out_no_more
+        self._say = say
+        self._acted = False
+        self._why = ""
+        self.reason: Status | None = None
+
+    def request(self, reason: Status, why: str) -> None:
+        """Ask every stack to end after its epoch; `why` is shown. Only the first request counts."""
+        if self.reason is None:
+            self.reason, self._why = reason, why
+
+    def observe(self, event: StackEvent) -> None:
+        """Act on a request in Tune's loop."""
+        if isinstance(event, Round) and self.reason is not None and not self._acted:
+            self._acted = True
+            self._hand_out_no_more()
+            self._requests.end(self.reason)
+            self._say(self._why)
+
+
+class GivingUp:
+    """Ends the sweep where stack after stack crashes of one cause.
+
+    Attributes:
+        cause: the common cause, once the sweep was given up.
+    """
+
+    def __init__(self, stop: SweepStop) -> None:
+        self._stop = stop
+        self._last = ""
+        self._count = 0
+        self.cause: str | None = None
+
+    def observe(self, event: StackEvent) -> None:
+        """Count the same crash in a row; a member that was trained ends the row."""
+        if isinstance(event, MembersEnded):
+            if not all(outcome.status.is_failure for outcome in event.outcomes):
+                self._count = 0
+        elif isinstance(event, Crashed) and event.status is not None:
+            self._count = self._count + 1 if event.error == self._last else 1
+            self._last = event.error
+            if self._count >= _SAME_CRASHES_TO_GIVE_UP and self._stop.reason is None:
+                self.cause = event.error
+                why = f"The same crash again and again ({event.error}): running stacks end."
+                self._stop.request(Status.GAVE_UP, why)
+
+
+class Interrupt:
+    """Ctrl-C or SIGTERM: once ends the stacks after their epoch, twice ends everything at once.
+
+    Use as a context manager in the main thread; the handlers from before come back at its end.
+    """
+
+    def __init__(self, on_first: Callable[[], None]) -> None:
+        self._on_first = on_first
+        self._before: dict[int, Any] = {}
+        self.requested = False
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._on_first()

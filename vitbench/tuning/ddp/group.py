@@ -61,7 +61,7 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
             _group = None  # of no more use; a trial that is tried again starts a new one
             raise
 
-    fit_or_halve(plan, run, release=lambda: None)
+    fit_or_halve(plan, run, release=lambda: None, send=tune.report)
 
 
 class WorkerGroup:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from vitbench.plan import StackPlan, TrialConfig, epoch_images, parameter_count, train_flops
+from vitbench.records.types import EpochRow, TrialOutcome
 
 # Metrics that grow when things get better; every other objective is minimised.
 MAXIMISED = frozenset({"val_accuracy"})
+# What is known of a model that still trains.
+EACH_EPOCH = frozenset({"val_loss", "val_accuracy"})
 
 
 def direction(objective: str) -> Literal["minimize", "maximize"]:
@@ -88,14 +91,29 @@ def lr_sensitivity(members: Sequence[TrialConfig], losses: Mapping[str, float], 
     return sum(means) / len(means) - min(means)
 
 
-def final_metric(rows: Iterable[Mapping[str, Any]], objective: str) -> dict[str, float]:
+def after_epoch(row: EpochRow, objective: str) -> float:
+    """The value of a model that still trains.
+
+    Raises:
+        ValueError: for an objective that an epoch does not have.
+    """
+    if objective == "val_loss":
+        return row.val_loss
+    if objective == "val_accuracy":
+        return row.val_accuracy
+    raise ValueError(f"{objective!r} is not measured after each epoch")
+
+
+def final_metric(outcomes: Iterable[TrialOutcome], objective: str) -> dict[str, float]:
     """The value of each ended model by trial id: its best validation loss, or accuracy there.
 
     Diverged models have none.
     """
-    column = f"best_{objective}"
-    return {
-        row["trial_id"]: float(row[column])
-        for row in rows
-        if row["status"] != "diverged" and row.get(column) is not None
+    values = {
+        outcome.trial_id: outcome.best_val_accuracy
+        if objective == "val_accuracy"
+        else outcome.best_val_loss
+        for outcome in outcomes
+        if outcome.status.has_loss
     }
+    return {trial_id: value for trial_id, value in values.items() if value is not None}

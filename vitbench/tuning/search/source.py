@@ -1,13 +1,15 @@
-"""Feeds Tune one stack at a time. Where stacks come from is the source's business."""
+"""Adapts a source of stacks (a list, or a search) to Tune's Searcher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
 from vitbench.plan import StackPlan
+from vitbench.records.types import EpochRow, TrialOutcome
+from vitbench.tuning.events import StackEnded, StackEvent, Trained
 
 
 class StackSource(Protocol):
@@ -20,11 +22,11 @@ class StackSource(Protocol):
     def total(self) -> int:
         """Stacks that there will be in all."""
 
-    def reported(self, stack_id: str, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def reported(self, stack_id: str, epoch: int, rows: Sequence[EpochRow]) -> None:
         """The stack has trained an epoch."""
 
-    def ended(self, stack_id: str, outcomes: Sequence[Mapping[str, Any]]) -> None:
-        """The stack has ended; an outcome row for each member."""
+    def ended(self, stack_id: str, outcomes: Sequence[TrialOutcome]) -> None:
+        """The stack has ended, each member with its outcome."""
 
 
 class ListSource:
@@ -43,11 +45,27 @@ class ListSource:
         """Return the next stack, or None after the last."""
         return self._waiting.pop(0) if self._waiting else None
 
-    def reported(self, stack_id: str, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def reported(self, stack_id: str, epoch: int, rows: Sequence[EpochRow]) -> None:
         """Nothing to learn from: a grid does not change."""
 
-    def ended(self, stack_id: str, outcomes: Sequence[Mapping[str, Any]]) -> None:
+    def ended(self, stack_id: str, outcomes: Sequence[TrialOutcome]) -> None:
         """Nothing to learn from."""
+
+
+class SourceObserver:
+    """Lets the source of the stacks learn from how they get on."""
+
+    def __init__(self, source: StackSource) -> None:
+        self._source = source
+
+    def observe(self, event: StackEvent) -> None:
+        """Hand on epochs one by one, and the end of the whole stack."""
+        match event:
+            case Trained(plan, report):
+                for epoch, rows in report.by_epoch().items():
+                    self._source.reported(plan.stack_id, epoch, rows)
+            case StackEnded(plan, outcomes):
+                self._source.ended(plan.stack_id, outcomes)
 
 
 class PlanSearcher(Searcher):
@@ -88,7 +106,7 @@ class PlanSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Free the slot; the recorder tells the source, after the ledger knows."""
+        """Free the slot; an observer tells the source, after the ledger knows."""
         self._live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:

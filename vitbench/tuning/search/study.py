@@ -9,7 +9,8 @@ suggestion is one Optuna trial and one Ray trial, ended exactly once:
     invalid combination           PRUNED at once, nothing trained
     suggested before              COMPLETE with the known value, nothing trained
     crashed for the last time     FAIL
-    interrupted, out of budget    stays RUNNING; a resumed sweep goes on with it
+    interrupted, out of budget,
+    or the sweep gave up          stays RUNNING; a resumed sweep goes on with it
 
 The sampler is built anew for every suggestion from (seed, number of the suggestion). A resumed
 search therefore draws what an undisturbed one would have drawn.
@@ -20,6 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from vitbench.config import Range, Search, Sweep
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan, broken_rule, members_of
 from vitbench.records.history import History
+from vitbench.records.types import EpochRow, Status, TrialOutcome
 from vitbench.tuning.search import objective as objectives
 
 _MAX_REJECTED_IN_A_ROW = 1000
@@ -77,6 +80,36 @@ def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
     raise ValueError(f"unknown sampler {name!r}")
 
 
+@dataclass(frozen=True)
+class Suggestion:
+    """One suggestion of a study: a row of suggestions.parquet.
+
+    Attributes:
+        number: in the order of asking, from 0.
+        state: of the Optuna trial, e.g. COMPLETE.
+        stack_id: of the stack that it stands for, where it can be built.
+        reason: why it was not trained.
+        params: settings by name.
+        values: by objective; None where it has no end with a value.
+        pareto: whether no other trained suggestion is at least as good in every objective and
+            better in one.
+    """
+
+    number: int
+    state: str
+    stack_id: str | None
+    reason: str | None
+    params: dict[str, float | int | str | bool | None]
+    values: dict[str, float | None]
+    pareto: bool
+
+    def to_row(self) -> dict[str, object]:
+        """Columns of the table: one for each setting and objective."""
+        before = {"number": self.number, "state": self.state}
+        why = {"stack_id": self.stack_id, "reason": self.reason}
+        return {**before, **why, **self.params, **self.values, "pareto": self.pareto}
+
+
 class StudySource:
     """Asks the study for stacks and tells it how they ended.
 
@@ -102,7 +135,7 @@ class StudySource:
         self._channels = channels
         self._outputs = outputs
         self._history = history
-        self._known: dict[str, list[Mapping[str, Any]]] = {
+        self._known: dict[str, list[TrialOutcome]] = {
             stack_id: [history.outcomes[trial_id] for trial_id in members]
             for stack_id, members in history.stacks.items()
             if members and all(history.is_done(trial_id) for trial_id in members)
@@ -131,50 +164,40 @@ class StudySource:
         """Whether less of the first objective is better."""
         return objectives.direction(self._objectives[0]) == "minimize"
 
-    def past(self) -> Iterator[tuple[StackPlan, dict[int, list[dict[str, Any]]]]]:
+    def past(self) -> Iterator[tuple[StackPlan, dict[int, list[EpochRow]]]]:
         """Ended stacks of the runs before, with their rows by epoch: what a scheduler must know."""
         for frozen in self._study.get_trials(deepcopy=False):
             if len(frozen.params) < len(self._space) or broken_rule(self._sweep, frozen.params):
                 continue
             plan = self.plan_of(frozen.params)
-            epochs: dict[int, list[dict[str, Any]]] = {}
+            epochs: dict[int, list[EpochRow]] = {}
             for member in plan.members:
-                for epoch, row in self._history.epochs.get(member.trial_id, {}).items():
+                for epoch, row in self._history.rows(member.trial_id).items():
                     epochs.setdefault(epoch, []).append(row)
             if epochs and plan.stack_id in self._known:
                 yield plan, epochs
 
-    def suggestions(self) -> list[dict[str, Any]]:
-        """One row per suggestion: number, state, stack, why it was not trained, settings, values.
-
-        `pareto` tells whether no other trained suggestion is at least as good in every objective
-        and better in one.
-        """
-        trials = self._study.get_trials(deepcopy=False)
-        signs = [1.0 if objectives.direction(n) == "minimize" else -1.0 for n in self._objectives]
-        costs = {
-            trial.number: tuple(s * v for s, v in zip(signs, trial.values, strict=True))
-            for trial in trials
-            if trial.state is TrialState.COMPLETE and trial.values is not None
-        }
+    def suggestions(self) -> list[Suggestion]:
+        """Every suggestion so far, in the order of asking."""
+        front = {trial.number for trial in self._study.best_trials}
+        no_values = [None] * len(self._objectives)
         return [
-            {
-                "number": trial.number,
-                "state": trial.state.name,
-                "stack_id": trial.user_attrs.get(_STACK),
-                "reason": trial.user_attrs.get(_REASON),
-                **trial.params,
-                **dict(
+            Suggestion(
+                number=trial.number,
+                state=trial.state.name,
+                stack_id=trial.user_attrs.get(_STACK),
+                reason=trial.user_attrs.get(_REASON),
+                params=trial.params,
+                values=dict(
                     zip(
                         self._objectives,
-                        trial.values if trial.number in costs else [None] * len(signs),
+                        trial.values if trial.state is TrialState.COMPLETE else no_values,
                         strict=True,
                     )
                 ),
-                "pareto": trial.number in costs
-                and not any(_dominates(other, costs[trial.number]) for other in costs.values()),
-            }
-            for trial in trials
+                pareto=trial.number in front,
+            )
+            for trial in self._study.get_trials(deepcopy=False)
         ]
 
     def plan_of(self, params: Mapping[str, Any]) -> StackPlan:
@@ -218,29 +241,29 @@ class StudySource:
             f"(the last: {reason}); widen the space so that valid combinations exist."
         )
 
-    def reported(self, stack_id: str, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def reported(self, stack_id: str, epoch: int, rows: Sequence[EpochRow]) -> None:
         """An epoch of a running stack (single objective only: Optuna's own limit)."""
         trial = self._live.get(stack_id)
-        if trial is not None and len(self._objectives) == 1:
+        measured = self._objectives[0] in objectives.EACH_EPOCH
+        if trial is not None and len(self._objectives) == 1 and measured:
             value = self.objective_now(self._plans[stack_id], rows)
             if math.isfinite(value):
                 trial.report(value, epoch)
 
-    def objective_now(self, plan: StackPlan, rows: Sequence[Mapping[str, Any]]) -> float:
+    def objective_now(self, plan: StackPlan, rows: Sequence[EpochRow]) -> float:
         """The first objective after an epoch; a finite worst value where all have diverged."""
         name = self._objectives[0]
         stand_in = objectives.worst(name, [], self._outputs)
-        values = {row["trial_id"]: float(row[name]) for row in rows}
+        values = {row.trial_id: objectives.after_epoch(row, name) for row in rows}
         best = objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
         return stand_in if best is None else best
 
-    def ended(self, stack_id: str, outcomes: Sequence[Mapping[str, Any]]) -> None:
-        """Tell the study how a stack ended; interrupted ones stay open for the resume."""
+    def ended(self, stack_id: str, outcomes: Sequence[TrialOutcome]) -> None:
+        """Tell the study how a stack ended; one that only pauses stays open for the resume."""
         trial = self._live.pop(stack_id, None)
         if trial is None or not outcomes:
             return
-        statuses = {row["status"] for row in outcomes}
-        if statuses & {"interrupted", "budget"}:
+        if any(outcome.status.is_pause for outcome in outcomes):
             return
         self._known[stack_id] = list(outcomes)
         self._tell_outcome(trial, self.plan_of(trial.params), outcomes)
@@ -288,18 +311,18 @@ class StudySource:
         )
 
     def _tell_outcome(
-        self, trial: Trial, plan: StackPlan, outcomes: Sequence[Mapping[str, Any]]
+        self, trial: Trial, plan: StackPlan, outcomes: Sequence[TrialOutcome]
     ) -> None:
-        statuses = {row["status"] for row in outcomes}
-        if statuses & {"crashed", "oom"}:
+        statuses = {outcome.status for outcome in outcomes}
+        if any(status.is_failure for status in statuses):
             self._study.tell(trial, state=TrialState.FAIL)
-        elif statuses == {"stopped"}:
+        elif statuses == {Status.STOPPED}:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
             values = [self._value(name, plan, outcomes) for name in self._objectives]
             self._study.tell(trial, values)
 
-    def _value(self, name: str, plan: StackPlan, outcomes: Sequence[Mapping[str, Any]]) -> float:
+    def _value(self, name: str, plan: StackPlan, outcomes: Sequence[TrialOutcome]) -> float:
         if name in ("parameters", "train_flops"):
             return objectives.cost(name, plan, channels=self._channels, outputs=self._outputs)
         if name == "lr_sensitivity":
@@ -347,8 +370,3 @@ class StudySource:
                 self._study.set_user_attr(_RETRIED, self._retried)
                 self._study.enqueue_trial(frozen.params)
         return to_resume
-
-
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Whether one is at least as low in everything, and lower in something."""
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))

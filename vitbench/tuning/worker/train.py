@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from vitbench.plan import StackPlan
-from vitbench.records.history import DONE
+from vitbench.records.types import EpochRow, StackReport, Status, TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
 from vitbench.tuning.ddp.channel import Mailbox
-from vitbench.tuning.stop import STOPPED, Control
+from vitbench.tuning.stop import StopRequests
 from vitbench.tuning.worker.images import SharedImages
 
 if TYPE_CHECKING:
     import torch
 
+    from vitbench.training.engine import EpochReport
     from vitbench.training.parallel import Parallel
     from vitbench.training.speedup.compiling import When
 
@@ -41,7 +43,7 @@ class WorkerContext:
     cpus: float  # of one worker
     gpus: float
     every_epoch: bool  # report each epoch by itself: early stopping looks at every one
-    control: Control
+    stop: StopRequests
     compile: When = False
     mailbox: Mailbox | None = None  # with more than one worker
 
@@ -52,7 +54,7 @@ class WorkerContext:
 
     @property
     def threads(self) -> int:
-        """Of one worker."""
+        """That torch may use in one worker: its whole CPUs, at least one."""
         return max(1, int(self.cpus))
 
 
@@ -70,16 +72,16 @@ class Reporter:
     """
 
     def __init__(self, stack_id: str, last_epoch: int, context: WorkerContext, send: Send) -> None:
-        self._stack_id = stack_id
+        self.stack_id = stack_id
         self._last_epoch = last_epoch
         self._context = context
         self._send_now = send
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[EpochRow] = []
         self._last_sent_s = 0.0
         self._epoch = 0
-        self.reason: str | None = None
+        self.reason: Status | None = None
 
-    def __call__(self, epoch: Any) -> bool:
+    def __call__(self, epoch: EpochReport) -> bool:
         self._rows.extend(epoch.rows)
         self._epoch = epoch.epoch
         now_s = time.monotonic()
@@ -87,18 +89,23 @@ class Reporter:
         due = epoch.checkpoint or now_s - self._last_sent_s >= _MIN_REPORT_INTERVAL_S
         if epoch.epoch == self._last_epoch or not (due or self._context.every_epoch):
             return True  # the rows of the last epoch travel with the outcome
-        self._send({"images_per_s": epoch.images_per_s})
+        self._send(images_per_s=epoch.images_per_s)
         self._last_sent_s = now_s
-        self.reason = self._context.control.reason_to_end(self._stack_id)
+        self.reason = self._context.stop.reason_to_end(self.stack_id)
         return self.reason is None
 
-    def finish(self, outcomes: list[dict[str, Any]]) -> None:
+    def finish(self, outcomes: Iterable[TrialOutcome]) -> None:
         """Send what is left together with the outcome of each member."""
-        self._send({"outcomes": outcomes})
+        self._send(outcomes=tuple(outcomes))
 
-    def _send(self, extra: dict[str, Any]) -> None:
-        rows, self._rows = self._rows, []
-        self._send_now({"epoch": self._epoch, "rows": rows, **extra})
+    def _send(
+        self, images_per_s: float | None = None, outcomes: tuple[TrialOutcome, ...] = ()
+    ) -> None:
+        rows, self._rows = tuple(self._rows), []
+        report = StackReport(
+            epoch=self._epoch, rows=rows, images_per_s=images_per_s, outcomes=outcomes
+        )
+        self._send_now(report.to_json())
 
 
 def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
@@ -112,7 +119,8 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
     def run(part: StackPlan) -> bool:
         return train_part(part, context, reporter, device)
 
-    fit_or_halve(plan, run, torch.cuda.empty_cache if context.gpus else lambda: None)
+    release = torch.cuda.empty_cache if context.gpus else lambda: None
+    fit_or_halve(plan, run, release, tune.report)
 
 
 def train_part(
@@ -152,24 +160,33 @@ def train_part(
         compile=context.compile,
     )
     if parallel.rank == 0:
-        status = (reporter.reason or STOPPED) if result.stopped else "finished"
-        outcomes = [
-            {**row, "status": row["status"] if row["status"] == "diverged" else status}
-            for row in result.trials
-        ]
-        reporter.finish(outcomes)
-        if status in DONE:  # and recorded: nobody will go on from its states
+        status = (reporter.reason or Status.STOPPED) if result.stopped else Status.FINISHED
+        reporter.finish(
+            replace(
+                outcome,
+                stack_id=reporter.stack_id,  # as planned, whatever part this is
+                status=Status.DIVERGED if outcome.status is Status.DIVERGED else status,
+            )
+            for outcome in result.trials
+        )
+        if status.is_done:  # and recorded: nobody will go on from its states
             store.keep_only([member.trial_id for member in part.members], None)
     return not result.stopped
 
 
 def fit_or_halve(
-    plan: StackPlan, run: Callable[[StackPlan], bool], release: Callable[[], None]
+    plan: StackPlan, run: Callable[[StackPlan], bool], release: Callable[[], None], send: Send
 ) -> None:
     """Train the plan; where memory runs out, train its halves one after the other.
 
-    Nothing is lost: each half goes on from its members' checkpoints. A single model that does
-    not fit raises the memory error.
+    Nothing is lost: each half goes on from its members' checkpoints. Where a single model does
+    not fit, it and those that still wait, which are no smaller, end as `oom`.
+
+    Args:
+        plan: as the driver knows it.
+        run: trains a part; returns whether it came to its end.
+        release: gives back memory that a failed attempt holds.
+        send: takes the report of models that do not fit.
     """
     import torch
 
@@ -179,9 +196,22 @@ def fit_or_halve(
         try:
             if not run(part):
                 return
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             if part.size == 1:
-                raise
+                why = traceback.format_exception_only(error)[0].splitlines()[0]
+                outcomes = tuple(
+                    TrialOutcome(
+                        trial_id=member.trial_id,
+                        stack_id=plan.stack_id,
+                        status=Status.OOM,
+                        error=why,
+                    )
+                    for left in (part, *waiting)
+                    for member in left.members
+                )
+                text = traceback.format_exc()
+                send(StackReport(epoch=0, outcomes=outcomes, traceback=text).to_json())
+                return
             release()
             middle = (part.size + 1) // 2
             logger.warning("out of memory with %d members; trying %d", part.size, middle)
