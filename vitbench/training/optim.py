@@ -140,7 +140,7 @@ class StackedOptimizer(ABC):
         return moments if self._rule == "sgd" else {**moments, "exp_avg_sq": self.exp_avg_sq}
 
     def advance(self, count: int) -> list[Step]:
-        """The next steps, whose factors go to the device in one copy."""
+        """The next `count` steps, whose factors go to the device in one copy."""
         numbers = range(self.steps, self.steps + count)
         self.steps += count
         rows = [factors(self._rule, n + 1, self._schedule(n)) for n in numbers]

@@ -187,11 +187,11 @@ class Stack:
             return None
         with self._steps.stream():
             first_SB = self._data.order(1)[:, : self._batch_size]
-            found = compile_for(self.model, self._data.trained(first_SB)[0])
-        if found is None:
+            compiled = compile_for(self.model, self._data.trained(first_SB)[0])
+        if compiled is None:
             return None
-        self._use(found.module)
-        return found.compile_s
+        self._use(compiled.module)
+        return compiled.compile_s
 
     def uncompile(self) -> None:
         """Go back to the plain forward pass."""
