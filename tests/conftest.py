@@ -1,14 +1,10 @@
-"""What all tests share: one group for the tests that start Ray, and few threads beside others."""
+"""What all tests share: one group for the tests that start Ray, and one thread of torch."""
 
 from __future__ import annotations
 
-import os
+import sys
 
 import pytest
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several test processes share the cores: more threads each would only wait for one another.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -17,3 +13,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray") or item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """torch computes on one thread: on tiny tensors a second one only waits.
+
+    Tests that need no torch are not made to import it.
+    """
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

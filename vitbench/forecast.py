@@ -28,7 +28,7 @@ from vitbench.plan import (
 )
 from vitbench.plan.stacks import local_slots, stacks_of
 from vitbench.terminal.outcome_table import settings, varying_fields
-from vitbench.terminal.progress import duration
+from vitbench.terminal.words import duration
 
 if TYPE_CHECKING:
     from vitbench.tuning.runner import Job

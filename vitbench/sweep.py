@@ -31,7 +31,7 @@ from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.storage import checkpoints as storage
 from vitbench.terminal.outcome_table import failures, outcome_table, varying_fields
-from vitbench.terminal.progress import duration
+from vitbench.terminal.words import duration
 
 if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
     from vitbench.tuning import runner

@@ -17,7 +17,7 @@ def fake(turns: Turns, *, name: str, log: str, units: float = 10.0, ballast_mib:
     turns.ready()
     ballast = b""
     while turns.wait():
-        ballast = ballast or os.urandom(ballast_mib * 1024**2)
+        ballast = ballast or b"1" * (ballast_mib * 1024**2)
         with open(log, "a", encoding="utf-8") as file:
             file.write(f"{name}\n")
         turns.done(units, 2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from vitbench import hardware
 from vitbench.bench import inputs, peers, scaling, train
 from vitbench.bench.__main__ import main
 from vitbench.bench.images import order_of_epoch, tiled_digits
+from vitbench.bench.session import choose
 from vitbench.config import Model
+from vitbench.model.layout import VitShape
 from vitbench.plan import parameter_count
 
 TABLE_1 = 5_356_618  # parameters of the paper's model, with a LayerNorm before the classifier
@@ -22,7 +25,7 @@ TABLE_1 = 5_356_618  # parameters of the paper's model, with a LayerNorm before 
 @pytest.mark.parametrize("library", sorted(peers.BUILDERS))
 def test_every_peer_has_the_papers_shape(library: str) -> None:
     """A smaller or larger model would make the comparison worthless."""
-    model = build(library, peers.Shape())
+    model = build(library, peers.PAPER)
     parameters = sum(p.numel() for p in model.parameters())
     # vit-pytorch: two LayerNorms in the patch layer, no bias on query, key and value.
     difference = 2 * 64 + 2 * 192 - 12 * 3 * 192 if library == "vit-pytorch" else 0
@@ -31,7 +34,7 @@ def test_every_peer_has_the_papers_shape(library: str) -> None:
     assert parameter_count(Model(mlp=768), 32, 1, 10) == TABLE_1
 
 
-def build(library: str, shape: peers.Shape) -> nn.Module:
+def build(library: str, shape: VitShape) -> nn.Module:
     try:
         return peers.BUILDERS[library](shape)
     except peers.PeerMissing as error:
@@ -42,13 +45,13 @@ def test_a_missing_library_is_named_with_the_extra(monkeypatch: pytest.MonkeyPat
     """The benchmark needs more than a sweep; the message says what to install."""
     monkeypatch.setitem(__import__("sys").modules, "timm.models.vision_transformer", None)
     with pytest.raises(peers.PeerMissing, match=r"timm is not installed.*\[bench\]"):
-        peers.timm(peers.Shape())
+        peers.timm(peers.PAPER)
 
 
 def test_the_papers_attention_is_softmax_attention() -> None:
     """The explicit listing computes what torch's fused kernel computes."""
     torch.manual_seed(0)
-    layer = peers._PaperAttention(peers.Shape(width=12, heads=3))
+    layer = peers._PaperAttention(dataclasses.replace(peers.PAPER, width=12, heads=3))
     x = torch.randn(2, 5, 12)
     y = layer.norm(x)
     heads = [
@@ -91,10 +94,10 @@ def test_only_picks_sides_by_name_and_refuses_others() -> None:
         bfloat16=False,
         compiled=False,
     )
-    assert [c.name for c in train.choose(everyone, ["K="])] == ["vitbench K=1", "vitbench K=3"]
-    assert train.choose(everyone, []) == everyone
+    assert [c.name for c in choose(everyone, ["K="])] == ["vitbench K=1", "vitbench K=3"]
+    assert choose(everyone, []) == everyone
     with pytest.raises(UserError, match="--only tim2: no contender"):
-        train.choose(everyone, ["tim2"])
+        choose(everyone, ["tim2"])
 
 
 def test_a_gpu_is_measured_against_the_strongest_peer_too() -> None:

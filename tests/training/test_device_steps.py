@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vitbench.plan import StackPlan
 from vitbench.training import optim
 from vitbench.training.engine import EpochReport, fit
+from vitbench.training.optim import Step
+from vitbench.training.speedup.graphed import EagerSteps, TrainStep
 from vitbench.training.stack import Stack
 
 CPU = torch.device("cpu")
@@ -25,35 +27,46 @@ MEMBERS: tuple[dict[str, Any], ...] = (
     {"lr": 3e-3, "seed": 0, "weight_decay": 0.1},
     {"lr": 1e-2, "seed": 1},
 )
+OnDevice = Callable[..., "tuple[Stack, NotedSteps]"]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
-class EagerSteps:
+class NotedSteps(EagerSteps):
     """Runs each step at once, as a GPU's first ones, and notes which could be captured."""
 
     def __init__(self) -> None:
         self.repeats: list[bool] = []
 
-    @contextlib.contextmanager
-    def stream(self) -> Iterator[None]:
-        yield
-
-    def run(self, step: Callable[[Tensor], None], index_SB: Tensor, *, repeats: bool) -> None:
+    def run(self, train: TrainStep, index_SB: Tensor, step: Step, *, repeats: bool) -> None:
         self.repeats.append(repeats)
-        step(index_SB)
+        super().run(train, index_SB, step, repeats=repeats)
+
+
+@pytest.fixture
+def on_device(monkeypatch: pytest.MonkeyPatch) -> OnDevice:
+    """Makes a stack on the CPU whose steps are a GPU's."""
+
+    def build(plan: StackPlan, **settings: Any) -> tuple[Stack, NotedSteps]:
+        with monkeypatch.context() as patch:
+            patch.setattr("vitbench.training.stack.CpuOptimizer", optim.DeviceOptimizer)
+            built = Stack(plan, IMAGES, CPU, **settings)
+        steps = NotedSteps()
+        monkeypatch.setattr(built, "_steps", steps)
+        return built, steps
+
+    return build
 
 
 @pytest.mark.parametrize("long_row", [1, 1 << 30])
 @pytest.mark.parametrize("optimizer", ["radam", "adamw", "sgd"])
 def test_a_gpus_steps_compute_what_a_cpus_steps_do(
-    optimizer: str, long_row: int, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, long_row: int, on_device: OnDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Schedule, decay and clipping included; rows updated one by one or all at once."""
     monkeypatch.setattr(optim, "_LONG_ROW", long_row)
     plan = tiny.plan(*MEMBERS, optimizer=optimizer, schedule="cosine", clip_norm=0.5)
-    host, device = (Stack(plan, IMAGES, CPU, dtype=torch.float64) for _ in range(2))
-    steps = EagerSteps()
-    monkeypatch.setattr(device, "_device_steps", steps)
+    host = Stack(plan, IMAGES, CPU, dtype=torch.float64)
+    device, steps = on_device(plan, dtype=torch.float64)
     for epoch in (1, 2, 3):
         expected, found = host.train_epoch(epoch), device.train_epoch(epoch)
         for one, two in zip(expected, found, strict=True):
@@ -64,22 +77,18 @@ def test_a_gpus_steps_compute_what_a_cpus_steps_do(
     assert steps.repeats == [step >= first and step % 5 != 4 for step in range(15)]
 
 
-def test_steps_that_draw_dropout_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_draw_dropout_are_not_captured(on_device: OnDevice) -> None:
     """A graph would replay the masks of the step that was captured."""
-    stack = Stack(tiny.plan(*MEMBERS, dropout=0.2, optimizer="sgd"), IMAGES, CPU)
-    steps = EagerSteps()
-    monkeypatch.setattr(stack, "_device_steps", steps)
+    stack, steps = on_device(tiny.plan(*MEMBERS, dropout=0.2, optimizer="sgd"))
     stack.train_epoch(1)
     assert steps.repeats == [False] * 5
 
 
-def test_a_finished_stack_frees_its_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_stack_frees_its_memory_at_once() -> None:
     """The next stack of the process needs it; no circle of references waits for the collector."""
     stack = Stack(tiny.plan(*MEMBERS), IMAGES, CPU)
-    monkeypatch.setattr(stack, "_device_steps", EagerSteps())
     stack.train_epoch(1)
     stack.evaluate("val")
-    monkeypatch.undo()
     weights = weakref.ref(stack.model.flat)
     gc.collect()
     gc.disable()
@@ -106,14 +115,17 @@ class Operations(TorchDispatchMode):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", ["radam", "adamw", "sgd"])
-def test_a_step_reads_nothing_back_and_brings_nothing_along(optimizer: str, precision: str) -> None:
+def test_a_step_reads_nothing_back_and_brings_nothing_along(
+    optimizer: str, precision: str, on_device: OnDevice
+) -> None:
     """No value goes to the host, no constant comes from it: a graph could hold neither."""
     plan = tiny.plan(*MEMBERS, optimizer=optimizer, precision=precision, clip_norm=0.5)
-    stack = Stack(plan, IMAGES, CPU)
+    stack, _ = on_device(plan)
     order_SN = stack._data.order(1)
-    stack._step = stack.optimizer.advance(stack.optimizer.upcoming(1)[0])
+    steps = stack.optimizer.advance(6)  # RAdam's sixth is the first of its usual ones
     with Operations() as seen:
-        stack._device_step(order_SN[:, :5])
+        for step in (steps[0], steps[-1]):
+            stack._train_step(order_SN[:, :5], step)
     assert "mm" in seen.names or "bmm" in seen.names
     reads = {"_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "unique"}
     constants = {"lift_fresh", "scalar_tensor", "pin_memory"}

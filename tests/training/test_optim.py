@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
 from vitbench.rng import generator
-from vitbench.training.optim import StackedOptimizer, clip_rows_
+from vitbench.training.optim import CpuOptimizer, DeviceOptimizer, StackedOptimizer, clip_rows_
 from vitbench.training.schedules import factor
 
 LR, DECAY = [3e-2, 1e-3, 2e-1], [0.0, 0.1, 0.01]
 WIDE, DECAYED, STEPS = 7, 4, 15  # RAdam's rectified branch begins at step 6
 RULES = ["radam", "adamw", "sgd"]
-Update = Callable[[StackedOptimizer, Tensor, Tensor], None]
+UPDATES = ["cpu", "device, all at once", "device, row by row"]
 
 
 def normal(*names: object, shape: tuple[int, ...] = (3, WIDE)) -> Tensor:
     return torch.randn(shape, generator=generator(0, *names), dtype=torch.float64)
 
 
-def stacked(flat: Tensor, rule: str, decay: list[float] = DECAY) -> StackedOptimizer:
-    return StackedOptimizer(
+def stacked(
+    flat: Tensor, rule: str, decay: list[float] = DECAY, kind: type[StackedOptimizer] = CpuOptimizer
+) -> StackedOptimizer:
+    return kind(
         flat,
         rule=rule,
         lr_K=LR,
@@ -35,25 +36,17 @@ def stacked(flat: Tensor, rule: str, decay: list[float] = DECAY) -> StackedOptim
     )
 
 
-def on_rows(optimizer: StackedOptimizer, grad: Tensor, alive: Tensor) -> None:
-    optimizer.update_rows(grad.clone(), alive.tolist(), optimizer.advance())
+def updated(optimizer: StackedOptimizer, grad: Tensor, alive: Tensor) -> None:
+    (step,) = optimizer.advance(1)
+    optimizer.update(grad.clone(), alive, step)
 
 
-def on_stack(optimizer: StackedOptimizer, grad: Tensor, alive: Tensor) -> None:
-    """A GPU's path for short rows, computed on the CPU: factors come from the device's buffer."""
-    optimizer.advance(optimizer.upcoming(1)[0])
-    optimizer.update_stack(grad.clone(), alive)
-
-
-def on_device(optimizer: StackedOptimizer, grad: Tensor, alive: Tensor) -> None:
-    """A GPU's path for long rows: torch's kernel with learning rate, step and skip as tensors."""
-    step = optimizer.advance(optimizer.upcoming(1)[0])
-    optimizer.update_on_device(grad.clone(), alive, step)
-
-
-@pytest.fixture(autouse=True)
-def _every_row_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitbench.training.optim._LONG_ROW", 1)
+@pytest.fixture(params=UPDATES)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[StackedOptimizer]:
+    """Each way to compute an update; a GPU's two ways as well, here on the CPU."""
+    long_row = 1 if request.param == "device, row by row" else 1 << 30
+    monkeypatch.setattr("vitbench.training.optim._LONG_ROW", long_row)
+    return CpuOptimizer if request.param == "cpu" else DeviceOptimizer
 
 
 def of_torch(rule: str, weights: Tensor, k: int) -> tuple[list[Tensor], torch.optim.Optimizer]:
@@ -67,18 +60,17 @@ def of_torch(rule: str, weights: Tensor, k: int) -> tuple[list[Tensor], torch.op
     return parts, kinds[rule](groups, lr=LR[k], **extra)
 
 
-@pytest.mark.parametrize("update", [on_rows, on_stack, on_device])
 @pytest.mark.parametrize("rule", RULES)
-def test_each_member_follows_torch_optim(rule: str, update: Update) -> None:
+def test_each_member_follows_torch_optim(rule: str, kind: type[StackedOptimizer]) -> None:
     """Own learning rates, decays and a schedule; both sides of RAdam's rectification."""
     start = normal("weights")
     flat = start.clone()
-    optimizer = stacked(flat, rule)
+    optimizer = stacked(flat, rule, kind=kind)
     references = [of_torch(rule, start, k) for k in range(3)]
     alive = torch.ones(3, dtype=torch.bool)
     for step in range(STEPS):
         grad = normal("grad", step)
-        update(optimizer, grad, alive)
+        updated(optimizer, grad, alive)
         for k, (parts, reference) in enumerate(references):
             parts[0].grad, parts[1].grad = grad[k, :DECAYED], grad[k, DECAYED:]
             for group in reference.param_groups:
@@ -88,36 +80,39 @@ def test_each_member_follows_torch_optim(rule: str, update: Update) -> None:
     assert (flat - start).abs().min() > 1e-6
 
 
-@pytest.mark.parametrize("update", [on_rows, on_stack, on_device])
 @pytest.mark.parametrize("rule", RULES)
-def test_a_dead_member_stays_as_it_was_bit_for_bit(rule: str, update: Update) -> None:
+def test_a_dead_member_stays_as_it_was_bit_for_bit(rule: str, kind: type[StackedOptimizer]) -> None:
     """NaN gradients of a dead member change neither its weights and moments nor its neighbours'."""
     clean, sick = normal("weights"), normal("weights")
-    one, two = stacked(clean, rule), stacked(sick, rule)
+    one, two = (stacked(weights, rule, kind=kind) for weights in (clean, sick))
     for step in range(7):
         for optimizer in (one, two):
-            update(optimizer, normal("before", step), torch.ones(3, dtype=torch.bool))
+            updated(optimizer, normal("before", step), torch.ones(3, dtype=torch.bool))
     held = {"weights": sick, **two.state}
     before = {name: tensor[1].clone() for name, tensor in held.items()}
     for step in range(8):
         grad = normal("grad", step)
-        update(one, grad, torch.ones(3, dtype=torch.bool))
+        updated(one, grad, torch.ones(3, dtype=torch.bool))
         grad[1] = math.nan
-        update(two, grad, torch.tensor([True, False, True]))
+        updated(two, grad, torch.tensor([True, False, True]))
     assert all(torch.equal(held[name][1], before[name]) for name in held)
     assert torch.equal(sick[[0, 2]], clean[[0, 2]])
 
 
-def test_factors_of_an_epoch_are_those_of_its_steps() -> None:
+@pytest.mark.parametrize("kind", [CpuOptimizer, DeviceOptimizer])
+def test_factors_of_an_epoch_are_those_of_its_steps(kind: type[StackedOptimizer]) -> None:
     """One copy to the device for many steps, also in the middle of a run."""
-    ahead, one_by_one = stacked(normal("weights"), "radam"), stacked(normal("weights"), "radam")
+    ahead, one_by_one = (stacked(normal("weights"), "radam", kind=kind) for _ in range(2))
     for optimizer in (ahead, one_by_one):
         optimizer.steps = 3
-    rows = ahead.upcoming(5)
-    assert ahead.steps == 3
-    for row in rows:
-        assert torch.equal(row, one_by_one.upcoming(1)[0])
-        one_by_one.advance()
+    steps = ahead.advance(5)
+    assert ahead.steps == 8
+    for step in steps:
+        (same,) = one_by_one.advance(1)
+        assert torch.equal(step.factors, same.factors)
+        assert (step.adaptive, step.repeats) == (same.adaptive, same.repeats)
+    # numbers 4 to 8: RAdam's first five do not divide by the second moment
+    assert [step.adaptive for step in steps] == [False, False, True, True, True]
 
 
 def test_pieces_of_a_row_do_not_change_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +123,7 @@ def test_pieces_of_a_row_do_not_change_the_update(monkeypatch: pytest.MonkeyPatc
         flat = normal("weights")
         optimizer = stacked(flat, "radam")
         for step in range(STEPS):
-            on_rows(optimizer, normal("grad", step), torch.ones(3, dtype=torch.bool))
+            updated(optimizer, normal("grad", step), torch.ones(3, dtype=torch.bool))
         results.append(flat)
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-15)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,19 +17,20 @@ from rich.console import Console
 
 from vitbench import hardware
 from vitbench.bench import report
+from vitbench.bench.session import Session
 from vitbench.errors import UserError
 from vitbench.records.environment import environment
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
-# The paper gives no batch size; 16 is where its claim about learning rates holds (README), and 128
-# is what a GPU is commonly given.
-_BATCH_SIZES = {"cpu": [16], "cuda": [16, 128]}
-# Images of one turn, so that a turn takes seconds: a core trains about 100 of them a second.
-_IMAGES = {("cpu", False): 512, ("cpu", True): 64, ("cuda", False): 49_920, ("cuda", True): 9_984}
-_INPUT_IMAGES = {False: 4096, True: 512}
-_TRIALS = {False: (32, 4), True: (8, 2)}
-_MEMBERS = {False: [1, 3, 8, 16], True: [1, 3]}
+# Purpose, and module with `measure(session)`, which yields reports; imported when it is its turn.
+_BENCHMARKS = {
+    "train": ("images/s of training: this engine beside timm, torchvision, vit-pytorch", "train"),
+    "input": ("images/s of the input path, beside a torchvision DataLoader", "inputs"),
+    "scaling": ("stack size, threads and processes", "scaling"),
+    "overhead": ("time per trial that Ray adds, beside plain Ray Tune and Ray Train", "overhead"),
+    "profile": ("where the time of a training step goes", "profile"),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,14 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         "not counted, and the median and range of the rounds are reported.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, purpose in {
-        "train": "images/s of training: this engine beside timm, torchvision, vit-pytorch",
-        "input": "images/s of the input path, beside a torchvision DataLoader",
-        "scaling": "stack size, threads and processes",
-        "overhead": "time per trial that Ray adds, beside plain Ray Tune and Ray Train",
-        "profile": "where the time of a training step goes",
-        "all": "all of them",
-    }.items():
+    for name, (purpose, _) in {**_BENCHMARKS, "all": ("all of them", "")}.items():
         command = commands.add_parser(name, parents=[common], help=purpose, description=purpose)
         command.set_defaults(workers=None, precision="auto")
         if name == "scaling":
@@ -114,19 +110,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(args: argparse.Namespace, console: Console) -> int:
     _check(args)
     device = _device(args.device)
-    machine = hardware_name(device)
-    out = args.out or Path("benchmarks") / _slug(machine)
+    out = args.out or Path("benchmarks") / _slug(machine(device))
     start_s = time.perf_counter()
-    console.print(f"{machine}; results go to {out}", highlight=False)
+    console.print(f"{machine(device)}; results go to {out}", highlight=False)
 
     def show(message: str) -> None:
         console.print(
             f"{time.perf_counter() - start_s:6.0f} s  {message}", highlight=False, soft_wrap=True
         )
 
+    settings: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in fields(Session)}
+    settings["on_progress"] = show
     failed = False
-    for name in list(_MEASURES) if args.command == "all" else [args.command]:
-        for result in _MEASURES[name](args, device, machine, show):
+    for name in list(_BENCHMARKS) if args.command == "all" else [args.command]:
+        on = "cpu" if name == "overhead" else device  # Ray itself runs on the processor
+        settings |= {"device": on, "hardware": machine(on), "environment": stamp(on)}
+        module = importlib.import_module(f"vitbench.bench.{_BENCHMARKS[name][1]}")
+        for result in module.measure(Session(**settings)):
             paths = report.write(result, out)
             print(report.markdown(result.to_json()))
             show(f"wrote {', '.join(str(path) for path in paths)}")
@@ -160,7 +160,7 @@ def _device(wanted: str) -> str:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
-def hardware_name(device: str) -> str:
+def machine(device: str) -> str:
     """What is measured, in words: the GPU, or the processor and its usable cores."""
     if device == "cuda":
         import torch
@@ -196,188 +196,6 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text}: each must be 1 or more")
     return values
 
-
-Show = Callable[[str], None]
-
-
-def _common(args: argparse.Namespace, device: str, show: Show) -> dict[str, Any]:
-    return {
-        "rounds": args.rounds,
-        "warmup": 1,
-        "on_progress": show,
-        "environment": stamp(device),
-    }
-
-
-def _train(args: argparse.Namespace, device: str, machine: str, show: Show) -> list[report.Report]:
-    from vitbench.bench import train
-
-    reports = []
-    for batch_size in args.batch_size or _BATCH_SIZES[device]:
-        images = train.whole_batches(args.images or _IMAGES[device, args.quick], batch_size)
-        workers = 4 if device == "cuda" else 0
-        everyone = train.contenders(
-            device=device,
-            batch_size=batch_size,
-            images=images,
-            threads=args.threads,
-            members=args.members or _MEMBERS[args.quick],
-            workers=workers,
-            bfloat16=device == "cuda" or hardware.has_amx(),
-            compiled=not args.quick,
-        )
-        reports.append(
-            train.measure(
-                train.choose(everyone, args.only),
-                batch_size=batch_size,
-                hardware=machine,
-                settings={
-                    "batch": batch_size,
-                    "images per turn": images,
-                    "rounds": args.rounds,
-                    "threads": args.threads,
-                    "DataLoader workers": workers,
-                    "optimizer": "RAdam",
-                },
-                **_common(args, device, show),
-            )
-        )
-    return reports
-
-
-def _input(args: argparse.Namespace, device: str, machine: str, show: Show) -> list[report.Report]:
-    from vitbench.bench import inputs, train
-
-    (batch_size, *_) = args.batch_size or [128]
-    images = args.images or _INPUT_IMAGES[args.quick]
-    workers = max(2, hardware.cpu_count())
-    everyone = inputs.contenders(
-        device=device,
-        batch_size=batch_size,
-        images=images,
-        threads=args.threads,
-        workers=workers,
-    )
-    result = inputs.measure(
-        train.choose(everyone, args.only),
-        hardware=machine,
-        settings={"batch": batch_size, "images per turn": images, "rounds": args.rounds},
-        **_common(args, device, show),
-    )
-    return [result]
-
-
-def _scaling(
-    args: argparse.Namespace, device: str, machine: str, show: Show
-) -> list[report.Report]:
-    from vitbench.bench import scaling, train
-
-    reports = []
-    for batch_size in args.batch_size or _BATCH_SIZES[device]:
-        images = train.whole_batches(args.images or _IMAGES[device, args.quick], batch_size)
-        if args.workers:
-            # scikit-learn has 1,197 digits to train on; two epochs make a turn.
-            size, count = scaling.SIZES[0], min(images, 1024)
-            everyone = scaling.worker_contenders(
-                size, batch_size=batch_size, images=count, workers=args.workers
-            )
-            result = scaling.measure(
-                size,
-                train.choose(everyone, args.only),
-                batch_size=batch_size,
-                hardware=machine,
-                settings={
-                    "global batch": batch_size,
-                    "images per turn": 2 * count,
-                    "rounds": args.rounds,
-                    "optimizer": "RAdam",
-                },
-                kind="workers-",
-                title="One model on several processes (DDP)",
-                **_common(args, device, show),
-            )
-            reports.append(result)
-            continue
-        for size in scaling.SIZES:
-            everyone = scaling.contenders(
-                size,
-                device=device,
-                batch_size=batch_size,
-                images=images,
-                cores=hardware.cpu_count(),
-            )
-            result = scaling.measure(
-                size,
-                train.choose(everyone, args.only),
-                batch_size=batch_size,
-                hardware=machine,
-                settings={
-                    "batch": batch_size,
-                    "images per turn": images * size.work,
-                    "rounds": args.rounds,
-                    "optimizer": "RAdam",
-                },
-                **_common(args, device, show),
-            )
-            reports.append(result)
-    return reports
-
-
-def _overhead(
-    args: argparse.Namespace, device: str, machine: str, show: Show
-) -> list[report.Report]:
-    device, machine = "cpu", hardware_name("cpu")  # Ray itself runs on the processor
-    from vitbench.bench import overhead, train
-
-    slots = hardware.cpu_count()
-    trials, train_trials = _TRIALS[args.quick]
-    everyone = overhead.contenders(trials=trials, train_trials=train_trials, slots=slots)
-    result = overhead.measure(
-        train.choose(everyone, args.only),
-        slots=slots,
-        hardware=machine,
-        settings={
-            "trials per turn": trials,
-            "of Ray Train": train_trials,
-            "slots": slots,
-            "rounds": args.rounds,
-        },
-        # Each turn starts its own worker processes, as a sweep does: there is nothing to warm up.
-        **{**_common(args, device, show), "warmup": 0},
-    )
-    return [result]
-
-
-def _profile(
-    args: argparse.Namespace, device: str, machine: str, show: Show
-) -> list[report.Report]:
-    from vitbench.bench import profile
-
-    common = _common(args, device, show)
-    del common["warmup"]
-    return [
-        profile.measure(
-            device=device,
-            members=members,
-            batch_size=batch_size,
-            steps=4 if args.quick else 32,
-            threads=args.threads,
-            precision=args.precision,
-            hardware=machine,
-            **common,
-        )
-        for batch_size in args.batch_size or _BATCH_SIZES[device]
-        for members in args.members or [1]
-    ]
-
-
-_MEASURES = {
-    "train": _train,
-    "input": _input,
-    "scaling": _scaling,
-    "overhead": _overhead,
-    "profile": _profile,
-}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -106,6 +106,15 @@ class Turns:
         """End the turn: so many images or trials in so many seconds."""
         self._pipe.send(("round", units, seconds))
 
+    def take(self, units: float, work: Callable[[int], None]) -> None:
+        """Take every turn of the contest: `work(number)`, from 1, does so many units of work."""
+        number = 0
+        while self.wait():
+            number += 1
+            start_s = time.perf_counter()
+            work(number)
+            self.done(units, time.perf_counter() - start_s)
+
     def finish(self) -> None:
         """Send the peak memory; called when the contender's function has returned."""
         peak_gib = _memory_gib("VmHWM") - self._baseline_gib

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,9 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vitbench.bench.contest import Contender, Turns, run
+from vitbench import hardware
+from vitbench.bench.contest import Contender, Turns
 from vitbench.bench.images import tiled_digits
 from vitbench.bench.report import Report
+from vitbench.bench.session import Session
 from vitbench.bench.sides import DataLoaderBatches, consume
 from vitbench.data import _torchvision
 from vitbench.training.batches import DeviceSplit, Streams
@@ -22,6 +23,26 @@ from vitbench.training.batches import DeviceSplit, Streams
 _STORED_PX = 28  # MNIST's images, as a data set class hands them out
 _MODEL_PX = 32
 _HERE = "vitbench.bench.inputs"
+
+
+def measure(session: Session) -> Iterator[Report]:
+    """Images a second; ratios refer to the torchvision pipeline in one process."""
+    (batch_size, *_) = session.batch_size or [128]
+    images = session.images or (512 if session.quick else 4096)
+    everyone = contenders(
+        device=session.device,
+        batch_size=batch_size,
+        images=images,
+        threads=session.threads,
+        workers=max(2, hardware.cpu_count()),
+    )
+    yield session.compete(
+        everyone,
+        benchmark="input",
+        title="Input, 28x28 images to normalised 32x32 batches",
+        settings={"batch": batch_size, "images per turn": images, "rounds": session.rounds},
+        reference="torchvision, in process",
+    )
 
 
 def contenders(
@@ -48,30 +69,6 @@ def contenders(
     ]
 
 
-def measure(
-    everyone: list[Contender],
-    *,
-    rounds: int,
-    warmup: int,
-    hardware: str,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
-    on_progress: Callable[[str], None],
-) -> Report:
-    """Run the contest; ratios refer to the torchvision pipeline in one process."""
-    return Report(
-        benchmark="input",
-        title="Input, 28x28 images to normalised 32x32 batches",
-        hardware=hardware,
-        unit="images/s",
-        settings=settings,
-        environment=environment,
-        rows=run(everyone, rounds=rounds, warmup=warmup, on_progress=on_progress),
-        reference="torchvision, in process",
-        ours=frozenset({"vitbench"}),
-    )
-
-
 def ours(turns: Turns, *, device: str, batch_size: int, images: int, threads: int) -> None:
     """The engine's own batches: uint8 images on the device, gathered and normalised there."""
     torch.set_num_threads(threads)
@@ -92,12 +89,7 @@ def ours(turns: Turns, *, device: str, batch_size: int, images: int, threads: in
             yield split.normalised(index_SB)[0], split.targets_LN[0, index_SB[0]]
 
     turns.ready()
-    epoch = 0
-    while turns.wait():
-        epoch += 1
-        start_s = time.perf_counter()
-        consume(batches(epoch), where)
-        turns.done(images, time.perf_counter() - start_s)
+    turns.take(images, lambda epoch: consume(batches(epoch), where))
 
 
 class _Stored(Dataset[tuple[Image.Image, int]]):
@@ -139,10 +131,9 @@ def torchvision(
         pin_memory=where.type == "cuda",
     )
     turns.ready()
-    while turns.wait():
-        start_s = time.perf_counter()
-        consume(((x.to(where), y.to(where)) for x, y in loader), where)
-        turns.done(images, time.perf_counter() - start_s)
+    turns.take(
+        images, lambda epoch: consume(((x.to(where), y.to(where)) for x, y in loader), where)
+    )
 
 
 def resized(turns: Turns, *, device: str, batch_size: int, images: int, threads: int) -> None:
@@ -151,9 +142,4 @@ def resized(turns: Turns, *, device: str, batch_size: int, images: int, threads:
     where = torch.device(device)
     batches = DataLoaderBatches(tiled_digits(images, 1), batch_size, 0, where)
     turns.ready()
-    epoch = 0
-    while turns.wait():
-        epoch += 1
-        start_s = time.perf_counter()
-        consume(batches.epoch(epoch), where)
-        turns.done(images, time.perf_counter() - start_s)
+    turns.take(images, lambda epoch: consume(batches.epoch(epoch), where))

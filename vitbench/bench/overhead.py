@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from vitbench.bench.contest import Contender, run
+from vitbench import hardware
+from vitbench.bench.contest import Contender
 from vitbench.bench.report import Report
+from vitbench.bench.session import Session
 
-REFERENCE = "Ray Tune"
+_REFERENCE = "Ray Tune"
 _ALONE = "no Ray, one after another"
-_ROOM = "vitbench.bench.ray_baselines"  # Ray is imported in that room only
+_MODULE = "vitbench.bench.ray_baselines"  # the only one that imports Ray
 # A Ray in $RAY_ADDRESS must not be measured by accident.
 _ENV = {"RAY_ADDRESS": ""}
+
+
+def measure(session: Session) -> Iterator[Report]:
+    """Seconds that a trial of near-zero work occupies its slot."""
+    slots = hardware.cpu_count()
+    trials, train_trials = (8, 2) if session.quick else (32, 4)
+    report = session.compete(
+        contenders(trials=trials, train_trials=train_trials, slots=slots),
+        benchmark="overhead",
+        title="A trial of near-zero work: seconds that it occupies its slot",
+        settings={
+            "trials per turn": trials,
+            "of Ray Train": train_trials,
+            "slots": slots,
+            "rounds": session.rounds,
+        },
+        reference=_REFERENCE,
+        unit="s/trial",
+        higher_is_better=False,
+        # Each turn starts its own worker processes, as a sweep does: there is nothing to warm up.
+        warmup=0,
+    )
+    for row in report.rows:
+        row.rates = [slots / rate for rate in row.rates]
+        row.peak_gib = None  # Ray's memory lies in processes that are not the side's own
+    alone = next((row for row in report.rows if row.name == _ALONE), None)
+    for row in report.rows:
+        if alone and alone.rates and row.rates and row is not alone:
+            row.note = f"adds {row.median - alone.median:.2f} s to a trial"
+    yield report
 
 
 def contenders(*, trials: int, train_trials: int, slots: int) -> list[Contender]:
@@ -20,49 +52,14 @@ def contenders(*, trials: int, train_trials: int, slots: int) -> list[Contender]
 
     def side(name: str, function: str, count: int, **settings: Any) -> Contender:
         return Contender(
-            name, f"{_ROOM}:{function}", {"trials": count, "slots": slots, **settings}, env=_ENV
+            name, f"{_MODULE}:{function}", {"trials": count, "slots": slots, **settings}, env=_ENV
         )
 
     return [
         side(_ALONE, "no_ray", trials),
         side("vitbench sweep", "vitbench", trials),
         side("vitbench sweep, DDP", "vitbench", train_trials, workers=max(2, slots)),
-        side(REFERENCE, "plain_tune", trials, reuse_actors=False),
+        side(_REFERENCE, "plain_tune", trials, reuse_actors=False),
         side("Ray Tune, actors reused", "plain_tune", trials, reuse_actors=True),
         side("Ray Train in Ray Tune", "train_in_tune", train_trials),
     ]
-
-
-def measure(
-    everyone: Sequence[Contender],
-    *,
-    rounds: int,
-    warmup: int,
-    slots: int,
-    hardware: str,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
-    on_progress: Callable[[str], None],
-) -> Report:
-    """Run the contest; rates become seconds that a trial occupies its slot."""
-    rows = run(everyone, rounds=rounds, warmup=warmup, on_progress=on_progress)
-    for row in rows:
-        row.rates = [slots / rate for rate in row.rates]
-        row.peak_gib = None  # Ray's memory lies in processes that are not the side's own
-    alone = next((row for row in rows if row.name == _ALONE), None)
-    for row in rows:
-        if alone and alone.rates and row.rates and row is not alone:
-            row.note = f"adds {row.median - alone.median:.2f} s to a trial"
-    names = [contender.name for contender in everyone]
-    return Report(
-        benchmark="overhead",
-        title="A trial of near-zero work: seconds that it occupies its slot",
-        hardware=hardware,
-        unit="s/trial",
-        settings=settings,
-        environment=environment,
-        rows=rows,
-        reference=REFERENCE if REFERENCE in names else names[0],
-        ours=frozenset({"vitbench sweep", "vitbench sweep, DDP"}),
-        higher_is_better=False,
-    )

@@ -1,41 +1,26 @@
 """The same Vision Transformer as other libraries write it, and as the paper does.
 
-All are built for 1 x 32 x 32 images, a patch grid of 4 (8 pixel patches), width 192, depth 12,
-4 heads, MLP 768 and 10 outputs, without dropout, and train with torch.optim.RAdam. timm and
+All are built in one shape (`PAPER`), without dropout, and train with torch.optim.RAdam. timm and
 vit-pytorch come with the `bench` extra.
 
-# B batch, C channels, S image side, T tokens, D width, H heads, E head width
+Shape legend: B batch, C channels, S image side, T tokens, D width, H heads, E head width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vitbench.data import _torchvision
 from vitbench.errors import UserError
+from vitbench.model.layout import VitShape
 
-
-@dataclass(frozen=True)
-class Shape:
-    """The architecture that every contender builds; defaults are the paper's Table 1."""
-
-    image_size: int = 32
-    channels: int = 1
-    patch_grid: int = 4
-    width: int = 192
-    depth: int = 12
-    heads: int = 4
-    mlp: int = 768
-    outputs: int = 10
-
-    @property
-    def patch_px(self) -> int:
-        """Side of a patch, pixels."""
-        return self.image_size // self.patch_grid
+# The paper's Table 1.
+PAPER = VitShape(
+    image_size=32, channels=1, patch_grid=4, width=192, depth=12, heads=4, mlp=768, outputs=10
+)
 
 
 class PeerMissing(UserError):
@@ -48,7 +33,7 @@ class PeerMissing(UserError):
         )
 
 
-def timm(shape: Shape) -> nn.Module:
+def timm(shape: VitShape) -> nn.Module:
     """timm's VisionTransformer."""
     _torchvision.torchvision()  # timm imports it, and beside a CPU-only torch that needs care
     try:
@@ -68,7 +53,7 @@ def timm(shape: Shape) -> nn.Module:
     return model
 
 
-def torchvision(shape: Shape) -> nn.Module:
+def torchvision(shape: VitShape) -> nn.Module:
     """torchvision's VisionTransformer, its patch layer replaced where images are not RGB."""
     model: nn.Module = _torchvision.torchvision().models.VisionTransformer(
         image_size=shape.image_size,
@@ -86,7 +71,7 @@ def torchvision(shape: Shape) -> nn.Module:
     return model
 
 
-def vit_pytorch(shape: Shape) -> nn.Module:
+def vit_pytorch(shape: VitShape) -> nn.Module:
     """vit-pytorch's ViT: two LayerNorms more in its patch layer, no bias in query, key, value."""
     _torchvision.torchvision()  # vit-pytorch imports it, too
     try:
@@ -110,7 +95,7 @@ def vit_pytorch(shape: Shape) -> nn.Module:
 class _PaperAttention(nn.Module):
     """Multi-head attention spelled out, as the paper's listing does (Hirokawa, section 3.2)."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: VitShape) -> None:
         super().__init__()
         self.heads = shape.heads
         self.norm = nn.LayerNorm(shape.width)
@@ -136,7 +121,7 @@ class _PaperAttention(nn.Module):
 class _PaperBlock(nn.Module):
     """Attention and MLP, a skip connection around each."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: VitShape) -> None:
         super().__init__()
         self.attention = _PaperAttention(shape)
         self.mlp = nn.Sequential(
@@ -156,13 +141,12 @@ class _PaperBlock(nn.Module):
 class PaperViT(nn.Module):
     """The paper's model with its explicit attention: convolution, CLS, positions, blocks, class."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: VitShape) -> None:
         super().__init__()
         self.patches = nn.Conv2d(
             shape.channels, shape.width, kernel_size=shape.patch_px, stride=shape.patch_px
         )
-        tokens = shape.patch_grid**2 + 1
-        self.position = nn.Parameter(nn.init.uniform_(torch.empty(1, tokens, shape.width)))
+        self.position = nn.Parameter(nn.init.uniform_(torch.empty(1, shape.tokens, shape.width)))
         self.cls = nn.Parameter(nn.init.uniform_(torch.empty(1, 1, shape.width)))
         self.blocks = nn.ModuleList(_PaperBlock(shape) for _ in range(shape.depth))
         self.head = nn.Sequential(nn.LayerNorm(shape.width), nn.Linear(shape.width, shape.outputs))
@@ -178,7 +162,7 @@ class PaperViT(nn.Module):
         return out
 
 
-BUILDERS: dict[str, Callable[[Shape], nn.Module]] = {
+BUILDERS: dict[str, Callable[[VitShape], nn.Module]] = {
     "paper": PaperViT,
     "timm": timm,
     "torchvision": torchvision,

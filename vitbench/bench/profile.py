@@ -6,8 +6,7 @@ import re
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch._C._autograd import DeviceType
@@ -16,8 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 from vitbench.bench.contest import Row
 from vitbench.bench.images import tiled_digits
 from vitbench.bench.report import Report, number
+from vitbench.bench.session import Session
 from vitbench.bench.sides import stack_plan
-from vitbench.config import Precision
 from vitbench.plan import stack_flops
 from vitbench.training.stack import Stack, uses_bfloat16
 
@@ -37,71 +36,62 @@ _WHOLE = "whole step"
 _PEAK_SIZE = 2048
 
 
-def measure(
-    *,
-    device: str,
-    members: int,
-    batch_size: int,
-    steps: int,
-    threads: int,
-    precision: Precision,
-    rounds: int,
-    hardware: str,
-    environment: dict[str, Any],
-    on_progress: Callable[[str], None],
-) -> Report:
+def measure(session: Session) -> Iterator[Report]:
+    """A table for each batch size and stack size asked for."""
+    for batch_size in session.batch_sizes:
+        for members in session.members or [1]:
+            yield _profile(session, batch_size, members)
+
+
+def _profile(session: Session, batch_size: int, members: int) -> Report:
     """Milliseconds of a training step by kind of operation, the profiler's own cost included."""
-    torch.set_num_threads(threads)
-    where = torch.device(device)
-    plan = stack_plan(
-        members=members, batch_size=batch_size, width=192, depth=12, precision=precision
-    )
-    stack = Stack(plan, tiled_digits(steps * batch_size, 32), where)
+    torch.set_num_threads(session.threads)
+    device, steps = torch.device(session.device), 4 if session.quick else 32
+    plan = stack_plan(members, batch_size, precision=session.precision)
+    stack = Stack(plan, tiled_digits(steps * batch_size, 32), device)
     stack.train_epoch(1)  # allocations, capture
-    _profiled(stack, 1, steps, where)  # the profiler's own first use
+    _profiled(stack, 1, steps, device)  # the profiler's own first use
     rows: dict[str, Row] = {_WHOLE: Row(_WHOLE)}
     plain_s = []
-    for turn in range(1, rounds + 1):
+    for turn in range(1, session.rounds + 1):
         start_s = time.perf_counter()
         stack.train_epoch(turn + 1)
         plain_s.append((time.perf_counter() - start_s) / steps)
-        for name, milliseconds in _profiled(stack, turn + 1, steps, where).items():
+        for name, milliseconds in _profiled(stack, turn + 1, steps, device).items():
             row = rows.setdefault(name, Row(name, rates=[0.0] * (turn - 1)))
             row.rates.append(milliseconds)
         for row in rows.values():
             row.rates += [0.0] * (turn - len(row.rates))
-        on_progress(f"round {turn}/{rounds}  {rows[_WHOLE].rates[-1]:.1f} ms a step")
-    rounded = uses_bfloat16(precision, where)
-    dtype = torch.bfloat16 if rounded else torch.float32
+        session.on_progress(
+            f"round {turn}/{session.rounds}  {rows[_WHOLE].rates[-1]:.1f} ms a step"
+        )
     step_s = statistics.median(plain_s)
     # The plan names no number of images, so its FLOPs are those of one image per epoch.
     step_flops = stack_flops(plan) / plan.train.epochs * batch_size
-    settings = {
-        "batch": batch_size,
-        "K": members,
-        "threads": threads,
-        "rounds": rounds,
-        "steps per round": steps,
-        "ms per step without the profiler": number(1e3 * step_s),
-        "GFLOP/s of the whole step": number(step_flops / step_s / 1e9),
-        f"GFLOP/s of one {_PEAK_SIZE}x{_PEAK_SIZE} matrix product": number(
-            peak_gflops(where, dtype)
-        ),
-    }
-    said = [] if precision == "auto" else [precision]
-    kind = "".join(f"-{word}" for word in said)
-    ordered = sorted(rows.values(), key=lambda row: (row.name != _WHOLE, -row.median))
+    dtype = torch.bfloat16 if uses_bfloat16(session.precision, device) else torch.float32
+    asked = [] if session.precision == "auto" else [session.precision]
     return Report(
-        benchmark=f"profile-b{batch_size}-k{members}{kind}",
-        title=", ".join([f"Where a training step goes, K={members}", f"batch {batch_size}", *said]),
-        hardware=hardware,
+        benchmark="-".join([f"profile-b{batch_size}-k{members}", *asked]),
+        title=", ".join([f"Where a training step goes, K={members}, batch {batch_size}", *asked]),
+        hardware=session.hardware,
         unit="ms/step",
-        settings=settings,
-        environment=environment,
-        rows=ordered,
-        reference=_WHOLE,
-        ours=frozenset({_WHOLE}),
         higher_is_better=False,
+        reference=_WHOLE,
+        settings={
+            "batch": batch_size,
+            "K": members,
+            "threads": session.threads,
+            "rounds": session.rounds,
+            "steps per round": steps,
+            "ms per step without the profiler": number(1e3 * step_s),
+            "GFLOP/s of the whole step": number(step_flops / step_s / 1e9),
+            f"GFLOP/s of one {_PEAK_SIZE}x{_PEAK_SIZE} matrix product": number(
+                peak_gflops(device, dtype)
+            ),
+        },
+        environment=session.environment,
+        rows=sorted(rows.values(), key=lambda row: (row.name != _WHOLE, -row.median)),
+        ours=frozenset({_WHOLE}),
     )
 
 
@@ -112,15 +102,15 @@ def _profiled(stack: Stack, epoch: int, steps: int, device: torch.device) -> dic
     with profile(activities=activities) as recorded:
         stack.train_epoch(epoch)
         whole_ms = 1e3 * (time.perf_counter() - start_s)
-    found: dict[str, float] = defaultdict(float)
+    kinds_ms: dict[str, float] = defaultdict(float)
     for event in recorded.key_averages():
         is_kernel = event.device_type == DeviceType.CUDA
         if is_kernel != on_gpu:
             continue
         microseconds = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        found[group(event.key)] += microseconds / 1e3
-    found[_HOST] = max(0.0, whole_ms - sum(found.values()))
-    return {name: ms / steps for name, ms in {_WHOLE: whole_ms, **found}.items()}
+        kinds_ms[group(event.key)] += microseconds / 1e3
+    kinds_ms[_HOST] = max(0.0, whole_ms - sum(kinds_ms.values()))
+    return {name: ms / steps for name, ms in {_WHOLE: whole_ms, **kinds_ms}.items()}
 
 
 def peak_gflops(device: torch.device, dtype: torch.dtype) -> float:

@@ -5,69 +5,57 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from vitbench.bench.contest import Row
 from vitbench.errors import UserError
+from vitbench.records.files import write_atomically
 
 FORMAT = 1
 # Okabe-Ito: told apart by colour-blind readers, too.
 _OURS, _THEIRS = "#0072B2", "#999999"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """One benchmark as it ran.
 
     Attributes:
-        benchmark: train, input, overhead or scaling.
+        benchmark: names the files, e.g. `train-b16`.
         title: of table and figure.
         hardware: what was measured, in words.
         unit: what the rates count, e.g. `images/s`.
+        higher_is_better: False where the figures are costs.
+        reference: name of the row that ratios refer to.
         settings: everything that decides what was measured.
         environment: versions and hardware.
         rows: one per contender.
-        reference: name of the row that ratios refer to.
         ours: names of the rows that are vitbench's own.
-        higher_is_better: False where the figures are costs.
     """
 
     benchmark: str
     title: str
     hardware: str
     unit: str
+    higher_is_better: bool = True
+    reference: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
     rows: Sequence[Row]
-    reference: str
-    ours: frozenset[str] = field(default_factory=frozenset)
-    higher_is_better: bool = True
+    ours: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, ratios included."""
+        """Everything, with each row's median, range and ratio to the reference."""
         rows = []
         for row in self.rows:
-            ratio = self._ratio(row)
-            summary = (
-                {"median": row.median, "low": min(row.rates), "high": max(row.rates)}
-                if row.rates
-                else {}
-            )
-            rows.append({**asdict(row), **summary, "ratio": ratio, "ours": row.name in self.ours})
-        return {
-            "format": FORMAT,
-            "benchmark": self.benchmark,
-            "title": self.title,
-            "hardware": self.hardware,
-            "unit": self.unit,
-            "higher_is_better": self.higher_is_better,
-            "reference": self.reference,
-            "settings": dict(self.settings),
-            "environment": dict(self.environment),
-            "rows": rows,
-        }
+            rates = row.rates
+            summary = {"median": row.median, "low": min(rates), "high": max(rates)} if rates else {}
+            ours = row.name in self.ours
+            rows.append({**asdict(row), **summary, "ratio": self._ratio(row), "ours": ours})
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ours"}
+        return {"format": FORMAT, **shown, "rows": rows}
 
     def _ratio(self, row: Row) -> float | None:
         reference = next((r for r in self.rows if r.name == self.reference), None)
@@ -81,8 +69,8 @@ def write(report: Report, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     record = report.to_json()
     paths = [folder / f"{report.benchmark}{suffix}" for suffix in (".json", ".md", ".png")]
-    paths[0].write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    paths[1].write_text(markdown(record), encoding="utf-8")
+    write_atomically(paths[0], json.dumps(record, indent=1) + "\n")
+    write_atomically(paths[1], markdown(record))
     draw(record, paths[2])
     return paths
 
@@ -207,7 +195,7 @@ def write_results(folders: Sequence[Path], path: Path) -> None:
         for file, record in zip(files, records, strict=True):
             figure = os.path.relpath(file.with_suffix(".png"), path.parent)
             parts += [markdown(record), f"![{record['title']}]({figure})", ""]
-    path.write_text("\n".join(parts), encoding="utf-8")
+    write_atomically(path, "\n".join(parts))
 
 
 def _environment(facts: Mapping[str, Any]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitbench.bench.contest import Contender, run
+from vitbench import hardware
+from vitbench.bench.contest import Contender
 from vitbench.bench.report import Report
-from vitbench.bench.train import ENGINE, side, whole_batches
+from vitbench.bench.session import Session, whole_batches
+from vitbench.bench.train import ENGINE, side
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,52 @@ class Size:
 
 SIZES = (Size("paper", 12, 192, 1), Size("small", 4, 64, 12))
 _STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 2, 4, 8, 16, 32)}
+
+
+def measure(session: Session) -> Iterator[Report]:
+    """Images of all members and processes together, against one model alone."""
+    for batch_size in session.batch_sizes:
+        images = session.images_of_turn(batch_size)
+        if session.workers:
+            # scikit-learn has 1,197 digits to train on; two epochs make a turn.
+            size, images = SIZES[0], min(images, 1024)
+            everyone = worker_contenders(
+                size, batch_size=batch_size, images=images, workers=session.workers
+            )
+            title = "One model on several processes (DDP)"
+            settings = {"global batch": batch_size, "images per turn": 2 * images}
+            yield _measure(session, everyone, size, batch_size, title, settings, kind="workers-")
+            continue
+        for size in SIZES:
+            everyone = contenders(
+                size,
+                device=session.device,
+                batch_size=batch_size,
+                images=images,
+                cores=hardware.cpu_count(),
+            )
+            title = "Stacks, threads and processes"
+            settings = {"batch": batch_size, "images per turn": images * size.work}
+            yield _measure(session, everyone, size, batch_size, title, settings)
+
+
+def _measure(
+    session: Session,
+    everyone: Sequence[Contender],
+    size: Size,
+    batch_size: int,
+    title: str,
+    settings: dict[str, Any],
+    kind: str = "",
+) -> Report:
+    return session.compete(
+        everyone,
+        benchmark=f"scaling-{kind}{size.name}-b{batch_size}",
+        title=f"{title}, batch {batch_size}, ViT of {size.depth} x {size.width}",
+        settings={**settings, "rounds": session.rounds, "optimizer": "RAdam"},
+        reference=everyone[0].name,
+        ours="",
+    )
 
 
 def contenders(
@@ -70,32 +118,3 @@ def worker_contenders(
         )
         for count in workers
     ]
-
-
-def measure(
-    size: Size,
-    everyone: Sequence[Contender],
-    *,
-    rounds: int,
-    warmup: int,
-    batch_size: int,
-    hardware: str,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
-    on_progress: Callable[[str], None],
-    kind: str = "",
-    title: str = "Stacks, threads and processes",
-) -> Report:
-    """Run the contest; images of all members and processes together, against one model alone."""
-    model = f"ViT of {size.depth} x {size.width}"
-    return Report(
-        benchmark=f"scaling-{kind}{size.name}-b{batch_size}",
-        title=f"{title}, batch {batch_size}, {model}",
-        hardware=hardware,
-        unit="images/s",
-        settings=settings,
-        environment=environment,
-        rows=run(everyone, rounds=rounds, warmup=warmup, on_progress=on_progress),
-        reference=everyone[0].name,
-        ours=frozenset(contender.name for contender in everyone),
-    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from vitbench.bench.contest import Turns
 from vitbench.bench.images import order_of_epoch, tiled_digits
 from vitbench.config import Dataset as DatasetConfig
 from vitbench.config import Model, Precision, Train, TrialConfig
-from vitbench.data.image_set import ImageSet, Split
+from vitbench.data.image_set import ImageSet
 from vitbench.plan import StackPlan, parameter_count
 
 # Held-out images cost an evaluation per epoch; these few keep it out of the measurement.
@@ -43,9 +43,7 @@ def engine(
 
     torch.set_num_threads(threads)
     image_set = tiled_digits(images, _HELD_OUT)
-    plan = stack_plan(
-        members=members, batch_size=batch_size, width=width, depth=depth, precision=precision
-    )
+    plan = stack_plan(members, batch_size, width=width, depth=depth, precision=precision)
     turns.state(parameters=parameter_count(plan.model, 32, 1, 10))
     turns.ready()
 
@@ -59,7 +57,12 @@ def engine(
 
 
 def stack_plan(
-    *, members: int, batch_size: int, width: int, depth: int, precision: Precision = "auto"
+    members: int,
+    batch_size: int,
+    *,
+    width: int = 192,
+    depth: int = 12,
+    precision: Precision = "auto",
 ) -> StackPlan:
     """K models that differ in learning rate, as in the paper's Figure 5."""
     return StackPlan(
@@ -101,9 +104,11 @@ def peer(
     where = torch.device(device)
     image_set = tiled_digits(images, _HELD_OUT)
     build = peers.BUILDERS[library]
-    build(peers.Shape(depth=1))  # the library's imports do not count as memory of the training
+    build(
+        replace(peers.PAPER, depth=1)
+    )  # the library's imports do not count as memory of the training
     turns.ready()
-    model = build(peers.Shape()).to(where).train()
+    model = build(peers.PAPER).to(where).train()
     turns.state(parameters=sum(p.numel() for p in model.parameters()))
     if compiled:
         model.compile(mode="reduce-overhead", dynamic=False)
@@ -115,10 +120,7 @@ def peer(
     else:
         batches = TensorBatches(image_set, batch_size, where)
 
-    epoch = 0
-    while turns.wait():
-        epoch += 1
-        start_s = time.perf_counter()
+    def train(epoch: int) -> None:
         total = torch.zeros((), device=where)
         for x_BCSS, y_B in batches.epoch(epoch):
             optimizer.zero_grad(set_to_none=True)
@@ -128,7 +130,8 @@ def peer(
             optimizer.step()
             total += loss.detach()
         total.item()  # the epoch is over when the device is done
-        turns.done(images, time.perf_counter() - start_s)
+
+    turns.take(images, train)
 
 
 def consume(batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> None:
@@ -144,20 +147,22 @@ def _autocast(device: torch.device, enabled: bool) -> AbstractContextManager[obj
 
 
 class _Items(Dataset[tuple[Tensor, Tensor]]):
-    """Resized images in memory, normalised one by one: cheaper than decoding and resizing each."""
+    """Resized images in memory, normalised when asked for: cheaper than decoding and resizing."""
 
-    def __init__(self, split: Split, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        self._images = torch.from_numpy(np.ascontiguousarray(split.images))
-        self._targets = torch.from_numpy(np.ascontiguousarray(split.targets[:, 0]))
-        self._mean = torch.tensor(mean)[:, None, None]
-        self._std = torch.tensor(std)[:, None, None]
+    def __init__(self, images: ImageSet, device: torch.device | None = None) -> None:
+        split = images.train
+        self.images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
+        self._targets = torch.from_numpy(np.ascontiguousarray(split.targets[:, 0])).to(device)
+        self._mean = torch.tensor(images.mean, device=device)[:, None, None]
+        self._std = torch.tensor(images.std, device=device)[:, None, None]
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = self._images[index].float().div(255).sub(self._mean).div(self._std)
-        return image, self._targets[index]
+    def __getitem__(self, index: int | Tensor) -> tuple[Tensor, Tensor]:
+        """One image, or a batch of them by an index [B]."""
+        pixels = self.images[index].float().div(255).sub(self._mean).div(self._std)
+        return pixels, self._targets[index]
 
 
 class _Order(Sampler[int]):
@@ -180,7 +185,7 @@ class DataLoaderBatches:
     def __init__(
         self, image_set: ImageSet, batch_size: int, workers: int, device: torch.device
     ) -> None:
-        items = _Items(image_set.train, image_set.mean, image_set.std)
+        items = _Items(image_set)
         self._order = _Order(len(items))
         self._device = device
         self._loader = DataLoader(
@@ -207,16 +212,9 @@ class TensorBatches:
     """All images on the device; a batch is an index and a normalisation."""
 
     def __init__(self, image_set: ImageSet, batch_size: int, device: torch.device) -> None:
-        split = image_set.train
-        self._images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
-        self._targets = torch.from_numpy(np.ascontiguousarray(split.targets[:, 0])).to(device)
-        self._mean = torch.tensor(image_set.mean, device=device)[:, None, None]
-        self._std = torch.tensor(image_set.std, device=device)[:, None, None]
-        self._batch_size = batch_size
+        self._items, self._batch_size = _Items(image_set, device), batch_size
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of one epoch on the device."""
-        order = order_of_epoch(len(self._images), number).to(self._images.device)
-        for index_B in order.split(self._batch_size):
-            x_BCSS = self._images[index_B].float().div(255).sub(self._mean).div(self._std)
-            yield x_BCSS, self._targets[index_B]
+        order = order_of_epoch(len(self._items), number).to(self._items.images.device)
+        yield from (self._items[index_B] for index_B in order.split(self._batch_size))

@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vitbench.bench.contest import Contender, run
+from vitbench import hardware
+from vitbench.bench.contest import Contender
 from vitbench.bench.report import Report
-from vitbench.errors import UserError
-from vitbench.hardware import ALLOCATOR_ENV
+from vitbench.bench.session import Session, whole_batches
 
-REFERENCE = "timm"
 ENGINE, _PEER = "vitbench.bench.sides:engine", "vitbench.bench.sides:peer"
+
+
+def measure(session: Session) -> Iterator[Report]:
+    """A table for each batch size; ratios refer to timm."""
+    on_gpu = session.device == "cuda"
+    for batch_size in session.batch_sizes:
+        images, workers = session.images_of_turn(batch_size), 4 if on_gpu else 0
+        everyone = contenders(
+            device=session.device,
+            batch_size=batch_size,
+            images=images,
+            threads=session.threads,
+            members=session.members or ([1, 3] if session.quick else [1, 3, 8, 16]),
+            workers=workers,
+            bfloat16=on_gpu or hardware.has_amx(),
+            compiled=not session.quick,
+        )
+        report = session.compete(
+            everyone,
+            benchmark=f"train-b{batch_size}",
+            title=f"Training, batch {batch_size}, ViT of 12 x 192 on 32x32 images",
+            settings={
+                "batch": batch_size,
+                "images per turn": images,
+                "rounds": session.rounds,
+                "threads": session.threads,
+                "DataLoader workers": workers,
+                "optimizer": "RAdam",
+            },
+            reference="timm",
+        )
+        for row in report.rows:
+            if row.parameters is not None:
+                row.note = f"{row.parameters / 1e6:.3f} M parameters"
+        yield report
 
 
 def side(name: str, entry: str, settings: dict[str, Any], *, copies: int = 1) -> Contender:
     """A contender that trains, under the environment in which a sweep starts its workers."""
-    env = {**ALLOCATOR_ENV, "OMP_NUM_THREADS": str(settings["threads"])}
+    env = {**hardware.ALLOCATOR_ENV, "OMP_NUM_THREADS": str(settings["threads"])}
     return Contender(name, entry, settings, copies, env)
 
 
@@ -88,51 +122,3 @@ def contenders(
     elif compiled:
         peer("timm, no loader, compiled", "timm", **best, compiled=True)
     return everyone
-
-
-def whole_batches(images: int, batch_size: int) -> int:
-    """Round down to whole batches, two at least."""
-    return max(2, images // batch_size) * batch_size
-
-
-def choose(everyone: Sequence[Contender], only: Sequence[str]) -> list[Contender]:
-    """Those whose names contain one of the words; all where none is given.
-
-    Raises:
-        UserError: a word that names nobody.
-    """
-    for word in only:
-        if not any(word in contender.name for contender in everyone):
-            names = ", ".join(contender.name for contender in everyone)
-            raise UserError(f"--only {word}: no contender is called so; there are: {names}.")
-    return [c for c in everyone if not only or any(word in c.name for word in only)]
-
-
-def measure(
-    everyone: Sequence[Contender],
-    *,
-    rounds: int,
-    warmup: int,
-    batch_size: int,
-    hardware: str,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
-    on_progress: Callable[[str], None],
-) -> Report:
-    """Run the contest; ratios refer to timm, or to the first contender where timm is not in it."""
-    rows = run(everyone, rounds=rounds, warmup=warmup, on_progress=on_progress)
-    for row in rows:
-        if row.parameters is not None:
-            row.note = f"{row.parameters / 1e6:.3f} M parameters"
-    names = [contender.name for contender in everyone]
-    return Report(
-        benchmark=f"train-b{batch_size}",
-        title=f"Training, batch {batch_size}, ViT of 12 x 192 on 32x32 images",
-        hardware=hardware,
-        unit="images/s",
-        settings=settings,
-        environment=environment,
-        rows=rows,
-        reference=REFERENCE if REFERENCE in names else names[0],
-        ours=frozenset(name for name in names if name.startswith("vitbench")),
-    )

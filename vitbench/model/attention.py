@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vitbench.model import layers
@@ -49,17 +48,7 @@ def attend(model: StackedVit, images_BCYX: Tensor) -> Attention:
     x = model.embed(w, images_BCYX.unsqueeze(0))
     every: list[Tensor] = []
     for number in range(shape.depth):
-        name = f"blocks.{number}"
-        y = layers.layer_norm(x, w[f"{name}.norm1.weight"], w[f"{name}.norm1.bias"])
-        y = layers.linear(y, w[f"{name}.qkv.weight"], w[f"{name}.qkv.bias"])
-        query, key, value = layers.split_heads(y, shape.tokens, shape.heads, parts=3)
-        weights = layers.attention_weights(query, key)
-        every.append(weights)
-        y = layers.merge_heads(weights @ value, 1)
-        x = x + layers.linear(y, w[f"{name}.out.weight"], w[f"{name}.out.bias"])
-        y = layers.layer_norm(x, w[f"{name}.norm2.weight"], w[f"{name}.norm2.bias"])
-        y = F.gelu(layers.linear(y, w[f"{name}.mlp1.weight"], w[f"{name}.mlp1.bias"]))
-        x = x + layers.linear(y, w[f"{name}.mlp2.weight"], w[f"{name}.mlp2.bias"])
+        x = model.block(w, number, x, seen=every)
     cls = x.view(1, -1, shape.tokens, shape.width)[:, :, 0]
     cls = layers.layer_norm(cls, w["norm.weight"], w["norm.bias"])
     logits = layers.linear(cls, w["head.weight"], w["head.bias"]).squeeze(0)
@@ -93,14 +82,14 @@ def gradient_weighted(
             model with a single output is asked for the sign of what it predicts.
     """
     with torch.enable_grad():
-        found = attend(model, images_BCYX)
-        logits_BO = found.logits_BO
+        attention = attend(model, images_BCYX)
+        logits_BO = attention.logits_BO
         if logits_BO.shape[1] == 1:
             asked_B = logits_BO.squeeze(1).abs()
         else:
             chosen_B = logits_BO.argmax(dim=1) if output_B is None else output_B
             asked_B = logits_BO.gather(1, chosen_B.unsqueeze(1)).squeeze(1)
-        last_BHTT = found.layers[-1]
+        last_BHTT = attention.layers[-1]
         (gradient_BHTT,) = torch.autograd.grad(asked_B.sum(), last_BHTT)
     product_BHT = gradient_BHTT[:, :, 0] * last_BHTT[:, :, 0]
     return product_BHT.clamp(min=0).mean(dim=1).detach()

@@ -40,8 +40,8 @@ class _Round(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         grad_KP = torch.empty(ctx.shape, device=grads[0].device)
         into = views(grad_KP, ctx.slots)
-        found = {slot.name: grad for slot, grad in zip(ctx.slots, grads, strict=True)}
+        by_name = {slot.name: grad for slot, grad in zip(ctx.slots, grads, strict=True)}
         for rounded in (True, False):  # one kernel each where all are of one type
             names = [slot.name for slot in ctx.slots if slot.rounded == rounded]
-            torch._foreach_copy_([into[name] for name in names], [found[name] for name in names])
+            torch._foreach_copy_([into[name] for name in names], [by_name[name] for name in names])
         return grad_KP, None

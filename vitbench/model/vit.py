@@ -123,26 +123,33 @@ class StackedVit(nn.Module):
         if dropout is not None:
             x = layers.drop(x, self.shape.dropout, dropout)
         for number in range(self.shape.depth - 1):
-            x = self._block(w, f"blocks.{number}", x, dropout)
-        x = self._block(w, f"blocks.{self.shape.depth - 1}", x, dropout, cls_only=True)
+            x = self.block(w, number, x, dropout)
+        x = self.block(w, self.shape.depth - 1, x, dropout, cls_only=True)
         x = layers.layer_norm(x, w["norm.weight"], w["norm.bias"])
         return layers.linear(x, w["head.weight"], w["head.bias"])
 
-    def _block(
+    def block(
         self,
         w: dict[str, Tensor],
-        name: str,
+        number: int,
         x_KND: Tensor,
-        dropout: Dropout | None,
+        dropout: Dropout | None = None,
         *,
         cls_only: bool = False,
+        seen: list[Tensor] | None = None,
     ) -> Tensor:
         """One encoder block: [K, B * T, D] -> the same, or [K, B, D] with `cls_only`.
 
-        The classifier reads the CLS token alone, so the last block computes nothing but the keys
-        and values of the others; what is left out has no effect on logits or gradients.
+        Args:
+            w: `tensors()`.
+            number: of the block, from 0.
+            x_KND: activations of all tokens.
+            dropout: see `forward`.
+            cls_only: compute nothing but keys and values for the other tokens. The classifier reads
+                the CLS token alone, so in the last block that changes no logit and no gradient.
+            seen: gets the attention weights, [K * B, H, T, T].
         """
-        shape, rate, x = self.shape, self.shape.dropout, x_KND
+        name, shape, rate, x = f"blocks.{number}", self.shape, self.shape.dropout, x_KND
         y = layers.layer_norm(x, w[f"{name}.norm1.weight"], w[f"{name}.norm1.bias"])
         weight, bias = w[f"{name}.qkv.weight"], w[f"{name}.qkv.bias"]
         if cls_only:
@@ -156,11 +163,15 @@ class StackedVit(nn.Module):
         else:
             qkv = layers.linear(y, weight, bias)
             query, key, value = layers.split_heads(qkv, shape.tokens, shape.heads, parts=3)
-        if dropout is not None:  # the fused kernel would draw from the global stream
-            weights = layers.drop(layers.attention_weights(query, key), rate, dropout)
-            y = weights @ value
-        else:
+        if dropout is None and seen is None:
             y = layers.attention(query, key, value)
+        else:
+            weights = layers.attention_weights(query, key)
+            if seen is not None:
+                seen.append(weights)
+            if dropout is not None:  # the fused kernel would draw from the global stream
+                weights = layers.drop(weights, rate, dropout)
+            y = weights @ value
         y = layers.merge_heads(y, self.members)
         y = layers.linear(y, w[f"{name}.out.weight"], w[f"{name}.out.bias"])
         x = x + (y if dropout is None else layers.drop(y, rate, dropout))

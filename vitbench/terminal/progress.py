@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median_high
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from vitbench.plan import StackPlan
 from vitbench.records.types import StackReport
+from vitbench.terminal.words import duration
 
 _PLAIN_INTERVAL_S = 20.0
 
@@ -48,8 +50,8 @@ class StackView:
         if report.images_per_s is not None:
             self.images_per_s = report.images_per_s
         if rows := report.by_epoch().get(report.epoch):
-            self.train_loss = _median([row.train_loss for row in rows])
-            self.val_accuracy = _median([row.val_accuracy for row in rows])
+            self.train_loss = median_high([row.train_loss for row in rows])
+            self.val_accuracy = median_high([row.val_accuracy for row in rows])
 
 
 @dataclass
@@ -235,17 +237,6 @@ def progress_for(console: Console, view: SweepView) -> Progress:
     return (LiveProgress if console.is_terminal else PlainProgress)(console, view)
 
 
-def duration(seconds: float) -> str:
-    """Write a length of time as a person would: 42 s, 3 min 20 s, 5 h 12 min, 6.4 days."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-    return f"{seconds / 86400:.1f} days"
-
-
 def _headline(view: SweepView) -> str:
     eta_s = view.eta_s()
     left = f", about {duration(eta_s)} left" if eta_s is not None else ""
@@ -270,8 +261,3 @@ def _tally(statuses: Sequence[str]) -> str:
 
 def _number(value: float, form: str, epoch: int) -> str:
     return format(value, form) if epoch else "-"
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2]

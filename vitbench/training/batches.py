@@ -6,6 +6,7 @@ share one), N images, B batch, C channels, Y and X pixels.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,10 +40,9 @@ class DeviceSplit:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        images = np.asarray(split.images)
-        if not images.flags.writeable:  # torch warns of read-only arrays; nothing writes to it
-            images = images.view()
-        self.images = _as_tensor(images).to(device)
+        with warnings.catch_warnings():  # torch has no read-only tensors, and nothing writes to it
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            self.images = torch.from_numpy(np.asarray(split.images)).to(device)
         self.targets_LN = torch.from_numpy(np.ascontiguousarray(targets_LN)).to(device)
         self._shift = torch.tensor(mean, device=device, dtype=dtype).view(-1, 1, 1)
         self._scale = torch.tensor([1.0 / (255.0 * s) for s in std], device=device, dtype=dtype)
@@ -98,12 +98,3 @@ class Streams:
             stream = generator(seed, "order", epoch)
             rows.append(self.pools[pool][torch.randperm(self.images, generator=stream)])
         return torch.stack(rows)
-
-
-def _as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the same memory; torch has no read-only tensors, so its warning is moot."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)

@@ -5,48 +5,35 @@ Each worker takes its part of every global batch, so that N workers compute what
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 
-class Parallel(Protocol):
-    """A worker's place among the workers of a stack."""
+class Parallel:
+    """A worker's place among the workers of a stack; this one works alone.
 
-    rank: int
-    size: int
-
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """Make backward average gradients over the workers."""
-
-    def all_sum_(self, tensor: Tensor) -> Tensor:
-        """Add up over the workers, in place."""
-
-    def barrier(self) -> None:
-        """Wait for all workers."""
-
-
-class Solo:
-    """One worker."""
+    Attributes:
+        rank: its number, from 0; rank 0 alone reports and writes.
+        size: how many workers there are.
+    """
 
     rank = 0
     size = 1
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Nothing to average."""
+        """The module whose backward pass averages gradients over the workers."""
         return module
 
     def all_sum_(self, tensor: Tensor) -> Tensor:
-        """Nothing to add."""
+        """The tensor's sum over the workers, in place."""
         return tensor
 
     def barrier(self) -> None:
-        """Nobody to wait for."""
+        """Return when all workers have come here."""
 
 
-class TorchDistributed:
+class TorchDistributed(Parallel):
     """A worker of an initialised torch.distributed process group (nccl or gloo)."""
 
     def __init__(self, device: torch.device) -> None:
@@ -62,13 +49,13 @@ class TorchDistributed:
         )
 
     def all_sum_(self, tensor: Tensor) -> Tensor:
-        """Add up over the workers, in place."""
+        """The tensor's sum over the workers, in place."""
         dist.all_reduce(tensor)
         return tensor
 
     def barrier(self) -> None:
-        """Wait for all workers."""
+        """Return when all workers have come here."""
         dist.barrier()
 
 
-SOLO = Solo()
+SOLO = Parallel()

@@ -7,10 +7,7 @@ Nothing is read back from a GPU inside an epoch: losses, hits and the finite che
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +19,10 @@ from vitbench.model.vit import StackedVit
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
 from vitbench.training import schedules
-from vitbench.training.optim import StackedOptimizer, clip_rows_
+from vitbench.training.optim import CpuOptimizer, DeviceOptimizer, Step, clip_rows_
 from vitbench.training.parallel import SOLO, Parallel
 from vitbench.training.speedup.compiling import compile_for
-from vitbench.training.speedup.graphed import GraphedSteps
+from vitbench.training.speedup.graphed import EagerSteps, GraphedSteps
 from vitbench.training.stack_data import StackData
 from vitbench.training.tasks import losses_and_hits
 
@@ -93,7 +90,8 @@ class Stack:
         self.steps_per_epoch = math.ceil(self._data.images_per_epoch / train.batch_size)
         total_steps = train.epochs * self.steps_per_epoch
         warmup_steps = train.warmup_epochs * self.steps_per_epoch
-        self.optimizer = StackedOptimizer(
+        on_gpu = device.type == "cuda"
+        self.optimizer = (DeviceOptimizer if on_gpu else CpuOptimizer)(
             self.model.flat.detach(),
             rule=train.optimizer,
             lr_K=[member.train.lr for member in plan.members],
@@ -106,9 +104,7 @@ class Stack:
         )
         self.alive_K = torch.ones(plan.size, dtype=torch.bool, device=device)
         self._sums_2K = torch.zeros(2, plan.size, device=device, dtype=dtype)
-        self._device_steps: GraphedSteps | None = None
-        if device.type == "cuda":
-            self._device_steps = GraphedSteps(device)
+        self._steps = GraphedSteps(device) if on_gpu else EagerSteps()
 
     @property
     def images_per_epoch(self) -> int:
@@ -128,14 +124,14 @@ class Stack:
         """
         self._sums_2K.zero_()
         self._dropout_streams = self._streams_of_dropout(epoch)
-        with self._own_stream():
+        alone = self._parallel.size == 1 and not self._dropout_streams
+        with self._steps.stream():
             order_SN = self._data.order(epoch)
             batches = order_SN.split(self._batch_size, dim=1)[:max_steps]
-            if self._device_steps is None:
-                for index_SB in batches:
-                    self._host_step(index_SB)
-            else:
-                self._run_on_device(self._device_steps, batches)
+            steps = self.optimizer.advance(len(batches))
+            for step, index_SB in zip(steps, batches, strict=True):
+                repeats = alone and step.repeats and index_SB.shape[1] == self._batch_size
+                self._steps.run(self._train_step, index_SB, step, repeats=repeats)
         sums = self._parallel.all_sum_(self._sums_2K.clone())
         seen = sum(batch.shape[1] for batch in batches)
         loss_K, accuracy_K = (sums / seen).cpu().unbind(0)
@@ -189,13 +185,13 @@ class Stack:
         """
         if self.model.shape.dropout or self._parallel.size > 1:
             return None
-        with self._own_stream():
+        with self._steps.stream():
             first_SB = self._data.order(1)[:, : self._batch_size]
-            found = compile_for(self.model, self._data.trained(first_SB)[0])
-        if found is None:
+            compiled = compile_for(self.model, self._data.trained(first_SB)[0])
+        if compiled is None:
             return None
-        self._use(found.module)
-        return found.compile_s
+        self._use(compiled.module)
+        return compiled.compile_s
 
     def uncompile(self) -> None:
         """Go back to the plain forward pass."""
@@ -203,32 +199,12 @@ class Stack:
 
     def _use(self, compiled: nn.Module | None) -> None:
         self._compiled = compiled
-        if self._device_steps is not None:
-            self._device_steps.forget()
+        self._steps.forget()
 
-    def _own_stream(self) -> AbstractContextManager[None]:
-        steps = self._device_steps
-        return contextlib.nullcontext() if steps is None else steps.stream()
-
-    def _host_step(self, index_SB: Tensor) -> None:
-        """A step on the CPU."""
-        step = self.optimizer.advance()
+    def _train_step(self, index_SB: Tensor, step: Step) -> None:
+        """Forward, backward, clip and update; on a GPU nothing is read back."""
         grad_KP = self._backward(index_SB)
-        self.optimizer.update_rows(grad_KP, self.alive_K.tolist(), step)
-
-    def _run_on_device(self, steps: GraphedSteps, batches: Sequence[Tensor]) -> None:
-        """The steps of an epoch on a GPU."""
-        alone = self._parallel.size == 1 and not self._dropout_streams
-        for row, index_SB in zip(self.optimizer.upcoming(len(batches)), batches, strict=True):
-            self._step = self.optimizer.advance(row)
-            full = index_SB.shape[1] == self._batch_size
-            repeats = alone and full and self.optimizer.repeats(self._step)
-            steps.run(self._device_step, index_SB, repeats=repeats)
-
-    def _device_step(self, index_SB: Tensor) -> None:
-        """Forward, backward, clip and update on the device; nothing is read back."""
-        grad_KP = self._backward(index_SB)
-        self.optimizer.update_on_device(grad_KP, self.alive_K, self._step)
+        self.optimizer.update(grad_KP, self.alive_K, step)
 
     def _backward(self, index_SB: Tensor) -> Tensor:
         """Gradients of all members [K, P]; also sums the metrics and finds who diverged."""

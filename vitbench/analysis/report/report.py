@@ -24,6 +24,7 @@ from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.rows import STATUSES
 from vitbench.records.tables import LEDGER
+from vitbench.terminal.words import duration
 
 NAME = "report.html"
 MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 MB
@@ -203,9 +204,9 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
         history = History.read(ledger)
         hours = limits.get("hours")
         rows.append(
-            ("wall-clock time", f"{hours:g} h" if hours else "no limit", _span(history.spent_s))
+            ("wall-clock time", f"{hours:g} h" if hours else "no limit", duration(history.spent_s))
         )
-        rows.append(("stacks' training time together", "–", _span(history.stack_seconds)))
+        rows.append(("stacks' training time together", "–", duration(history.stack_seconds)))
     for key, text in (
         ("gpu_hours", "GPU hours"),
         ("trials", "models (limit)"),
@@ -214,12 +215,6 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
         if limits.get(key):
             rows.append((text, f"{limits[key]:g}", "see above"))
     return rows
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _provenance(results: Results) -> dict[str, Any]:

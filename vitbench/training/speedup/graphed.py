@@ -1,24 +1,46 @@
-"""Training steps on a GPU as one CUDA graph: one launch instead of hundreds.
+"""How the steps of an epoch run: one after another, or on a GPU as one CUDA graph.
 
-Everything runs on a stream of its own, the eager steps too: a backward pass that was first seen on
-the default stream cannot be captured on another one.
+A graph is one launch instead of hundreds. Everything then runs on a stream of its own, the eager
+steps too: a backward pass that was first seen on the default stream cannot be captured on another
+one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from vitbench.training.optim import Step
+
 logger = logging.getLogger(__name__)
+
+TrainStep = Callable[[Tensor, Step], None]
 
 _WARM_UP_STEPS = 3  # eager steps before the capture, as torch asks for
 
 
-class GraphedSteps:
+class EagerSteps:
+    """Runs every step as it comes: the CPU's way."""
+
+    def forget(self) -> None:
+        """Nothing is kept of a step."""
+
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[None]:
+        """The steps of an epoch run in here."""
+        yield
+
+    def run(self, train: TrainStep, index_SB: Tensor, step: Step, *, repeats: bool) -> None:
+        """One step; see `GraphedSteps.run`."""
+        train(index_SB, step)
+
+
+class GraphedSteps(EagerSteps):
     """Runs a step eagerly at first, then captures it and replays it.
 
     The step is not kept: it belongs to who owns this, and a circle of references would hold a
@@ -33,7 +55,7 @@ class GraphedSteps:
     def forget(self) -> None:
         """Capture anew: the step has changed."""
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._index_SB: Tensor | None = None
+        self._inputs: tuple[Tensor, ...] = ()
         self._eager_steps = 0
 
     @contextlib.contextmanager
@@ -45,31 +67,33 @@ class GraphedSteps:
             yield
         outside.wait_stream(self._stream)
 
-    def run(self, step: Callable[[Tensor], None], index_SB: Tensor, *, repeats: bool) -> None:
+    def run(self, train: TrainStep, index_SB: Tensor, step: Step, *, repeats: bool) -> None:
         """One step.
 
         Args:
-            step: works on the device alone and reads nothing back; the same one until `forget`.
+            train: works on the device alone and reads nothing back; the same one until `forget`.
             index_SB: the batch of every stream.
+            step: what the update needs to know.
             repeats: whether this step is the one to capture: full batches, the update's usual way.
         """
         if repeats and self._may_capture and self._eager_steps >= _WARM_UP_STEPS:
             if self._graph is None:
-                self._capture(step, index_SB)
-            if self._graph is not None and self._index_SB is not None:
-                self._index_SB.copy_(index_SB)
+                self._capture(train, index_SB, step)
+            if self._graph is not None:
+                for captured, value in zip(self._inputs, (index_SB, step.factors), strict=True):
+                    captured.copy_(value)
                 self._graph.replay()
                 return
         self._eager_steps += repeats
-        step(index_SB)
+        train(index_SB, step)
 
-    def _capture(self, step: Callable[[Tensor], None], index_SB: Tensor) -> None:
+    def _capture(self, train: TrainStep, index_SB: Tensor, step: Step) -> None:
         """Record the step; where that fails nothing has run, and steps stay eager."""
-        self._index_SB = index_SB.clone()
+        index_SB, factors = self._inputs = (index_SB.clone(), step.factors.clone())
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
-                step(self._index_SB)
+                train(index_SB, dataclasses.replace(step, factors=factors))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

@@ -38,18 +38,18 @@ def throughput(
         at_most: members that there are to train.
         sizes: to try, ascending.
     """
-    found: dict[int, float] = {}
+    speeds: dict[int, float] = {}
     for size in (s for s in sizes if s <= max(1, at_most)):
         try:
             speed = _speed(_stack_of(trial, size), images, device)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
-        found[size] = speed
-        before = [found[s] for s in found if s < size]
+        speeds[size] = speed
+        before = [speeds[s] for s in speeds if s < size]
         if before and speed < MIN_GAIN * max(before):
             break
-    return found
+    return speeds
 
 
 def choose(speeds: Mapping[int, float]) -> int:
