@@ -84,7 +84,9 @@ def test_one_line_that_runs_away_does_not_flatten_the_others(tmp_path: Path) -> 
         result_folder.GRID.replace("seed: [0, 1, 2, 3, 4, 5]", "seed: [0]"),
         loss=lambda trial: 1e6 if trial.train.lr >= 1 else result_folder.bowl(trial),
     )
-    chart = svg_curves.learning_curves(curves.learning_curves_data(results.load(made)))
+    data = curves.curves_data(results.load(made))
+    assert data is not None
+    chart = svg_curves.learning_curves(data)
     heights = [float(y) for y in re.findall(r'class="y">([\d.e+]+)<', str(chart.panels[0]))]
     assert 1 < max(heights) < 10
     lines = json.loads(Page(str(chart.panels[0])).charts[0])["lines"]
