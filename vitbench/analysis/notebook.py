@@ -1,4 +1,4 @@
-"""What the notebooks in `analysis/` call: open results, show a figure, say what was found."""
+"""What the notebooks in `analysis/` call: open results, show a figure, the verdict, tables."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def figure(found: Results, name: str) -> Picture:
     raise UserError(f"{found.folder}: supports no figure {name!r}; it has {names}")
 
 
-def said(found: Results) -> Text:
+def conclusions(found: Results) -> Text:
     """The verdict: what was found, and what these results cannot tell."""
     words = verdict.verdict(found, verdict.paired_table(found))
     lines = [f"- {text}" for text in words.findings]
