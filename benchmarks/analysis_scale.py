@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitbench.analysis import figures, results
+from vitbench.analysis import results
 from vitbench.analysis.report import report, verdict
 from vitbench.config import load_sweep, resolved_yaml
 from vitbench.plan import trials as plan
@@ -83,11 +83,9 @@ def main() -> int:
             (f"tables from the ledger, {args.trials:,} trials", "tables", large),
             (f"load and sum up, {args.trials:,} trials", "load", large),
             (f"tables from the ledger, {args.report_trials:,} trials", "tables", grid),
-            (f"figures, grid of {args.report_trials:,}", "figures", grid),
-            (f"report page, grid of {args.report_trials:,}", "report", grid),
+            (f"figures and report, grid of {args.report_trials:,}", "report", grid),
             (f"tables from the ledger, {args.report_trials:,} trials", "tables", found),
-            (f"figures, search of {args.report_trials:,}", "figures", found),
-            (f"report page, search of {args.report_trials:,}", "report", found),
+            (f"figures and report, search of {args.report_trials:,}", "report", found),
         ):
             command = [sys.executable, __file__, "--step", step, str(folder)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -197,8 +195,7 @@ def measure(step: str, folder: Path) -> int:
     steps: dict[str, tuple[Callable[[], object], Path]] = {
         "tables": (lambda: tables.write(folder), folder / tables.LEDGER),
         "load": (load, folder / "epochs.parquet"),
-        "figures": (lambda: figures.draw_all(folder), folder / "figures"),
-        "report": (lambda: report.write(results.load(folder)), folder / report.NAME),
+        "report": (lambda: report.draw_and_write(folder), folder / report.NAME),
     }
     call, path = steps[step]
     start_s, start_cpu_s = time.perf_counter(), time.process_time()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vitbench import compare
-from vitbench.analysis import __main__, alt_text, drawings, figures, results, style
+from vitbench.analysis import __main__, figures, results, style
 from vitbench.config import Dataset, Model, Train
 from vitbench.errors import UserError
 from vitbench.plan import TrialConfig
@@ -71,7 +71,7 @@ def check_all(folder: Path, scratch: Path, **titles: str) -> set[str]:
         png = csv.with_suffix(".png")
         if not png.is_file():
             continue  # a table
-        again = drawn(drawings.redraw(csv, titles.get(csv.stem)), scratch / png.name)
+        again = drawn(figures.redraw(csv, titles.get(csv.stem)), scratch / png.name)
         assert np.array_equal(again, pixels(png)), csv.stem
         assert csv.with_suffix(".pdf").is_file()
         names.add(csv.stem)
@@ -88,17 +88,18 @@ def test_every_figure_of_a_grid_redraws(tmp_path: Path) -> None:
         return result_folder.bowl(trial) + better + 0.02 * (trial.train.optimizer == "sgd")
 
     folder = result_folder.make(tmp_path / "grid", GRID, loss=loss)
-    written = figures.draw_all(folder)
+    drawn_now = figures.draw_all(results.load(folder))
     names = check_all(folder / "figures", tmp_path)
     assert names == {
         "learning_curves", "loss_by_lr", "lr_sensitivity", "heat_lr_label", "heat_lr_depth",
         "heat_lr_optimizer", "importance", "interactions",
         "time_to_target", "performance_profile",
     }  # fmt: skip
-    assert len(written) == 3 * len(names)
-    for name in names:
-        data = drawings.read(folder / "figures" / f"{name}.csv")
-        assert len(alt_text.describe(name, data)) > len(alt_text.heading(name)) + 20, name
+    assert {one.spec.name for one in drawn_now} == names
+    for one in drawn_now:
+        assert all(path.is_file() for path in one.paths) and len(one.paths) == 3
+        again = one.spec.alt(figures.read(one.paths[2]))
+        assert again == one.spec.alt(one.data) and len(again) > len(one.spec.heading) + 20
 
 
 def test_every_figure_of_a_search_redraws(tmp_path: Path) -> None:
@@ -144,19 +145,23 @@ def test_every_figure_of_a_search_redraws(tmp_path: Path) -> None:
             for n, trial in enumerate(trials)
         ],
     )
-    figures.draw_all(folder)
+    figures.draw_all(results.load(folder))
     assert check_all(folder / "figures", tmp_path) == {
         "learning_curves", "best_so_far", "parallel_coordinates", "search_slices", "best_of_k",
         "rung_correlation", "pareto_front", "importance", "interactions", "time_to_target",
     }  # fmt: skip
 
 
-def test_an_exact_grid_has_its_importance_and_it_redraws(tmp_path: Path) -> None:
+def test_an_exact_grid_has_its_importance_and_it_redraws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Shares without an interval: a column that is empty throughout."""
     text = result_folder.GRID.replace("seed:", "depth: [1, 2], seed:")
     folder = result_folder.make(tmp_path / "exact", text)
-    figures.draw_all(folder)
-    assert "importance" in check_all(folder / "figures", tmp_path)
+    only = tuple(spec for spec in figures.FIGURES if spec.name == "importance")
+    monkeypatch.setattr(figures, "FIGURES", only)
+    figures.draw_all(results.load(folder))
+    assert check_all(folder / "figures", tmp_path) == {"importance"}
 
 
 def test_figures_of_a_comparison_redraw(tmp_path: Path) -> None:
@@ -174,22 +179,20 @@ def test_figures_of_a_comparison_redraw(tmp_path: Path) -> None:
     assert found == {"merged_curves", "paired_differences"}
 
 
-def test_numbers_that_were_changed_change_the_picture(tmp_path: Path) -> None:
+def test_numbers_that_were_changed_change_the_picture(own_copy: Path, tmp_path: Path) -> None:
     """The picture is drawn from the CSV, not from the tables beside it."""
-    folder = result_folder.make(tmp_path / "grid")
-    figures.draw_all(folder)
-    csv = folder / "figures" / "loss_by_lr.csv"
+    csv = own_copy / "figures" / "loss_by_lr.csv"
     data = pd.read_csv(csv)
     data.assign(val_loss=data["val_loss"] * 1.5).to_csv(csv, index=False)
-    again = drawn(drawings.redraw(csv), tmp_path / "again.png")
+    again = drawn(figures.redraw(csv), tmp_path / "again.png")
     assert not np.array_equal(again, pixels(csv.with_suffix(".png")))
 
 
-def test_the_command_redraws_one_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_redraws_one_figure(
+    own_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`python -m vitbench.analysis X.csv` writes the PNG and PDF beside it again."""
-    folder = result_folder.make(tmp_path / "grid")
-    figures.draw_all(folder)
-    csv = folder / "figures" / "loss_by_lr.csv"
+    csv = own_copy / "figures" / "loss_by_lr.csv"
     before, text = pixels(csv.with_suffix(".png")), csv.read_bytes()
     csv.with_suffix(".png").unlink()
     assert __main__.main([str(csv)]) == 0
@@ -198,18 +201,22 @@ def test_the_command_redraws_one_figure(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.split() == [
         str(csv.with_suffix(suffix)) for suffix in (".png", ".pdf")
     ]
-    other = folder / "trials.csv"
+    other = own_copy / "trials.csv"
     assert __main__.main([str(other)]) == 2
     assert "is not the CSV of a figure" in capsys.readouterr().err
     with pytest.raises(UserError, match="cannot be read"):
-        drawings.redraw(tmp_path / "missing.csv")
+        figures.redraw(tmp_path / "missing.csv")
 
 
-def test_a_figure_that_the_results_no_longer_support_goes(tmp_path: Path) -> None:
+def test_a_figure_that_the_results_no_longer_support_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A later look with another target must not leave the picture of the earlier one."""
     folder = result_folder.make(tmp_path / "grid")
-    figures.draw_all(folder, target=0.4)
+    speed = tuple(spec for spec in figures.FIGURES if spec.section == "speed")
+    monkeypatch.setattr(figures, "FIGURES", speed)  # drawing the others proves nothing here
+    figures.draw_all(results.load(folder, target=0.4))
     assert (folder / "figures" / "time_to_target.png").is_file()
-    figures.draw_all(folder)
+    figures.draw_all(results.load(folder))
     assert not list((folder / "figures").glob("time_to_target.*"))
     assert results.load(folder).target is None

@@ -141,6 +141,7 @@ def test_the_report_compares_labels_and_no_raw_losses(found: results.Results) ->
 def test_figures_have_a_row_for_each_label_and_measure(found: results.Results) -> None:
     """What is drawn: every seed of every label, beside what costs nothing to know."""
     data = label_figures.difficulty_data(found)
+    assert data is not None
     counts = data.groupby(["measure", "label"])["seed"].nunique()
     assert set(counts) == {6}
     raw = data[(data["measure"] == "train_loss") & (data["label"] == "Smiling")]

@@ -47,6 +47,7 @@ def test_the_sensitivity_figure_redraws_from_its_own_csv(tmp_path: Path) -> None
     """Data and drawing are apart: the CSV beside the picture holds all that it shows."""
     found = results(RATES, {16: [2.0, 1.0, 0.5, 2.0, math.nan], 64: [2.0, 1.5, 0.6, 0.5, 2.0]})
     data = lr_figures.sensitivity_data(found)
+    assert data is not None
     assert set(data["batch_size"]) == {16, 64} and len(data) == 10
     assert data.loc[(data.batch_size == 16) & (data.lr == 0.1), "loss"].item() == 2.3
     first = style.save(lr_figures.draw_sensitivity(data, "t"), data, tmp_path / "a", "f")
@@ -57,14 +58,15 @@ def test_the_sensitivity_figure_redraws_from_its_own_csv(tmp_path: Path) -> None
 
 def test_three_rates_make_no_sensitivity_figure() -> None:
     """Nothing is drawn that the data do not support."""
-    assert lr_figures.sensitivity_data(results(RATES[:3], {16: [2.0, 1.0, 0.5]})).empty
+    assert lr_figures.sensitivity_data(results(RATES[:3], {16: [2.0, 1.0, 0.5]})) is None
 
 
 def test_the_heat_map_averages_seeds_and_frames_the_best(tmp_path: Path) -> None:
     """One cell per setting and rate; redrawn from its CSV it is the same picture."""
     found = results(RATES[1:4], {16: [1.0, 0.5, math.nan], 64: [1.5, 0.9, 0.4]})
-    assert lr_figures.heat_settings(found) == ["batch_size"]
+    assert lr_figures.heat_data(found, "depth") is None  # does not vary
     data = lr_figures.heat_data(found, "batch_size")
+    assert data is not None
     assert dict(data[data["best"]].set_index("value")["lr"]) == {16: 1e-3, 64: 1e-2}
     first = style.save(lr_figures.draw_heat(data, "t"), data, tmp_path / "a", "f")
     again = pd.read_csv(first[2])

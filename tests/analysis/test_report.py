@@ -43,16 +43,9 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = result_folder.make(tmp_path_factory.mktemp("grid") / "made")
-    report.draw_and_write(made)
-    return made
-
-
-def test_the_page_is_one_file_without_network(folder: Path) -> None:
+def test_the_page_is_one_file_without_network(reported: Path) -> None:
     """No address outside; every relative link exists; every figure has its words; below 10 MB."""
-    text = (folder / report.NAME).read_text(encoding="utf-8")
+    text = (reported / report.NAME).read_text(encoding="utf-8")
     page = Page(text)
     assert page.open == []
     assert len(text.encode()) < 10_000_000
@@ -60,17 +53,17 @@ def test_the_page_is_one_file_without_network(folder: Path) -> None:
     assert outside == [] and "@import" not in text and "url(" not in text
     relative = [t for t in page.targets if not t.startswith(("data:", "#"))]
     assert len(relative) >= 12
-    assert [t for t in relative if not (folder / t).is_file()] == []
+    assert [t for t in relative if not (reported / t).is_file()] == []
     assert page.alts and all(len(alt) > 30 for alt in page.alts)
 
 
-def test_curves_carry_their_values_and_are_drawn_without_javascript(folder: Path) -> None:
+def test_curves_carry_their_values_and_are_drawn_without_javascript(reported: Path) -> None:
     """The inline charts hold a line for each learning rate that has a loss, with its numbers."""
-    text = (folder / report.NAME).read_text(encoding="utf-8")
+    text = (reported / report.NAME).read_text(encoding="utf-8")
     train, test = (json.loads(chart) for chart in Page(text).charts)
     assert {line["label"] for line in test["lines"]} == {"0.0001", "0.001", "0.01", "0.1"}
-    data = results.load(folder).epochs
-    best = results.load(folder).trials.query("lr == 0.01")["trial_id"]
+    data = results.load(reported).epochs
+    best = results.load(reported).trials.query("lr == 0.01")["trial_id"]
     mean = data[data["trial_id"].isin(best) & (data["epoch"] == 3)]["train_loss"].mean()
     line = next(line for line in train["lines"] if line["label"] == "0.01")
     assert line["v"][-1] == pytest.approx(mean, rel=1e-4)
@@ -84,7 +77,9 @@ def test_one_line_that_runs_away_does_not_flatten_the_others(tmp_path: Path) -> 
         result_folder.GRID.replace("seed: [0, 1, 2, 3, 4, 5]", "seed: [0]"),
         loss=lambda trial: 1e6 if trial.train.lr >= 1 else result_folder.bowl(trial),
     )
-    chart = svg_curves.learning_curves(curves.learning_curves_data(results.load(made)))
+    data = curves.curves_data(results.load(made))
+    assert data is not None
+    chart = svg_curves.learning_curves(data)
     heights = [float(y) for y in re.findall(r'class="y">([\d.e+]+)<', str(chart.panels[0]))]
     assert 1 < max(heights) < 10
     lines = json.loads(Page(str(chart.panels[0])).charts[0])["lines"]
@@ -93,9 +88,9 @@ def test_one_line_that_runs_away_does_not_flatten_the_others(tmp_path: Path) -> 
     assert all(float(y) > 0 for line in drawn for y in re.findall(r",([-\d.]+)", line))
 
 
-def test_the_verdict_has_intervals_and_limits(folder: Path) -> None:
+def test_the_verdict_has_intervals_and_limits(reported: Path) -> None:
     """The best setting with its interval, claims with n, S with its range, and what is unknown."""
-    found = results.load(folder)
+    found = results.load(reported)
     said = verdict.verdict(found, verdict.paired_table(found))
     findings, limits = " ".join(said.findings), " ".join(said.limits)
     assert "the best is lr 0.01" in findings and "95 % interval" in findings
@@ -127,9 +122,9 @@ def test_an_unfinished_sweep_has_a_report_that_says_so(tmp_path: Path) -> None:
     assert "No trial has come to its end yet" in (nothing / report.NAME).read_text()
 
 
-def test_states_reasons_budget_and_provenance_are_there(folder: Path) -> None:
+def test_states_reasons_budget_and_provenance_are_there(reported: Path) -> None:
     """Each trial is accounted for, and the command to run it again is on the page."""
-    text = (folder / report.NAME).read_text()
+    text = (reported / report.NAME).read_text()
     assert text.count("loss not finite at epoch 1") == 6
     assert "24 finished" in text and "6 diverged" in text
     assert "<td>90</td>" in text  # epochs, planned
@@ -161,10 +156,10 @@ def test_attention_plates_are_shown_where_they_exist(tmp_path: Path) -> None:
 
 
 def test_the_command_line_prints_the_files(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`python -m vitbench.analysis RESULTS` ends with the report; a wrong folder is exit 2."""
-    assert __main__.main([str(folder)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == str(folder / "report.html")
+    assert __main__.main([str(own_copy)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(own_copy / "report.html")
     assert __main__.main([str(tmp_path)]) == 2
     assert "holds no results" in capsys.readouterr().err

@@ -57,6 +57,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> results.Results:
 def test_cells_are_means_over_their_suggestions(found: results.Results) -> None:
     """An interaction that neither setting shows alone is there in the cells of the pair."""
     data = search_maps.interactions_data(found)
+    assert data is not None
     pairs = {frozenset(pair) for pair in zip(data["x"], data["y"], strict=True)}
     assert len(pairs) == 6
     cells = data[[{a, b} == {"depth", "optimizer"} for a, b in zip(data.x, data.y, strict=True)]]
@@ -71,6 +72,7 @@ def test_cells_are_means_over_their_suggestions(found: results.Results) -> None:
 def test_bins_of_a_range_hold_every_suggestion(found: results.Results) -> None:
     """The learning rate is cut in its logarithm, and no suggestion is lost at an edge."""
     data = search_maps.interactions_data(found)
+    assert data is not None
     pair = data[(data["x"] == "lr") | (data["y"] == "lr")]
     assert all(count == 40 for count in pair.groupby(["x", "y"])["count"].sum())
     side = "x" if (data["x"] == "lr").any() else "y"
@@ -87,13 +89,15 @@ def test_few_suggestions_have_no_cells(tmp_path: Path) -> None:
     """Eleven suggestions in two dozen cells would be a picture of noise."""
     trials = [trial(0.001 * n, 1 + n % 2, "sgd", 1) for n in range(1, 12)]
     made = result_folder.make(tmp_path / "few", SEARCH, trials=trials)
-    assert search_maps.interactions_data(results.load(made)).empty
-    assert len(search_maps.parallel_data(results.load(made))) == 11
+    assert search_maps.interactions_data(results.load(made)) is None
+    lines = search_maps.parallel_data(results.load(made))
+    assert lines is not None and len(lines) == 11
 
 
 def test_lines_stand_at_their_values(found: results.Results) -> None:
     """Heights on an axis follow the values; ties are spread, the best one lowest, around a tick."""
     data = search_maps.parallel_data(found)
+    assert data is not None
     assert data["loss"].is_monotonic_increasing and len(data) == 40
     heights, ticks = search_maps._heights(data["lr"])
     order = data["lr"].rank().to_numpy()

@@ -29,12 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="validation accuracy to time the settings by; the sweep's target_accuracy if left out",
     )
     args = parser.parse_args(argv)
-    from vitbench.analysis import drawings, style
+    from vitbench.analysis import figures, style
     from vitbench.analysis.report import report
 
     try:
         if args.results.suffix == ".csv":
-            written = style.save_pictures(drawings.redraw(args.results), args.results)
+            written = style.save_pictures(figures.redraw(args.results), args.results)
         else:
             written = report.draw_and_write(args.results, args.target)
     except UserError as error:

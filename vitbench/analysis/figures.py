@@ -1,83 +1,101 @@
-"""All figures of a results folder, drawn from its tables alone."""
+"""All figures of a results folder, drawn from its tables or again from the CSV of one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from vitbench.analysis import results, style
-from vitbench.analysis.attention import spread as attention_spread
-from vitbench.analysis.drawings import HEAT, draw_of, title_of
-from vitbench.analysis.labels import figures as label_figures
-from vitbench.analysis.learning_rate import curves
-from vitbench.analysis.learning_rate import figures as lr_figures
+from vitbench.analysis.attention import spread
+from vitbench.analysis.compare import figures as compare
+from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.labels import figures as labels
+from vitbench.analysis.learning_rate import figures as learning_rate
 from vitbench.analysis.results import Results
-from vitbench.analysis.search import figures as search_figures
-from vitbench.analysis.search import overview as search_maps
-from vitbench.analysis.search import pareto
-from vitbench.analysis.time_to_target import figures as speed_figures
+from vitbench.analysis.search import figures as search
+from vitbench.analysis.time_to_target import figures as time_to_target
+from vitbench.errors import UserError
+from vitbench.records.rows import EPOCHS, TRIALS
+
+# Each package lists its figures; a new one is added there and nowhere else.
+FIGURES: tuple[FigureSpec[Results], ...] = (
+    *learning_rate.FIGURES,
+    *labels.FIGURES,
+    *search.FIGURES,
+    *time_to_target.FIGURES,
+    *spread.FIGURES,
+)
+_REDRAWN: tuple[FigureSpec[Any], ...] = (*FIGURES, *compare.FIGURES)
+# The types of the tables' columns: label "3" must not become the number 3.
+_TYPES = {column.name: column.dtype for column in (*EPOCHS, *TRIALS)}
+del _TYPES["epochs"]  # of a figure they may be infinite: a target that was never reached
+_TYPES |= {"group": "string", "arm": "string", "workload": "string", "setting": "string"}
 
 
-def draw_all(folder: Path, target: float | None = None) -> list[Path]:
-    """Draw every figure that the tables support into `<folder>/figures`; returns the files.
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its numbers and its files (PNG, PDF, CSV)."""
+
+    spec: FigureSpec[Results]
+    data: pd.DataFrame
+    paths: list[Path]
+
+
+def supported(opened: Results) -> Iterator[tuple[FigureSpec[Results], pd.DataFrame]]:
+    """Every figure that the tables support, with its numbers."""
+    for spec in FIGURES:
+        data = spec.data(opened)
+        if data is not None and not data.empty:
+            yield spec, data
+
+
+def draw_all(opened: Results) -> list[Drawn]:
+    """Draw every figure that the tables support into `<folder>/figures`."""
+    folder = opened.folder / "figures"
+    drawn = []
+    for spec, data in supported(opened):
+        picture = spec.draw(data, spec.title(data, opened.subtitle))
+        drawn.append(Drawn(spec, data, style.save(picture, data, folder, spec.name)))
+    for name in {spec.name for spec in FIGURES} - {one.spec.name for one in drawn}:
+        for old in folder.glob(f"{name}.*"):  # drawn before, with a target or fewer trials
+            old.unlink()
+    return drawn
+
+
+def read(csv: Path) -> pd.DataFrame:
+    """The numbers of a figure from its CSV, each column with the type that it was drawn with."""
+    columns = pd.read_csv(csv, nrows=0).columns
+    types = {name: _TYPES[name] for name in columns if name in _TYPES}
+    return pd.read_csv(csv, dtype=types)
+
+
+def redraw(csv: Path, title: str | None = None) -> Figure:
+    """Draw a figure again from its CSV alone.
 
     Args:
-        folder: the results folder.
-        target: validation accuracy to time the arms by; the sweep's own if left out.
+        csv: a file that `vitbench.analysis` wrote; its name says which figure it is.
+        title: what stands above it; if left out, the title that it had in its results folder.
+
+    Raises:
+        UserError: if the file is missing or is not the CSV of a figure.
     """
-    found = results.load(folder, target)
-    out = folder / "figures"
-    written: list[Path] = []
-    for name, data in tables(found):
-        draw = draw_of(name, data)
-        if draw is None or data.empty:
-            for old in out.glob(f"{name}.*"):  # drawn before, with a target or fewer trials
-                old.unlink()
-            continue
-        written += style.save(draw(data, title_of(name, data, found.subtitle)), data, out, name)
-    return written
-
-
-def tables(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The numbers of each figure by its name; empty where the results do not support it."""
-    if found.sweep["search"]["method"] == "grid":
-        yield from _grid(found)
-    else:
-        yield from _search(found)
-    front = pareto.pareto_data(found)
-    yield "pareto_front", pd.DataFrame() if front is None else front
-    yield "lr_sensitivity", lr_figures.sensitivity_data(found)
-    for setting in lr_figures.heat_settings(found):
-        yield HEAT + setting, lr_figures.heat_data(found, setting)
-    yield "label_difficulty", label_figures.difficulty_data(found)
-    yield "label_curves", label_figures.curves_data(found)
-    yield "attention_spread", attention_spread.spread_data(found)
-    yield "importance", _several(search_figures.importance_data(found))
-    yield "interactions", search_maps.interactions_data(found)
-    yield "time_to_target", speed_figures.target_data(found)
-    yield "performance_profile", speed_figures.profile_data(found)
-
-
-def _grid(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
-    trials = found.trials
-    yield "learning_curves", curves.learning_curves_data(found)
-    compared = trials["lr"].nunique() > 1 and trials["train_loss"].notna().any()
-    yield "loss_by_lr", curves.loss_by_lr_data(found) if compared else pd.DataFrame()
-
-
-def _search(found: Results) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The course of a search."""
-    yield "learning_curves", _several(search_figures.curves_data(found))
-    yield "best_so_far", _several(search_figures.best_so_far_data(found))
-    yield "parallel_coordinates", _several(search_maps.parallel_data(found))
-    yield "search_slices", _several(search_figures.slices_data(found))
-    yield "best_of_k", _several(search_figures.best_of_k_data(found))
-    if found.sweep["search"]["scheduler"] == "asha":
-        yield "rung_correlation", _several(search_figures.rung_data(found))
-
-
-def _several(data: pd.DataFrame) -> pd.DataFrame:
-    """Nothing of a single row: there is no course to see in it."""
-    return data if len(data) > 1 else data.iloc[:0]
+    try:
+        data = read(csv)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{csv}: cannot be read as the CSV of a figure ({error})") from error
+    spec = next((spec for spec in _REDRAWN if spec.name == csv.stem), None)
+    if spec is None:
+        raise UserError(
+            f"{csv}: is not the CSV of a figure; name one of <results>/figures, or of <page>_files "
+            f"beside a comparison"
+        )
+    if title is None:
+        folder = csv.resolve().parent.parent
+        known = (folder / "sweep.yaml").is_file()
+        title = spec.title(data, results.load(folder).subtitle if known else "")
+    return spec.draw(data, title)

@@ -1,4 +1,4 @@
-"""What the notebooks in `analysis/` call: open results, show a figure, say what was found."""
+"""What the notebooks in `analysis/` call: open results, show a figure, the verdict, tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vitbench.analysis import drawings, figures, results, style
+from vitbench.analysis import figures, results, style
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.report import verdict
 from vitbench.analysis.results import Results
@@ -65,16 +65,14 @@ def figure(found: Results, name: str) -> Picture:
     Raises:
         UserError: if the results do not support it; names those that they do.
     """
-    tables = {key: data for key, data in figures.tables(found) if not data.empty}
-    draw = drawings.draw_of(name, tables[name]) if name in tables else None
-    if draw is None:
-        raise UserError(
-            f"{found.folder}: supports no figure {name!r}; it has {', '.join(sorted(tables))}"
-        )
-    return Picture(draw(tables[name], drawings.title_of(name, tables[name], found.subtitle)))
+    for spec, data in figures.supported(found):
+        if spec.name == name:
+            return Picture(spec.draw(data, spec.title(data, found.subtitle)))
+    names = ", ".join(sorted(spec.name for spec, _ in figures.supported(found)))
+    raise UserError(f"{found.folder}: supports no figure {name!r}; it has {names}")
 
 
-def said(found: Results) -> Text:
+def conclusions(found: Results) -> Text:
     """The verdict: what was found, and what these results cannot tell."""
     words = verdict.verdict(found, verdict.paired_table(found))
     lines = [f"- {text}" for text in words.findings]

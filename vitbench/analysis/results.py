@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import yaml
 
 from vitbench.errors import UserError
 from vitbench.records import tables
+
+Computed = TypeVar("Computed")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Results:
     environment: dict[str, Any]
     target: float | None = None
     labels: pd.DataFrame = field(default_factory=tables.no_labels)
+    _computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def target_is_late(self) -> bool:
@@ -62,6 +67,23 @@ class Results:
             f"images, {len(self.trials)} models, {seeds} seed{'s' if seeds != 1 else ''}"
         )
         return f"PARTIAL: {text}" if self.partial else text
+
+
+def computed_once(function: Callable[[Results], Computed]) -> Callable[[Results], Computed]:
+    """Keep what a function computes from results with them: figures, words and tables share it.
+
+    Callers get the same object each time and must not change it.
+    """
+
+    @functools.wraps(function)
+    def once(opened: Results) -> Computed:
+        kept = opened._computed
+        if function not in kept:
+            kept[function] = function(opened)
+        value: Computed = kept[function]
+        return value
+
+    return once
 
 
 def load(folder: Path, target: float | None = None) -> Results:

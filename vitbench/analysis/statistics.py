@@ -9,8 +9,9 @@ Bouthillier et al. 2021 (arXiv:2103.03098).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,14 @@ class Interval:
     low: float | None
     high: float | None
     n: int
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """`low` and `high`, as NaN below three values."""
+        return (
+            math.nan if self.low is None else self.low,
+            math.nan if self.high is None else self.high,
+        )
 
     @property
     def half(self) -> float | None:
@@ -67,6 +76,20 @@ class Paired:
         if self.p is None or self.p >= 1 - LEVEL:
             return "none"
         return "greater" if self.difference.mean > 0 else "less"
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The comparison as columns of a table (of PAIRED_COLUMNS)."""
+        return {
+            "pairs": self.pairs,
+            "difference": self.difference.mean,
+            "low": self.difference.low,
+            "high": self.difference.high,
+            "p": self.p,
+            "correlation": self.correlation,
+            "p_greater": self.a_greater,
+            "claim": self.claim,
+        }
 
 
 def mean_interval(values: npt.ArrayLike, level: float = LEVEL) -> Interval:
@@ -174,23 +197,13 @@ def against_best(
             if label == best:
                 continue
             values = _by_seed(frame[metric])
-            row: dict[str, object] = {"arm": label, "against": best}
-            row["missing"] = sum(1 for seed in reference if seed not in values)
+            row: dict[str, Any] = {"pairs": 0, "claim": "none"}
             if set(values) & set(reference):
-                found = paired(values, reference)
-                row |= {
-                    "pairs": found.pairs,
-                    "difference": found.difference.mean,
-                    "low": found.difference.low,
-                    "high": found.difference.high,
-                    "p": found.p,
-                    "correlation": found.correlation,
-                    "p_greater": found.a_greater,
-                    "claim": found.claim if not row["missing"] else "none",
-                }
-            else:
-                row |= {"pairs": 0, "claim": "none"}
-            rows.append(row)
+                row = paired(values, reference).row
+            missing = sum(1 for seed in reference if seed not in values)
+            if missing:
+                row["claim"] = "none"
+            rows.append({"arm": label, "against": best, "missing": missing, **row})
     return pd.DataFrame(rows, columns=list(PAIRED_COLUMNS))
 
 
@@ -203,6 +216,30 @@ def arm_labels(trials: pd.DataFrame, names: list[str]) -> pd.Series:
     for part in parts[1:]:
         label = label + ", " + part.astype(str)
     return label
+
+
+# Settings beside learning rate and seed that make a model another one, in the order of tables.
+SHAPE_COLUMNS = ("label", "width", "depth", "heads", "patch_grid", "batch_size", "optimizer")
+
+
+def varying(trials: pd.DataFrame) -> list[str]:
+    """The SHAPE_COLUMNS that have more than one value."""
+    return [name for name in SHAPE_COLUMNS if trials[name].nunique(dropna=False) > 1]
+
+
+def by_settings(
+    frame: pd.DataFrame, names: list[str], sort: bool = False
+) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """A table in parts, one for each combination of settings: (values, rows).
+
+    Without names it is one part, with no values.
+    """
+    return list(frame.groupby(names, dropna=False, sort=sort)) if names else [((), frame)]
+
+
+def in_words(names: list[str], values: Iterable[Any]) -> str:
+    """Several settings in words."""
+    return ", ".join(setting(name, value) for name, value in zip(names, values, strict=True))
 
 
 def setting(name: str, value: object) -> str:

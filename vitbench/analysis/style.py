@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,45 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     """An empty figure in the house style."""
     with matplotlib.rc_context(RC):
         return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+@contextmanager
+def canvas(
+    width_in: float, height_in: float, title: str, wrap: int = 100, grid: str | None = "both"
+) -> Iterator[Figure]:
+    """An empty figure in the house style, to be drawn on; the title comes above it at the end.
+
+    Args:
+        width_in: width in inches.
+        height_in: height in inches.
+        title: put on lines of at most `wrap` characters.
+        wrap: characters of a line of the title.
+        grid: the axis (`x`, `y`, `both`) whose ticks have grid lines; None for no lines.
+    """
+    lines: Any = {"axes.grid.axis": grid} if grid else {"axes.grid": False}
+    with matplotlib.rc_context({**RC, **lines}):
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        yield figure
+        figure.suptitle(wrapped(title, wrap))
+
+
+def mean_line(
+    ax: Axes, line: pd.DataFrame, colour: str, label: str, dashes: str = "-", bare: bool = False
+) -> None:
+    """A mean over seeds by epoch, with a band from the lowest to the highest from three seeds on.
+
+    Args:
+        ax: where to draw.
+        line: columns `epoch`, `mean`, `low`, `high`, `seeds`.
+        colour: of the line and its band.
+        label: in the legend.
+        dashes: matplotlib's line style.
+        bare: neither dots, which short lines have, nor a band.
+    """
+    dot = "o" if len(line) < 30 and not bare else ""
+    ax.plot(line["epoch"], line["mean"], color=colour, ls=dashes, label=label, marker=dot, ms=3)
+    if line["seeds"].max() >= 3 and not bare:
+        ax.fill_between(line["epoch"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
 
 
 ALWAYS_SHOWN_NATS = 4.0  # guessing among 50 classes costs less

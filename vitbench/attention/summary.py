@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from vitbench.analysis.statistics import mean_interval
 
 _FACTS = {"trial_id", "label", "method", "test_index", "truth", "predicted", "patches"}
 
@@ -40,8 +43,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _interval(values: np.ndarray) -> dict[str, float]:
     """Mean and t interval; none from fewer than three images."""
-    mean = float(values.mean()) if len(values) else float("nan")
-    if len(values) < 3:
-        return {"mean": mean, "low": float("nan"), "high": float("nan")}
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    if not len(values):
+        return dict.fromkeys(("mean", "low", "high"), math.nan)
+    mean = mean_interval(values)
+    return {"mean": mean.mean, "low": mean.ends[0], "high": mean.ends[1]}

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
 from vitbench.analysis import statistics, style
+from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.results import Results
 
 _MIN_POINTS = 5
@@ -38,15 +38,15 @@ class RankCorrelation:
     n: int
 
 
-def spread_data(results: Results) -> pd.DataFrame:
+def spread_data(results: Results) -> pd.DataFrame | None:
     """A row per model: `trial_id`, `group`, `effective_patches`, `patches`, `train_loss`, `nce`.
 
-    `group` is the label, or else the learning rate. Empty where no spread was recorded, or of
-    fewer than three models.
+    `group` is the label, or else the learning rate. None where no spread was recorded, or of fewer
+    than three models.
     """
     path = results.folder / "attention" / "spread.csv"
     if not path.is_file():
-        return pd.DataFrame()
+        return None
     spread = pd.read_csv(path)[["trial_id", "effective_patches", "patches", "images"]]
     columns = ["trial_id", "label", "lr", "seed", "train_loss"]
     rows = spread.merge(results.trials[columns], on="trial_id").dropna(subset=["train_loss"])
@@ -58,7 +58,7 @@ def spread_data(results: Results) -> pd.DataFrame:
         if rows["label"].nunique() > 1
         else rows["lr"].map(lambda lr: statistics.setting("lr", float(lr)))
     )
-    return rows.reset_index(drop=True) if len(rows) >= 3 else pd.DataFrame()
+    return rows.reset_index(drop=True) if len(rows) >= 3 else None
 
 
 def rank_correlation(x: pd.Series, y: pd.Series) -> RankCorrelation:
@@ -74,13 +74,16 @@ def rank_correlation(x: pd.Series, y: pd.Series) -> RankCorrelation:
     rho = float(stats.spearmanr(a, b).statistic)
     if len(a) < _MIN_POINTS:
         return RankCorrelation(rho, None, None, len(a))
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(_RESAMPLES):
-        index = rng.integers(0, len(a), len(a))
-        if np.ptp(a[index]) > 0 and np.ptp(b[index]) > 0:
-            found.append(float(stats.spearmanr(a[index], b[index]).statistic))
-    low, high = np.quantile(found, [0.025, 0.975])
+    # Not by scipy.stats.bootstrap, which has no place for resamples of one value throughout:
+    # they have no rho and are left out.
+    index = np.random.default_rng(0).integers(0, len(a), (_RESAMPLES, len(a)))
+    x_ranks, y_ranks = (stats.rankdata(values[index], axis=1) for values in (a, b))
+    x_ranks -= x_ranks.mean(axis=1, keepdims=True)
+    y_ranks -= y_ranks.mean(axis=1, keepdims=True)
+    length = np.sqrt((x_ranks**2).sum(axis=1) * (y_ranks**2).sum(axis=1))
+    varies = length > 0
+    resampled = (x_ranks * y_ranks).sum(axis=1)[varies] / length[varies]
+    low, high = np.quantile(resampled, [0.025, 0.975])
     return RankCorrelation(rho, float(low), float(high), len(a))
 
 
@@ -92,8 +95,7 @@ def losses_of(data: pd.DataFrame) -> list[str]:
 def draw_spread(data: pd.DataFrame, title: str) -> Figure:
     """A panel per loss: effective patches against it, a dot per model, a diamond per group."""
     shown = losses_of(data)
-    figure = style.new_figure(4.9 * len(shown) + 0.6, 4.4)
-    with matplotlib.rc_context(style.RC):
+    with style.canvas(4.9 * len(shown) + 0.6, 4.4, title, wrap=50 * len(shown)) as figure:
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
         groups = list(data["group"].unique())
         for ax, name in zip(axes, shown, strict=True):
@@ -117,7 +119,6 @@ def draw_spread(data: pd.DataFrame, title: str) -> Figure:
         if len(groups) <= _MAX_GROUPS:
             handles, texts = axes[0].get_legend_handles_labels()
             figure.legend(handles, texts, loc="outside lower center", ncols=min(4, len(groups)))
-        figure.suptitle(style.wrapped(title, 50 * len(shown)))
     return figure
 
 
@@ -134,8 +135,6 @@ def _said(found: RankCorrelation) -> str:
 
 def caption(data: pd.DataFrame) -> str:
     """What the data support of "the wider the attention, the higher the training loss"."""
-    if data.empty:
-        return ""
     parts = []
     for name in losses_of(data):
         found = rank_correlation(data["effective_patches"], data[name])
@@ -158,3 +157,11 @@ def caption(data: pd.DataFrame) -> str:
             f"between labels this remains {'an anecdote' if groups < 6 else 'a tendency'}."
         )
     return text
+
+
+FIGURES: tuple[FigureSpec[Results], ...] = (
+    FigureSpec(
+        "attention_spread", "attention", "Spread of attention against loss", spread_data,
+        draw_spread, caption,
+    ),
+)  # fmt: skip

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
-from vitbench.analysis.compare.numbers import BEST
-from vitbench.analysis.statistics import MIN_SEEDS
+from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison
+from vitbench.analysis.figure_spec import FigureSpec
 
 _MAX_ROWS = 24
 
@@ -25,9 +24,9 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
     panels = list(data["panel"].unique())
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = style.new_figure(max(6.5, 3.4 * columns), 3.0 * rows + 0.9)
     colours = style.colour_of(sorted(data["folder"].unique()))
-    with matplotlib.rc_context(style.RC):
+    width_in, height_in = max(6.5, 3.4 * columns), 3.0 * rows + 0.9
+    with style.canvas(width_in, height_in, title, wrap=32 * max(2, columns)) as figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for number, ax in enumerate(grid.flat):
             if number >= len(panels):
@@ -37,21 +36,8 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
             for folder, colour in colours.items():
                 for split, dashes in (("train", ":"), ("test", "-")):
                     chosen = (panel["folder"] == folder) & (panel["split"] == split)
-                    line = panel[chosen]
-                    few = split == "test" and len(line) < 30
-                    ax.plot(
-                        line["epoch"],
-                        line["mean"],
-                        color=colour,
-                        ls=dashes,
-                        marker="o" if few else "",
-                        ms=3,
-                        label=f"{folder}, {split}",
-                    )
-                    if split == "test" and line["seeds"].max() >= MIN_SEEDS:
-                        ax.fill_between(
-                            line["epoch"], line["low"], line["high"], color=colour, alpha=0.15, lw=0
-                        )
+                    label = f"{folder}, {split}"
+                    style.mean_line(ax, panel[chosen], colour, label, dashes, bare=split == "train")
             ax.set_title(style.wrapped(str(panels[number]), 44))
             ax.set_xlabel("epoch")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -61,16 +47,15 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
         handles, labels = grid[0][0].get_legend_handles_labels()
         columns_of_legend = min(5, len(colours))  # filled downwards: a column per folder
         figure.legend(handles, labels, loc="outside lower center", ncols=columns_of_legend)
-        figure.suptitle(style.wrapped(title, 32 * max(2, columns)))
     return figure
 
 
-def differences_data(paired: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
+def differences_data(made: Comparison) -> pd.DataFrame:
     """The differences of single seeds beside their mean, `low`, `high`, `claim` and `metric`."""
     keys = ["setting", "folder", "against"]
-    means = paired[[*keys, "difference", "low", "high", "claim"]]
-    data = pairs.merge(means.rename(columns={"difference": "mean"}), on=keys)
-    return data.assign(metric=metric)
+    means = made.paired[[*keys, "difference", "low", "high", "claim"]]
+    data = made.pairs.merge(means.rename(columns={"difference": "mean"}), on=keys)
+    return data.assign(metric=METRICS[made.metric])
 
 
 def draw_differences(data: pd.DataFrame, title: str) -> Figure:
@@ -82,9 +67,10 @@ def draw_differences(data: pd.DataFrame, title: str) -> Figure:
     """
     rows = data[["setting", "folder", "against", "mean", "low", "high", "claim"]].drop_duplicates()
     shown = rows.head(_MAX_ROWS).reset_index(drop=True)
-    figure = style.new_figure(8.0, 1.7 + 0.36 * len(shown))
+    if len(rows) > len(shown):
+        title += f"; {len(shown)} of {len(rows)} settings"
     colours = style.colour_of(["", *sorted(data["folder"].unique())])  # A has the first
-    with matplotlib.rc_context({**style.RC, "axes.grid.axis": "x"}):
+    with style.canvas(8.0, 1.7 + 0.36 * len(shown), title, wrap=84, grid="x") as figure:
         ax = figure.subplots()
         ax.axvline(0, color="0.3", lw=1)
         for number, row in shown.iterrows():
@@ -110,14 +96,11 @@ def draw_differences(data: pd.DataFrame, title: str) -> Figure:
             f"{data['metric'].iloc[0]} of {folders} less that of {against}\n"
             f"line: 95 % t interval; filled: p < 0.05; grey: single seeds"
         )
-        if len(rows) > len(shown):
-            title += f"; {len(shown)} of {len(rows)} settings"
-        figure.suptitle(style.wrapped(title, 84))
     return figure
 
 
-def curves_text(data: pd.DataFrame) -> str:
-    """Alternative text of the merged curves."""
+def describe_curves(data: pd.DataFrame) -> str:
+    """The losses at the end of the first panel, with a heading of its own."""
     panel = str(data["panel"].iloc[0])
     part = data[(data["panel"] == panel) & (data["split"] == "test")]
     ends = part.sort_values("epoch").groupby("folder").last()
@@ -128,9 +111,21 @@ def curves_text(data: pd.DataFrame) -> str:
     return f"Learning curves of all folders. Test loss at the last epoch at {where}: {said}.{more}"
 
 
-def differences_text(data: pd.DataFrame) -> str:
-    """Alternative text of the paired differences."""
+def describe_differences(data: pd.DataFrame) -> str:
+    """The mean differences, with a heading of its own."""
     metric = data["metric"].iloc[0]
     rows = data.drop_duplicates(["setting", "folder"]).head(6).to_dict("records")
     said = "; ".join(f"{r['folder']}, {r['setting']}: {r['mean']:+.3g}" for r in rows)
     return f"Paired differences in {metric} from the reference folder, mean over seeds: {said}."
+
+
+FIGURES: tuple[FigureSpec[Comparison], ...] = (
+    FigureSpec(
+        "merged_curves", "curves", "Learning curves", lambda made: made.curves, draw_curves,
+        describe_curves,
+    ),
+    FigureSpec(
+        "paired_differences", "paired", "Paired differences", differences_data, draw_differences,
+        describe_differences, lambda data: f" in {data['metric'].iloc[0]}",
+    ),
+)  # fmt: skip

@@ -218,22 +218,10 @@ def _paired(sides: Sequence[Side], metric: str) -> tuple[pd.DataFrame, pd.DataFr
             known = [seed for seed in seeds if math.isfinite(a[seed]) and math.isfinite(b[seed])]
             if not known:
                 continue
-            found = statistics.paired(b, a)
-            missing = len(seeds) - len(known)  # the seeds that failed are the worst: no claim
-            rows.append(
-                {
-                    **ids,
-                    "pairs": found.pairs,
-                    "missing": missing,
-                    "difference": found.difference.mean,
-                    "low": found.difference.low,
-                    "high": found.difference.high,
-                    "p": found.p,
-                    "correlation": found.correlation,
-                    "p_greater": found.a_greater,
-                    "claim": "none" if missing else found.claim,
-                }
-            )
+            row = {**ids, **statistics.paired(b, a).row, "missing": len(seeds) - len(known)}
+            if row["missing"]:
+                row["claim"] = "none"  # the seeds that failed are the worst
+            rows.append(row)
             pairs += [{**ids, "seed": seed, "difference": b[seed] - a[seed]} for seed in known]
     table = pd.DataFrame(rows, columns=list(_PAIRED))
     numeric = ["difference", "low", "high", "p", "correlation", "p_greater"]

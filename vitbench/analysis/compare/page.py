@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from vitbench.analysis import style
-from vitbench.analysis.compare import figures as comparison_figures
+from vitbench.analysis.compare.figures import FIGURES
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison
 from vitbench.analysis.compare.words import words
 from vitbench.analysis.report import page
-from vitbench.analysis.report.page import Picture, Room, number
+from vitbench.analysis.report.page import Embedder, Picture, number
 from vitbench.errors import UserError
 from vitbench.records.files import write_atomically
 
 MAX_SETTINGS = 100
 CLAIMS = {"less": "lower", "greater": "higher", "none": "none"}
-_MAX_BYTES = 7_000_000
 
 
 def write(found: Comparison, path: Path) -> Path:
@@ -43,35 +41,26 @@ def write(found: Comparison, path: Path) -> Path:
     return path
 
 
-def _pictures(found: Comparison, files: Path) -> dict[str, Picture]:
-    room, pictures = Room(_MAX_BYTES), {}
+def _pictures(found: Comparison, files: Path) -> dict[str, list[Picture]]:
+    """The figures of each section."""
     # Partial sweeps are labelled on every figure.
     names = ", ".join(
         f"{side.letter}: {'PARTIAL ' if side.results.partial else ''}{side.name}"
         for side in found.sides
     )
-    metric = METRICS[found.metric]
-
-    def keep(figure: Figure, data: pd.DataFrame, name: str, heading: str, alt: str) -> None:
-        paths = style.save(figure, data, files, name)
-        links = [(p.suffix[1:].upper(), f"{files.name}/{p.name}") for p in paths]
-        pictures[name] = Picture(name, heading, alt, links, room.uri(paths[0]))
-
-    if not found.curves.empty:
-        title = f"Learning curves ({names})"
-        figure = comparison_figures.draw_curves(found.curves, title)
-        alt = comparison_figures.curves_text(found.curves)
-        keep(figure, found.curves, "merged_curves", "Learning curves", alt)
-    if not found.pairs.empty:
-        data = comparison_figures.differences_data(found.paired, found.pairs, metric)
-        title = f"Paired differences in {metric} ({names})"
-        figure = comparison_figures.draw_differences(data, title)
-        alt = comparison_figures.differences_text(data)
-        keep(figure, data, "paired_differences", "Paired differences", alt)
-    return pictures
+    embedder = Embedder()
+    sections: dict[str, list[Picture]] = {spec.section: [] for spec in FIGURES}
+    for spec in FIGURES:
+        data = spec.data(found)
+        if data is not None and not data.empty:
+            paths = style.save(spec.draw(data, spec.title(data, names)), data, files, spec.name)
+            alt = spec.describe(data)  # which names the figure itself
+            picture = embedder.picture(spec.name, spec.heading, alt, paths)
+            sections[spec.section].append(picture)
+    return sections
 
 
-def _content(found: Comparison, files: Path, pictures: dict[str, Picture]) -> dict[str, Any]:
+def _content(found: Comparison, files: Path, pictures: dict[str, list[Picture]]) -> dict[str, Any]:
     names = " and ".join(side.name for side in found.sides)
     rows = outcome_rows(found)
     return {
@@ -92,8 +81,7 @@ def _content(found: Comparison, files: Path, pictures: dict[str, Picture]) -> di
         "left_out": max(0, len(rows) - MAX_SETTINGS),
         "paired": found.paired.head(MAX_SETTINGS).to_dict("records"),
         "metric": METRICS[found.metric],
-        "curves": pictures.get("merged_curves"),
-        "paired_figure": pictures.get("paired_differences"),
+        "figures": pictures,
         "files": files.name,
         "text": outcome_text,
         "claims": CLAIMS,

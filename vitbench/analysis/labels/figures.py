@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
+from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.results import Results
 from vitbench.records.labels import entropy
@@ -16,16 +16,16 @@ _MAX_LABELS = 12
 _PANELS_PER_ROW = 3
 
 
-def curves_data(results: Results) -> pd.DataFrame:
+def curves_data(results: Results) -> pd.DataFrame | None:
     """Training loss and validation information gain by epoch, each label at its own settings.
 
     Columns: `label`, `epoch`, `what` (`train_loss`, `val_rig`), `mean`, `low`, `high` (lowest and
-    highest seed), `seeds`, `constant` (H(p) of the training images). Empty without two labels, or
+    highest seed), `seeds`, `constant` (H(p) of the training images). None without two labels, or
     where models learned all labels at once and have one loss for them.
     """
     rows = labels.chosen(results)
     if rows.empty or (rows["task"] != "one label").any():
-        return pd.DataFrame()
+        return None
     columns = ["trial_id", "label", "train_base_rate", "val_base_rate"]
     merged = results.epochs.merge(rows[columns], on="trial_id")
     merged["constant"] = merged["train_base_rate"].map(entropy)
@@ -43,26 +43,13 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
 
     Bands run from the lowest to the highest seed, from three seeds on.
     """
-    figure = style.new_figure(9.0, 4.0)
-    with matplotlib.rc_context(style.RC):
+    with style.canvas(9.0, 4.0, title) as figure:
         left, right = figure.subplots(1, 2, sharex=True)
         names = list(data["label"].unique())[:_MAX_LABELS]
         for label, colour in style.colour_of(names).items():
             for ax, what in ((left, "train_loss"), (right, "val_rig")):
                 line = data[(data["label"] == label) & (data["what"] == what)]
-                few = len(line) < 30
-                ax.plot(
-                    line["epoch"],
-                    line["mean"],
-                    color=colour,
-                    label=str(label),
-                    marker="o" if few else "",
-                    ms=3,
-                )
-                if line["seeds"].max() >= 3:
-                    ax.fill_between(
-                        line["epoch"], line["low"], line["high"], color=colour, alpha=0.15, lw=0
-                    )
+                style.mean_line(ax, line, colour, str(label))
             constant = float(data.loc[data["label"] == label, "constant"].iloc[0])
             left.axhline(constant, color=colour, ls="--", lw=1, alpha=0.8)
         right.axhline(0.0, color="0.4", ls="--", lw=1)
@@ -77,18 +64,30 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
         right.set_ylim(min(-0.05, low), 1.0)
         handles, texts = left.get_legend_handles_labels()
         figure.legend(handles, texts, title="label", loc="outside right center")
-        figure.suptitle(style.wrapped(title))
     return figure
 
 
-def difficulty_data(results: Results) -> pd.DataFrame:
+def describe_curves(data: pd.DataFrame) -> str:
+    """Training loss and information gained of each label at the last epoch."""
+    last = data[data["epoch"] == data["epoch"].max()]
+    parts = []
+    for label, part in last.groupby("label", sort=False):
+        by = part.set_index("what")["mean"]
+        parts.append(
+            f"{label}: training loss {by['train_loss']:.3g}, information gained {by['val_rig']:.2f}"
+        )
+    return f"At epoch {int(data['epoch'].max())}: {'; '.join(parts)}."
+
+
+def difficulty_data(results: Results) -> pd.DataFrame | None:
     """A row per label, measure and seed: `value`, beside the mean and interval of labels.summary.
 
-    Further columns: `chance` (what a constant or random answer scores), `rank`.
+    Further columns: `chance` (what a constant or random answer scores), `rank`. None where no
+    labels are compared.
     """
     rows = labels.chosen(results)
     if rows.empty:
-        return pd.DataFrame()
+        return None
     table = labels.summary(rows)
     parts = []
     for measure in labels.MEASURES:
@@ -115,8 +114,7 @@ def draw_difficulty(data: pd.DataFrame, title: str) -> Figure:
     names = list(data["label"].unique())[:_MAX_LABELS]
     shown = [m for m in labels.MEASURES if (data["measure"] == m.column).any()]
     rows = -(-len(shown) // _PANELS_PER_ROW)
-    figure = style.new_figure(10.0, 0.9 + rows * (1.1 + 0.34 * len(names)))
-    with matplotlib.rc_context(style.RC):
+    with style.canvas(10.0, 0.9 + rows * (1.1 + 0.34 * len(names)), title) as figure:
         axes = figure.subplots(rows, _PANELS_PER_ROW, squeeze=False, sharey=True).ravel()
         for ax, measure in zip(axes, shown, strict=False):
             for number, (label, colour) in enumerate(style.colour_of(names).items()):
@@ -149,5 +147,26 @@ def draw_difficulty(data: pd.DataFrame, title: str) -> Figure:
             "easier to the right; numbers: rank, 1 the easiest; triangle: without looking",
             fontsize=9,
         )
-        figure.suptitle(style.wrapped(title))
     return figure
+
+
+def describe_difficulty(data: pd.DataFrame) -> str:
+    """The labels by each measure, from the easiest to the hardest."""
+    parts = []
+    for title, part in data.groupby("title", sort=False):
+        ranked = part.drop_duplicates("label").sort_values("rank").to_dict("records")
+        named = ", ".join(f"{row['label']} {row['mean']:.3g}" for row in ranked)
+        parts.append(f"{title}: {named}")
+    return f"From the easiest label to the hardest. {'; '.join(parts)}."
+
+
+FIGURES: tuple[FigureSpec[Results], ...] = (
+    FigureSpec(
+        "label_difficulty", "labels", "Label difficulty, measure by measure", difficulty_data,
+        draw_difficulty, describe_difficulty,
+    ),
+    FigureSpec(
+        "label_curves", "labels", "Learning curves by label", curves_data, draw_curves,
+        describe_curves,
+    ),
+)  # fmt: skip

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from vitbench.analysis import statistics
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, computed_once
 
 HEADLINE = "nce"
 # Settings beside label and seed in which arms of one label may differ.
@@ -43,6 +43,7 @@ MEASURES = (
 )
 
 
+@computed_once
 def chosen(results: Results) -> pd.DataFrame:
     """Rows of the labels table at each label's own best settings, with `arm` naming them.
 
@@ -151,21 +152,7 @@ def pairs(rows: pd.DataFrame, measure: str = HEADLINE) -> pd.DataFrame:
         if result.difference.mean < 0:
             one, other = other, one
             result = statistics.paired(by_seed[one], by_seed[other])
-        found.append(
-            {
-                "arm": one,
-                "against": other,
-                "pairs": result.pairs,
-                "missing": 0,
-                "difference": result.difference.mean,
-                "low": result.difference.low,
-                "high": result.difference.high,
-                "p": result.p,
-                "correlation": result.correlation,
-                "p_greater": result.a_greater,
-                "claim": result.claim,
-            }
-        )
+        found.append({"arm": one, "against": other, "missing": 0, **result.row})
     return pd.DataFrame(found, columns=list(statistics.PAIRED_COLUMNS))
 
 

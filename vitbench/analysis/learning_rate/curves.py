@@ -1,39 +1,36 @@
-"""Learning curves by learning rate (the paper's Figure 5) and loss against learning rate."""
+"""Learning curves (the paper's Figure 5), and the final loss of every trial by learning rate."""
 
 from __future__ import annotations
 
-import matplotlib
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
-from vitbench.analysis.results import Results
+from vitbench.analysis.figure_spec import several
+from vitbench.analysis.results import Results, computed_once
+from vitbench.analysis.statistics import by_settings, varying
 
-SHAPE_COLUMNS = ("label", "width", "depth", "heads", "patch_grid", "batch_size", "optimizer")
 _MAX_PANELS = 6
+_CURVE = ("lr", "epoch", "split", "mean", "low", "high", "seeds")
+_FINAL = ("trial_id", "lr", "seed", "status", "train_loss", "val_loss", "test_loss")
 
 
-def panels(trials: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
-    """The settings beside learning rate and seed that vary, and their combinations."""
-    names = [name for name in SHAPE_COLUMNS if trials[name].nunique(dropna=False) > 1]
-    if not names:
-        return [], [{}]
-    combinations = trials[names].drop_duplicates()
-    return names, [
-        dict(zip(names, row, strict=True)) for row in combinations.itertuples(index=False)
-    ]
+@computed_once
+def curves_data(results: Results) -> pd.DataFrame | None:
+    """Learning curves: of a grid the means over seeds, of a search those of every trial.
 
-
-def learning_curves_data(results: Results) -> pd.DataFrame:
-    """Mean loss over seeds by setting, learning rate, epoch and split, with lowest and highest.
-
-    Columns: the varying settings, `lr`, `epoch`, `split`, `mean`, `low`, `high`, `seeds`.
+    Columns of a grid: the varying settings, `lr`, `epoch`, `split`, `mean`, `low`, `high` (lowest
+    and highest seed), `seeds`; of a search: `trial_id`, `epoch`, `val_loss`, `status`, `best`
+    (whether it is the best trial of all).
     """
-    names, _ = panels(results.trials)
-    keys = ["trial_id", "lr", *names]
-    rows = results.epochs.merge(results.trials[keys], on="trial_id")
+    if results.sweep["search"]["method"] != "grid":
+        trials = results.trials[["trial_id", "status", "best_val_loss"]]
+        rows = results.epochs[["trial_id", "epoch", "val_loss"]].merge(trials, on="trial_id")
+        rows["best"] = rows["best_val_loss"] == trials["best_val_loss"].min()
+        return several(rows.drop(columns="best_val_loss"))
+    names = varying(results.trials)
+    rows = results.epochs.merge(results.trials[["trial_id", "lr", *names]], on="trial_id")
     parts = []
     for split in ("train", "test"):
         grouped = rows.groupby([*names, "lr", "epoch"], dropna=False)[f"{split}_loss"]
@@ -42,14 +39,17 @@ def learning_curves_data(results: Results) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def draw_learning_curves(data: pd.DataFrame, title: str) -> Figure:
+def draw_curves(data: pd.DataFrame, title: str) -> Figure:
+    """Draw the curves of a grid or of a search."""
+    return _draw_means(data, title) if "split" in data else _draw_trials(data, title)
+
+
+def _draw_means(data: pd.DataFrame, title: str) -> Figure:
     """Two columns, train and test; one line per learning rate, a band over seeds from three on."""
-    fixed = ("lr", "epoch", "split", "mean", "low", "high", "seeds")
-    names = [name for name in data.columns if name not in fixed]
+    names = [name for name in data.columns if name not in _CURVE]
     cells = data[names].drop_duplicates().head(_MAX_PANELS) if names else None
     count = len(cells) if cells is not None else 1
-    figure = style.new_figure(9.0, 3.4 * count + 0.4)
-    with matplotlib.rc_context(style.RC):
+    with style.canvas(9.0, 3.4 * count + 0.4, title) as figure:
         axes = figure.subplots(count, 2, squeeze=False, sharex=True, sharey="row")
         colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
         for number in range(count):
@@ -62,41 +62,75 @@ def draw_learning_curves(data: pd.DataFrame, title: str) -> Figure:
                     ]
                 heading = ", ".join(f"{name} {cell[name]}" for name in names) + ": "
             for ax, split in zip(axes[number], ("train", "test"), strict=True):
-                _lines(ax, part[part["split"] == split], colours)
-                style.bound_losses(ax, part.loc[part["split"] == split, "mean"])
+                lines = part[part["split"] == split]
+                for lr, colour in colours.items():
+                    style.mean_line(ax, lines[lines["lr"] == lr], colour, f"{lr:g}")
+                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+                style.bound_losses(ax, lines["mean"])
                 ax.set_title(f"{heading}{split} loss")
                 ax.set_xlabel("epoch")
             axes[number][0].set_ylabel("cross entropy (nats)")
         handles, labels = axes[0][1].get_legend_handles_labels()
         figure.legend(handles, labels, title="learning rate", loc="outside right center")
-        figure.suptitle(style.wrapped(title))
     return figure
 
 
-def _lines(ax: Axes, data: pd.DataFrame, colours: dict[float, str]) -> None:
-    for lr, colour in colours.items():
-        line = data[data["lr"] == lr]
-        few = len(line) < 30
-        ax.plot(
-            line["epoch"],
-            line["mean"],
-            color=colour,
-            label=f"{lr:g}",
-            marker="o" if few else "",
-            ms=3,
-        )
-        if line["seeds"].max() >= 3:
-            ax.fill_between(
-                line["epoch"], line["low"], line["high"], color=colour, alpha=0.15, lw=0
+def _draw_trials(data: pd.DataFrame, title: str) -> Figure:
+    """A line per trial, pale where it was stopped early; the best one stands out."""
+    with style.canvas(7.5, 4.0, title, wrap=84) as figure:
+        ax = figure.subplots()
+        named: set[str] = set()
+        for _, part in data.groupby("trial_id", sort=False):
+            best, stopped = bool(part["best"].iloc[0]), part["status"].iloc[0] == "stopped"
+            kind = "best" if best else ("stopped early" if stopped else "ran on")
+            colour = style.COLOURS[1] if best else style.COLOURS[0]
+            ax.plot(
+                part["epoch"],
+                part["val_loss"],
+                color=colour,
+                lw=2.4 if best else 1,
+                alpha=1 if best else (0.35 if stopped else 0.7),
+                marker="o" if len(part) < 30 else "",
+                ms=3,
+                markerfacecolor="none" if stopped else colour,
+                zorder=3 if best else 2,
+                label=kind if kind not in named else None,
             )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            named.add(kind)
+        style.bound_losses(ax, data["val_loss"])
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("validation loss (nats)")
+        ax.legend()
+    return figure
 
 
-def loss_by_lr_data(results: Results) -> pd.DataFrame:
-    """Final losses of every trial: the varying settings, lr, seed, status and three losses."""
-    names, _ = panels(results.trials)
+def describe_curves(data: pd.DataFrame) -> str:
+    """The losses at the end: of a grid by learning rate, of a search the best."""
+    if "split" not in data:
+        best = data[data["best"]]
+        return (
+            f"Validation loss by epoch of {data['trial_id'].nunique()} trials; the best one "
+            f"reaches {best['val_loss'].min():.3g}."
+        )
+    last = data[(data["split"] == "test") & (data["epoch"] == data["epoch"].max())]
+    means = last.groupby("lr")["mean"].mean().sort_index(ascending=False)
+    ends = ", ".join(f"{lr:g}: {value:.3g}" for lr, value in list(means.items())[:12])
+    return f"Test loss at epoch {int(data['epoch'].max())} by learning rate: {ends}."
+
+
+def loss_by_lr_data(results: Results) -> pd.DataFrame | None:
+    """Final losses of every trial: the varying settings, lr, seed, status and three losses.
+
+    None for a search, for a single learning rate, and where no trial has a loss.
+    """
+    trials = results.trials
+    compared = trials["lr"].nunique() > 1 and trials["train_loss"].notna().any()
+    if results.sweep["search"]["method"] != "grid" or not compared:
+        return None
+    names = varying(trials)
     columns = ["trial_id", *names, "lr", "seed", "status", "train_loss", "val_loss", "test_loss"]
-    return results.trials[columns].sort_values([*names, "lr", "seed"]).reset_index(drop=True)
+    return trials[columns].sort_values([*names, "lr", "seed"]).reset_index(drop=True)
 
 
 def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
@@ -104,18 +138,15 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
 
     Diverged trials stand at the upper edge as crosses; stopped ones are hollow.
     """
-    fixed = ("trial_id", "lr", "seed", "status", "train_loss", "val_loss", "test_loss")
-    names = [name for name in data.columns if name not in fixed]
-    figure = style.new_figure(9.0, 3.6)
-    with matplotlib.rc_context(style.RC):
+    names = [name for name in data.columns if name not in _FINAL]
+    with style.canvas(9.0, 3.6, title) as figure:
         axes = figure.subplots(1, 3, sharey=True)
-        groups = list(data.groupby(names, dropna=False, sort=False)) if names else [((), data)]
+        groups = by_settings(data, names)
         for ax, split in zip(axes, ("train", "val", "test"), strict=True):
             column = f"{split}_loss"
             for number, (cell, part) in enumerate(groups):
                 colour = style.COLOURS[number % len(style.COLOURS)]
-                values = cell if isinstance(cell, tuple) else (cell,)
-                label = ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=False))
+                label = ", ".join(f"{n} {v}" for n, v in zip(names, cell, strict=True))
                 means = part[part["status"] == "finished"].groupby("lr")[column].mean()
                 ax.plot(means.index, means, color=colour, label=label or None)
                 for status, some in part.groupby("status"):
@@ -140,5 +171,17 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
         axes[0].set_ylabel("cross entropy at the last epoch (nats)")
         if names and len(groups) <= _MAX_PANELS:
             axes[2].legend(fontsize=8)
-        figure.suptitle(style.wrapped(title))
     return figure
+
+
+def describe_loss_by_lr(data: pd.DataFrame) -> str:
+    """Where the mean validation loss is lowest, and how many trials diverged."""
+    means = data.groupby("lr")["val_loss"].mean().dropna()
+    if means.empty:
+        return "No trial has a validation loss."
+    gone = int((data["status"] == "diverged").sum())
+    return (
+        f"{len(data)} trials at {data['lr'].nunique()} learning rates from {data['lr'].min():.3g} "
+        f"to {data['lr'].max():.3g}; the mean validation loss is lowest, {means.min():.3g}, at "
+        f"{means.idxmin():.3g}; {gone} diverged."
+    )

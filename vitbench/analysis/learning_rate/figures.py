@@ -1,11 +1,10 @@
-"""Loss against learning rate with intervals and the safe window; heat map of two settings."""
+"""Figures on the learning rate: curves, sensitivity with the safe window, heat maps."""
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
 
-import matplotlib
 import matplotlib.patches
 import matplotlib.ticker
 import numpy as np
@@ -14,40 +13,36 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitbench.analysis import style
+from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.learning_rate import curves
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
-from vitbench.analysis.learning_rate.curves import panels
 from vitbench.analysis.results import Results
-from vitbench.analysis.statistics import setting
+from vitbench.analysis.statistics import SHAPE_COLUMNS, by_settings, in_words, setting, varying
 
 MAX_LINES = 6
 _CURVE = ("lr", "loss", "low", "high", "seeds", "diverged", "initial", "safe_low", "safe_high")
 _HEAT = ("lr", "setting", "value", "loss", "seeds", "best")
 
 
-def sensitivity_data(results: Results, delta: float = lr_sensitivity.DELTA_NATS) -> pd.DataFrame:
+def sensitivity_data(
+    results: Results, delta: float = lr_sensitivity.DELTA_NATS
+) -> pd.DataFrame | None:
     """Mean validation loss by learning rate of each model with at least five rates.
 
-    Columns: the varying settings and _CURVE; empty where no model has enough rates.
+    Columns: the varying settings and _CURVE; None where no model has enough rates.
     """
-    names, _ = panels(results.trials)
     search = results.sweep["search"]
     if search["method"] != "grid" and "lr" in search["space"]:
-        return pd.DataFrame(columns=[*names, *_CURVE])  # drawn by a sampler: no common rates
-    groups = (
-        results.trials.groupby(names, dropna=False, sort=True) if names else [((), results.trials)]
-    )
+        return None  # drawn by a sampler: no common rates
+    names = varying(results.trials)
     parts = []
-    for cell, part in groups:
-        found = lr_sensitivity.measure(part, delta)
-        if found.why_not:
-            continue
-        curve = lr_sensitivity.curve(part)
-        values: dict[str, Any] = dict(
-            zip(names, cell if isinstance(cell, tuple) else (cell,), strict=True)
-        )
-        values |= {"safe_low": found.safe_low, "safe_high": found.safe_high}
-        parts.append(curve.assign(**values)[[*names, *_CURVE]])
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*names, *_CURVE])
+    for cell, part in by_settings(results.trials, names, sort=True):
+        model = lr_sensitivity.measure(part, delta)
+        if not model.why_not:
+            values = dict(zip(names, cell, strict=True))
+            values |= {"safe_low": model.safe_low, "safe_high": model.safe_high}
+            parts.append(lr_sensitivity.curve(part).assign(**values)[[*names, *_CURVE]])
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
@@ -56,15 +51,10 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
     The safe window is a bar below the axis' top edge; rates at which seeds diverged carry a cross.
     """
     names = [name for name in data.columns if name not in _CURVE]
-    groups = list(data.groupby(names, dropna=False, sort=True)) if names else [((), data)]
-    groups = groups[:MAX_LINES]
-    figure = style.new_figure(8.0, 4.6)
-    with matplotlib.rc_context(style.RC):
+    with style.canvas(8.0, 4.6, title, wrap=88) as figure:
         ax = figure.subplots()
-        for number, (cell, part) in enumerate(groups):
-            values = cell if isinstance(cell, tuple) else (cell,)
-            label = ", ".join(setting(n, v) for n, v in zip(names, values, strict=False))
-            _sensitivity_line(ax, part, number, label or "mean over seeds")
+        for number, (cell, part) in enumerate(by_settings(data, names, sort=True)[:MAX_LINES]):
+            _sensitivity_line(ax, part, number, in_words(names, cell) or "mean over seeds")
         ax.set_xscale("log")
         ax.set_yscale("log")
         low, high = ax.get_ylim()
@@ -78,7 +68,6 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
         ax.set_xlabel("learning rate")
         ax.set_ylabel("validation loss at the end (nats)")
         ax.legend(fontsize=9)
-        figure.suptitle(style.wrapped(title, 88))
     return figure
 
 
@@ -120,23 +109,30 @@ def _sensitivity_line(ax: Axes, part: pd.DataFrame, number: int, label: str) -> 
         )
 
 
-def heat_settings(results: Results) -> list[str]:
-    """Settings beside the learning rate that a grid varies over two to eight values."""
-    trials = results.trials
-    if results.sweep["search"]["method"] != "grid":
-        return []
-    names, _ = panels(trials)
-    rates = trials["lr"].nunique()
-    return [n for n in names if 2 <= rates <= 12 and 2 <= trials[n].nunique() <= 8]
+def describe_sensitivity(data: pd.DataFrame) -> str:
+    """The lowest mean loss and the safe window of that model."""
+    best = data.sort_values("loss").iloc[0]
+    text = (
+        f"Mean validation loss from {data['lr'].min():g} to {data['lr'].max():g}, lowest "
+        f"({best['loss']:.3g}) at {best['lr']:g}"
+    )
+    if math.isfinite(best["safe_low"]):
+        text += f"; safe window from {best['safe_low']:.2g} to {best['safe_high']:.2g}"
+    return text + "."
 
 
-def heat_data(results: Results, axis: str) -> pd.DataFrame:
+def heat_data(results: Results, axis: str) -> pd.DataFrame | None:
     """Mean capped loss by learning rate and one setting, averaged over all other settings.
 
     Columns: `lr`, `setting` (its name), `value`, `loss`, `seeds` (runs averaged), `best` (whether
-    it is the best rate of its value).
+    it is the best rate of its value). None but for a grid over two to twelve learning rates and
+    two to eight values of the setting.
     """
-    frame = results.trials.assign(loss=lr_sensitivity.capped_loss(results.trials))
+    trials = results.trials
+    grid = results.sweep["search"]["method"] == "grid" and axis in varying(trials)
+    if not (grid and 2 <= trials["lr"].nunique() <= 12 and 2 <= trials[axis].nunique() <= 8):
+        return None
+    frame = trials.assign(loss=lr_sensitivity.capped_loss(trials))
     grouped = frame.dropna(subset=["loss"]).groupby([axis, "lr"])["loss"]
     data = grouped.agg(loss="mean", seeds="count").reset_index()
     data["best"] = data["loss"] == data.groupby(axis)["loss"].transform("min")
@@ -149,8 +145,8 @@ def draw_heat(data: pd.DataFrame, title: str) -> Figure:
     table = data.pivot_table(index="value", columns="lr", values="loss")
     best = data[data["best"]].set_index("value")["lr"]
     rows, columns = table.shape
-    figure = style.new_figure(max(5.5, 1.6 + 0.85 * columns), 1.7 + 0.55 * rows)
-    with matplotlib.rc_context({**style.RC, "axes.grid": False}):
+    width_in, height_in = max(5.5, 1.6 + 0.85 * columns), 1.7 + 0.55 * rows
+    with style.canvas(width_in, height_in, title, wrap=76, grid=None) as figure:
         ax = figure.subplots()
         values = np.log(table.to_numpy(dtype=float))
         image = ax.imshow(values, cmap="cividis_r", aspect="auto")
@@ -173,5 +169,37 @@ def draw_heat(data: pd.DataFrame, title: str) -> Figure:
             matplotlib.ticker.FuncFormatter(lambda v, _: f"{math.exp(v):.2g}")
         )
         bar.set_label("validation loss (nats, log colours)")
-        figure.suptitle(style.wrapped(title, 76))
     return figure
+
+
+def describe_heat(data: pd.DataFrame) -> str:
+    """The best learning rate of each value of the setting."""
+    name = str(data["setting"].iloc[0])
+    cells = ", ".join(
+        f"{row['lr']:g} at {setting(name, row['value'])} (loss {row['loss']:.3g})"
+        for row in data[data["best"]].to_dict("records")
+    )
+    return f"Best learning rate: {cells}."
+
+
+FIGURES: tuple[FigureSpec[Results], ...] = (
+    FigureSpec(
+        "learning_curves", "curves", "Learning curves", curves.curves_data, curves.draw_curves,
+        curves.describe_curves, lambda data: " by learning rate" if "split" in data else "",
+    ),
+    *(
+        FigureSpec(
+            f"heat_lr_{name}", "lr", f"Loss by learning rate and {name.replace('_', ' ')}",
+            functools.partial(heat_data, axis=name), draw_heat, describe_heat,
+        )
+        for name in sorted(SHAPE_COLUMNS)
+    ),
+    FigureSpec(
+        "lr_sensitivity", "lr", "Sensitivity to the learning rate", sensitivity_data,
+        draw_sensitivity, describe_sensitivity,
+    ),
+    FigureSpec(
+        "loss_by_lr", "lr", "Loss against learning rate, each trial", curves.loss_by_lr_data,
+        curves.draw_loss_by_lr, curves.describe_loss_by_lr,
+    ),
+)  # fmt: skip

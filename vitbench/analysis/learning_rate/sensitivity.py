@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.statistics import Floats, Interval, mean_interval
+from vitbench.analysis.results import Results, computed_once
+from vitbench.analysis.statistics import Floats, by_settings, mean_interval, varying
 
 MIN_RATES = 5  # three rates over two decades rank the rates, and neither S nor a window follows
 DELTA_NATS = 0.1
@@ -102,14 +103,14 @@ def curve(trials: pd.DataFrame) -> pd.DataFrame:
     gone = trials[trials["status"] == "diverged"].groupby("lr").size()
     rows = []
     for lr in sorted(table.columns):
-        found = mean_interval(table[lr].to_numpy())
+        mean = mean_interval(table[lr].to_numpy())
         rows.append(
             {
                 "lr": lr,
-                "loss": found.mean,
-                "low": math.nan if found.low is None else found.low,
-                "high": math.nan if found.high is None else found.high,
-                "seeds": found.n,
+                "loss": mean.mean,
+                "low": mean.ends[0],
+                "high": mean.ends[1],
+                "seeds": mean.n,
                 "diverged": int(gone.get(lr, 0)),
                 "initial": float(trials["initial_val_loss"].astype(float).mean()),
             }
@@ -170,7 +171,7 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
     if len(lrs) < MIN_RATES:
         return base
     per_seed = np.array([_log_mean(lrs, row) - row[best] for row in values])
-    spread: Interval = mean_interval(per_seed)
+    s_low, s_high = mean_interval(per_seed).ends
     start = float(trials["initial_val_loss"].astype(float).mean())
     failed = values >= mean[best] + (1 - _LEARNED) * (start - mean[best])
     edges = [k for k in range(best + 1, len(lrs)) if failed[:, k].any()]
@@ -181,8 +182,8 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
             "why_not": "",
             "s_grid": s_grid(mean),
             "s_trapz": s_trapz(lrs, mean),
-            "s_trapz_low": math.nan if spread.low is None else spread.low,
-            "s_trapz_high": math.nan if spread.high is None else spread.high,
+            "s_trapz_low": s_low,
+            "s_trapz_high": s_high,
             "safe_low": low,
             "safe_high": high,
             "safe_decades": math.log10(high / low),
@@ -225,10 +226,15 @@ def _window(lrs: Floats, mean: Floats, best: int, delta: float) -> tuple[float, 
 
 def table(trials: pd.DataFrame, names: list[str], delta: float = DELTA_NATS) -> pd.DataFrame:
     """One row per combination of the settings `names`, with the fields of Sensitivity."""
-    if not names:
-        return pd.DataFrame([asdict(measure(trials, delta))])
-    rows = []
-    for cell, part in trials.groupby(names, dropna=False, sort=True):
-        values = cell if isinstance(cell, tuple) else (cell,)
-        rows.append({**dict(zip(names, values, strict=True)), **asdict(measure(part, delta))})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {**dict(zip(names, cell, strict=True)), **asdict(measure(part, delta))}
+            for cell, part in by_settings(trials, names, sort=True)
+        ]
+    )
+
+
+@computed_once
+def by_model(results: Results) -> pd.DataFrame:
+    """The table of a results folder, a row per model that varies."""
+    return table(results.trials, varying(results.trials))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
-from vitbench.analysis.statistics import setting as setting_words
+from vitbench.analysis.statistics import in_words
 
 PAPER_RATES = (0.003, 0.0003, 0.00003)
 PAPER_WORST_LR = 0.003  # the one that the paper finds slowest, and stuck at a high loss
@@ -161,7 +161,7 @@ def _place(rank: int, of: int, first: str, last: str) -> str:
 
 
 def _cell(row: Mapping[Hashable, Any], names: list[str]) -> str:
-    return ", ".join(setting_words(name, row[name]) for name in names)
+    return in_words(names, (row[name] for name in names))
 
 
 def _seeds(count: int) -> str:

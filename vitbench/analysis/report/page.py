@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 MB
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -53,16 +54,21 @@ def number(value: Any, digits: int = 4) -> str:
     return str(value)
 
 
-class Room:
-    """How many bytes of pictures the page may still hold."""
+class Embedder:
+    """Puts pictures into the page while it stays small enough."""
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int = MAX_EMBEDDED_BYTES) -> None:
         self.left = size_bytes
 
     def uri(self, path: Path) -> str | None:
-        """A PNG as a data URI, or None once there is no room."""
+        """A PNG as a data URI, or None where the page would grow too large."""
         size = path.stat().st_size
         if size > self.left:
             return None
         self.left -= size
         return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+    def picture(self, name: str, heading: str, alt: str, paths: Sequence[Path]) -> Picture:
+        """A figure from its files, the PNG first, in a folder beside the page."""
+        links = [(path.suffix[1:].upper(), f"{path.parent.name}/{path.name}") for path in paths]
+        return Picture(name, heading, alt, links, self.uri(paths[0]))

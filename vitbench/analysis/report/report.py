@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vitbench.analysis import drawings, figures
-from vitbench.analysis.alt_text import describe, heading
+from vitbench.analysis import figures
 from vitbench.analysis.attention import plates as attention_plates
-from vitbench.analysis.attention import spread as attention_spread
+from vitbench.analysis.figures import Drawn
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.learning_rate import curves
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.report import page, svg_curves, verdict
-from vitbench.analysis.report.page import Picture, Room, number
+from vitbench.analysis.report.page import Embedder, Picture, number
 from vitbench.analysis.results import Results, load
-from vitbench.analysis.statistics import setting
+from vitbench.analysis.statistics import in_words, varying
 from vitbench.analysis.time_to_target import words as speed_words
 from vitbench.records.files import write_atomically
 from vitbench.records.history import History
@@ -27,16 +27,7 @@ from vitbench.records.tables import LEDGER
 from vitbench.terminal.words import duration
 
 NAME = "report.html"
-MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 MB
 MAX_ROWS = 2000
-_ATTENTION = "attention"
-_ORDER = (
-    "best_so_far", "pareto_front", "importance", "search_slices", "interactions",
-    "parallel_coordinates", "rung_correlation",
-)  # fmt: skip
-_SPREAD = "attention_spread"
-_LABELS = ("label_difficulty", "label_curves")
-_SPEED = ("time_to_target", "performance_profile")
 _RESULT_COLUMNS = (
     ("status", "state"),
     ("epochs", "epochs"),
@@ -59,40 +50,24 @@ def draw_and_write(folder: Path, target: float | None = None) -> list[Path]:
         folder: the results folder.
         target: validation accuracy to time the arms by; the sweep's own if left out.
     """
-    return [*figures.draw_all(folder, target), write(load(folder, target))]
+    opened = load(folder, target)
+    drawn = figures.draw_all(opened)
+    return [*(path for one in drawn for path in one.paths), write(opened, drawn)]
 
 
-def write(results: Results) -> Path:
-    """Write report.html from the tables and the figures that are there already.
-
-    Figures must have been drawn before (figures.draw_all); the page holds their pictures, and
-    links to their PNG, PDF and CSV beside it.
-    """
-    text = page.render("report.html", _content(results))
+def write(results: Results, drawn: Sequence[Drawn]) -> Path:
+    """Write report.html; it holds the pictures, and links to their PNG, PDF and CSV beside it."""
     path = results.folder / NAME
-    write_atomically(path, text)
+    write_atomically(path, page.render("report.html", _content(results, drawn)))
     return path
 
 
-def _content(results: Results) -> dict[str, Any]:
+def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     paired = verdict.paired_table(results)
-    found = verdict.verdict(results, paired)
-    room = Room(MAX_EMBEDDED_BYTES)
-    pictures = {p.name: p for p in _pictures(results.folder, room)}
-    names, _ = curves.panels(results.trials)
+    embedder = Embedder()
     grid = results.sweep["search"]["method"] == "grid"
-    sensitivity = lr_sensitivity.table(results.trials, names)
-    chart = (
-        svg_curves.learning_curves(curves.learning_curves_data(results))
-        if grid and not results.epochs.empty
-        else None
-    )
-    lr_figures = [p for name, p in pictures.items() if name.startswith(("lr_sens", "heat_lr"))]
-    lr_figures += [pictures[name] for name in ("loss_by_lr",) if name in pictures and grid]
-    curve_figure = pictures.get("learning_curves")
-    speed_figures = [pictures[name] for name in _SPEED if name in pictures]
-    label_figures = [pictures[name] for name in _LABELS if name in pictures]
-    shown = {p.name for p in lr_figures} | {"learning_curves", _SPREAD, *_SPEED, *_LABELS}
+    means = curves.curves_data(results) if grid and not results.epochs.empty else None
+    rates = grid and results.trials["lr"].nunique() > 1
     return {
         "name": results.sweep["name"],
         "description": results.sweep.get("description", ""),
@@ -100,28 +75,20 @@ def _content(results: Results) -> dict[str, Any]:
         "partial": results.partial,
         "source": results.environment.get("image_source", results.dataset),
         "time": results.environment.get("time_utc", ""),
-        "verdict": found,
-        "lr_figures": lr_figures,
-        "sensitivity": _sensitivity_rows(sensitivity, names)
-        if grid and len(sensitivity) > 1 and results.trials["lr"].nunique() > 1
-        else [],
-        "chart": chart,
-        "curve_figure": curve_figure,
+        "verdict": verdict.verdict(results, paired),
+        "figures": _by_section(drawn, embedder),
+        "sensitivity": _sensitivity_rows(results) if rates else [],
+        "chart": None if means is None else svg_curves.learning_curves(means),
         "paired": paired.to_dict("records"),
         "labels": labels.table(results),
-        "label_figures": label_figures,
         "target": results.target,
         "speed": speed_words.table(results),
-        "speed_figures": speed_figures,
         "search": None if grid else results.sweep["search"],
-        "other_figures": sorted(
-            (p for name, p in pictures.items() if name not in shown),
-            key=lambda p: (_ORDER.index(p.name) if p.name in _ORDER else len(_ORDER), p.name),
-        ),
-        "plates": _plates(results.folder, room),
+        "plates": _plates(results.folder, embedder),
         "looks": attention_plates.table(results.folder),
-        "spread": pictures.get(_SPREAD),
-        "spread_words": attention_spread.caption(attention_spread.spread_data(results)),
+        "spread_words": next(
+            (one.spec.describe(one.data) for one in drawn if one.spec.section == "attention"), ""
+        ),
         "trials": _trial_table(results),
         "states": _states(results.trials),
         "budget": _budget(results),
@@ -129,35 +96,36 @@ def _content(results: Results) -> dict[str, Any]:
     }
 
 
-def _pictures(folder: Path, room: Room) -> list[Picture]:
-    found = []
-    for png in sorted((folder / "figures").glob("*.png")):
-        data = png.with_suffix(".csv")
-        files = [png.with_suffix(f".{kind}") for kind in ("png", "pdf", "csv")]
-        links = [(f.suffix[1:].upper(), f"figures/{f.name}") for f in files if f.is_file()]
-        frame = drawings.read(data) if data.is_file() else pd.DataFrame()
-        alt = describe(png.stem, frame)
-        found.append(Picture(png.stem, heading(png.stem), alt, links, room.uri(png)))
-    return found
+def _by_section(drawn: Sequence[Drawn], embedder: Embedder) -> dict[str, list[Picture]]:
+    """The figures of each section, in their order; what is too much for the page is linked."""
+    pictures = {
+        one.spec.name: embedder.picture(
+            one.spec.name, one.spec.heading, one.spec.alt(one.data), one.paths
+        )
+        for one in sorted(drawn, key=lambda one: one.spec.name)
+    }
+    sections: dict[str, list[Picture]] = {spec.section: [] for spec in figures.FIGURES}
+    for one in drawn:
+        sections[one.spec.section].append(pictures[one.spec.name])
+    return sections
 
 
-def _plates(folder: Path, room: Room) -> list[Picture]:
+def _plates(folder: Path, embedder: Embedder) -> list[Picture]:
     """Plates of attention maps, where `vitbench.attention` has written them."""
-    found = []
-    for png in sorted((folder / _ATTENTION).glob("plate_*.png")):
+    pictures = []
+    for png in sorted((folder / "attention").glob("plate_*.png")):
         title = png.stem.removeprefix("plate_").replace("_", " ")
-        links = [("PNG", f"{_ATTENTION}/{png.name}")]
         alt = f"Images with the attention of the last layer laid over them: {title}"
-        found.append(Picture(png.stem, title, alt, links, room.uri(png)))
-    return found
+        pictures.append(embedder.picture(png.stem, title, alt, [png]))
+    return pictures
 
 
-def _sensitivity_rows(table: pd.DataFrame, names: list[str]) -> list[dict[Any, Any]]:
-    """The table's rows with their model in words."""
-    return [
-        {**row, "cell": ", ".join(setting(name, row[name]) for name in names)}
-        for row in table.to_dict("records")
-    ]
+def _sensitivity_rows(results: Results) -> list[dict[Any, Any]]:
+    """A row per model with its settings in words; none for a single model."""
+    names = varying(results.trials)
+    rows = lr_sensitivity.by_model(results).to_dict("records")
+    named = [{**row, "cell": in_words(names, (row[name] for name in names))} for row in rows]
+    return named if len(named) > 1 else []
 
 
 def _trial_table(results: Results) -> dict[str, Any]:
@@ -203,9 +171,8 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
     if ledger.is_file():
         history = History.read(ledger)
         hours = limits.get("hours")
-        rows.append(
-            ("wall-clock time", f"{hours:g} h" if hours else "no limit", duration(history.spent_s))
-        )
+        limit = f"{hours:g} h" if hours else "no limit"
+        rows.append(("wall-clock time", limit, duration(history.spent_s)))
         rows.append(("stacks' training time together", "–", duration(history.stack_seconds)))
     for key, text in (
         ("gpu_hours", "GPU hours"),

@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from vitbench.analysis import style
-from vitbench.analysis.statistics import setting
+from vitbench.analysis.statistics import by_settings, in_words
 
 WIDTH, HEIGHT = 460, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 26, 36
@@ -32,16 +32,15 @@ def learning_curves(data: pd.DataFrame) -> Chart:
     """Two panels (train, test) per combination of settings; a line per learning rate.
 
     Args:
-        data: of curves.learning_curves_data.
+        data: of a grid, from learning_rate.curves.curves_data.
     """
     names = [name for name in data.columns if name not in _FIXED]
     rates = sorted(data["lr"].unique(), reverse=True)
     colours = style.colour_of(rates)
-    cells = list(data.groupby(names, dropna=False, sort=True)) if names else [((), data)]
+    cells = by_settings(data, names, sort=True)
     shown, drawn = cells[: MAX_PANELS // 2], []
     for cell, part in shown:
-        values = cell if isinstance(cell, tuple) else (cell,)
-        heading = ", ".join(setting(n, v) for n, v in zip(names, values, strict=True))
+        heading = in_words(names, cell)
         top = _top(part)
         for split in ("train", "test"):
             lines = {

@@ -12,9 +12,9 @@ from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.labels import words as label_words
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.learning_rate import words as lr_words
-from vitbench.analysis.learning_rate.curves import panels
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import numbers as search
+from vitbench.analysis.statistics import varying
 from vitbench.analysis.time_to_target import words as speed_words
 
 _MAX_SENTENCES = 6
@@ -31,7 +31,7 @@ class Verdict:
 
 def arm_names(trials: pd.DataFrame) -> list[str]:
     """The settings other than the seed in which the trials differ: together they make an arm."""
-    names, _ = panels(trials)
+    names = varying(trials)
     names += [n for n in _MORE_SETTINGS if n in trials and trials[n].nunique(dropna=False) > 1]
     return (["lr"] if trials["lr"].nunique() > 1 else []) + names
 
@@ -47,6 +47,7 @@ def compares_labels(results: Results) -> bool:
     return not labels.chosen(results).empty
 
 
+@computed_once
 def paired_table(results: Results) -> pd.DataFrame:
     """Every arm against the best one in test loss; empty with a single seed or a single arm.
 
@@ -148,8 +149,7 @@ def _learning_rate(results: Results, said: Verdict) -> None:
     trials = results.trials
     if trials["lr"].nunique() < 2:
         return
-    names, _ = panels(trials)
-    table = lr_sensitivity.table(trials, names)
+    names, table = varying(trials), lr_sensitivity.by_model(results)
     sentences = lr_words.sentences(table, names)
     said.findings += [text[0].upper() + text[1:] for text in sentences[:_MAX_SENTENCES]]
     if len(sentences) > _MAX_SENTENCES:

@@ -1,10 +1,11 @@
-"""Figures of a search: best so far, slices, importance, best of k, early against final losses."""
+"""Figures of a search: best so far, Pareto front, slices, importance, best of k, rungs."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,62 +13,39 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
-from vitbench.analysis.results import Results
+from vitbench.analysis.figure_spec import FigureSpec, several
+from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import numbers as search
+from vitbench.analysis.search import overview
+from vitbench.analysis.statistics import in_words
 
 _MAX_SLICES = 9
 _LOSS = "best validation loss (nats)"
 
 
-def curves_data(results: Results) -> pd.DataFrame:
-    """Of every trial: `trial_id`, `epoch`, `val_loss`, `status`, `best` (the best of all)."""
-    trials = results.trials[["trial_id", "status", "best_val_loss"]]
-    rows = results.epochs[["trial_id", "epoch", "val_loss"]].merge(trials, on="trial_id")
-    rows["best"] = rows["best_val_loss"] == trials["best_val_loss"].min()
-    return rows.drop(columns="best_val_loss")
+def of_search(
+    data: Callable[[Results], pd.DataFrame | None],
+) -> Callable[[Results], pd.DataFrame | None]:
+    """The numbers of a figure that shows the course of a search: None for a grid, or of one row."""
+
+    @functools.wraps(data)
+    def only(results: Results) -> pd.DataFrame | None:
+        grid = results.sweep["search"]["method"] == "grid"
+        rows = None if grid else data(results)
+        return None if rows is None else several(rows)
+
+    return only
 
 
-def draw_curves(data: pd.DataFrame, title: str) -> Figure:
-    """A line per trial, pale where it was stopped early; the best one stands out."""
-    figure = style.new_figure(7.5, 4.0)
-    with matplotlib.rc_context(style.RC):
-        ax = figure.subplots()
-        named: set[str] = set()
-        for _, part in data.groupby("trial_id", sort=False):
-            best, stopped = bool(part["best"].iloc[0]), part["status"].iloc[0] == "stopped"
-            kind = "best" if best else ("stopped early" if stopped else "ran on")
-            colour = style.COLOURS[1] if best else style.COLOURS[0]
-            ax.plot(
-                part["epoch"],
-                part["val_loss"],
-                color=colour,
-                lw=2.4 if best else 1,
-                alpha=1 if best else (0.35 if stopped else 0.7),
-                marker="o" if len(part) < 30 else "",
-                ms=3,
-                markerfacecolor="none" if stopped else colour,
-                zorder=3 if best else 2,
-                label=kind if kind not in named else None,
-            )
-            named.add(kind)
-        style.bound_losses(ax, data["val_loss"])
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("validation loss (nats)")
-        ax.legend()
-        figure.suptitle(style.wrapped(title, 84))
-    return figure
-
-
+@of_search
 def best_so_far_data(results: Results) -> pd.DataFrame:
-    """Of search.best_so_far."""
+    """The lowest loss so far against epochs spent."""
     return search.best_so_far(search.suggestions(results))
 
 
 def draw_best_so_far(data: pd.DataFrame, title: str) -> Figure:
     """Suggestions as dots (hollow: stopped early), the lowest loss so far as a staircase."""
-    figure = style.new_figure(7.5, 3.8)
-    with matplotlib.rc_context(style.RC):
+    with style.canvas(7.5, 3.8, title, wrap=84) as figure:
         ax = figure.subplots()
         _dots(ax, data, "epochs_spent")
         ax.step(
@@ -76,8 +54,17 @@ def draw_best_so_far(data: pd.DataFrame, title: str) -> Figure:
         ax.set_xlabel("epochs spent on all suggestions, in the order in which they were made")
         ax.set_ylabel(_LOSS)
         ax.legend(fontsize=9)
-        figure.suptitle(style.wrapped(title, 84))
     return figure
+
+
+def describe_best_so_far(data: pd.DataFrame) -> str:
+    """The lowest loss, and when it was reached."""
+    best = float(data["best"].min())
+    spent = int(data.loc[data["best"] == best, "epochs_spent"].min())
+    return (
+        f"{len(data)} suggestions; the lowest validation loss, {best:.3g}, was reached after "
+        f"{spent} of {int(data['epochs_spent'].max())} epochs."
+    )
 
 
 def _dots(ax: Axes, data: pd.DataFrame, x: str) -> None:
@@ -87,6 +74,7 @@ def _dots(ax: Axes, data: pd.DataFrame, x: str) -> None:
         ax.plot(part[x], part["loss"], ls="", ms=5, color=style.COLOURS[0], label=status, **mark)
 
 
+@of_search
 def slices_data(results: Results) -> pd.DataFrame:
     """Suggestions with the settings that vary: `loss`, `status` and a column per setting."""
     found = search.suggestions(results)
@@ -99,8 +87,8 @@ def draw_slices(data: pd.DataFrame, title: str) -> Figure:
     names = [name for name in data.columns if name not in ("loss", "status")]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = style.new_figure(3.1 * columns + 0.6, 2.7 * rows + 0.7)
-    with matplotlib.rc_context(style.RC):
+    width_in, height_in = 3.1 * columns + 0.6, 2.7 * rows + 0.7
+    with style.canvas(width_in, height_in, title, wrap=34 * columns) as figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for number, ax in enumerate(grid.flat):
             if number >= len(names):
@@ -121,30 +109,39 @@ def draw_slices(data: pd.DataFrame, title: str) -> Figure:
             row[0].set_ylabel(_LOSS)
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
-        figure.suptitle(style.wrapped(title, 34 * columns))
     return figure
 
 
-def importance_data(results: Results) -> pd.DataFrame:
-    """Exact shares on a grid with at least two settings, fANOVA on a search, else empty.
+def describe_slices(data: pd.DataFrame) -> str:
+    """The settings of the lowest loss."""
+    best = data.sort_values("loss").iloc[0]
+    names = [name for name in data.columns if name not in ("loss", "status")]
+    return (
+        f"{len(data)} suggestions; the lowest loss, {best['loss']:.3g}, at "
+        f"{in_words(names, best[names])}."
+    )
+
+
+@computed_once
+def importance_data(results: Results) -> pd.DataFrame | None:
+    """Exact shares on a grid with at least two settings, fANOVA on a search, else None.
 
     Columns: `setting`, `share`, `low`, `high` (NaN where exact), `trials`, `method`.
     """
     if results.sweep["search"]["method"] == "grid":
         names = [n for n in search.settings(results) if n != "seed"]
-        found = search.grid_anova(results.trials, names)
-        if len(found) < 4:  # one setting and the seeds: nothing to compare
-            found = found.iloc[:0]
-        found = found.rename(columns={"effect": "setting"})
-        return found.assign(low=np.nan, high=np.nan, trials=len(results.trials), method="exact")
-    found = search.importance(search.suggestions(results), search.settings(results))
-    return found.assign(method="forest")
+        shares = search.grid_anova(results.trials, names)
+        if len(shares) < 4:  # one setting and the seeds: nothing to compare
+            return None
+        shares = shares.rename(columns={"effect": "setting"})
+        return shares.assign(low=np.nan, high=np.nan, trials=len(results.trials), method="exact")
+    shares = search.importance(search.suggestions(results), search.settings(results))
+    return several(shares.assign(method="forest"))
 
 
 def draw_importance(data: pd.DataFrame, title: str) -> Figure:
     """Bars of shares of the variance, with the bootstrap interval of a forest's."""
-    figure = style.new_figure(7.5, 1.3 + 0.36 * len(data))
-    with matplotlib.rc_context({**style.RC, "axes.grid.axis": "x"}):
+    with style.canvas(7.5, 1.3 + 0.36 * len(data), title, wrap=84, grid="x") as figure:
         ax = figure.subplots()
         order = data.iloc[::-1]
         labels = [str(name).replace("_", " ") for name in order["setting"]]
@@ -158,32 +155,50 @@ def draw_importance(data: pd.DataFrame, title: str) -> Figure:
         how = "exact, full grid" if exact else "fANOVA; lines: 5 to 95 % of bootstrap samples"
         ax.set_xlabel(f"share of the variance of the validation loss ({how})")
         ax.set_xlim(left=0)
-        figure.suptitle(style.wrapped(title, 84))
     return figure
 
 
+def describe_importance(data: pd.DataFrame) -> str:
+    """The largest shares."""
+    parts = [f"{row['setting']}: {row['share']:.0%}" for row in data.head(8).to_dict("records")]
+    return f"Share of the variance of the validation loss. {', '.join(parts)}."
+
+
+@of_search
 def best_of_k_data(results: Results) -> pd.DataFrame:
-    """Of search.best_of_k, over suggestions that were not stopped early."""
-    found = search.suggestions(results)
-    whole = found[found["status"] != "stopped"]
-    return search.best_of_k(whole["loss"])
+    """The expected best of k suggestions that were not stopped early."""
+    made = search.suggestions(results)
+    return search.best_of_k(made.loc[made["status"] != "stopped", "loss"])
 
 
 def draw_best_of_k(data: pd.DataFrame, title: str) -> Figure:
     """How the expected best falls with the number of suggestions."""
-    figure = style.new_figure(6.5, 3.4)
-    with matplotlib.rc_context(style.RC):
+    with style.canvas(6.5, 3.4, title, wrap=74) as figure:
         ax = figure.subplots()
         ax.plot(data["k"], data["expected"], color=style.COLOURS[0], marker="o", ms=3)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("suggestions k, drawn from those that were not stopped early")
         ax.set_ylabel("expected lowest loss (nats)")
-        figure.suptitle(style.wrapped(title, 74))
     return figure
 
 
-def rung_data(results: Results) -> pd.DataFrame:
-    """Loss at each rung and at the end of every trial that finished, with tau of the rung."""
+def describe_best_of_k(data: pd.DataFrame) -> str:
+    """The expected best of one suggestion and of all."""
+    first, last = data.iloc[0], data.iloc[-1]
+    return (
+        f"The expected lowest loss falls from {first['expected']:.3g} with one suggestion to "
+        f"{last['expected']:.3g} with {int(last['k'])}."
+    )
+
+
+@of_search
+def rung_data(results: Results) -> pd.DataFrame | None:
+    """Loss at each rung and at the end of every trial that finished, with tau of the rung.
+
+    None where trials were not stopped by ASHA.
+    """
+    if results.sweep["search"]["scheduler"] != "asha":
+        return None
     table = search.rung_correlation(results).dropna(subset=["tau"])
     finished = results.trials[results.trials["status"] == "finished"]
     final = finished[["trial_id", "val_loss"]].rename(columns={"val_loss": "final"})
@@ -195,8 +210,8 @@ def rung_data(results: Results) -> pd.DataFrame:
 def draw_rungs(data: pd.DataFrame, title: str) -> Figure:
     """A panel per rung: loss there against loss at the end, with Kendall's tau."""
     epochs = sorted(data["epoch"].unique())[:4]
-    figure = style.new_figure(max(6.5, 3.0 * len(epochs) + 0.6), 3.3)
-    with matplotlib.rc_context(style.RC):
+    width_in, wrap = max(6.5, 3.0 * len(epochs) + 0.6), max(74, 36 * len(epochs))
+    with style.canvas(width_in, 3.3, title, wrap=wrap) as figure:
         axes = figure.subplots(1, len(epochs), squeeze=False, sharey=True)[0]
         for ax, epoch in zip(axes, epochs, strict=True):
             part = data[data["epoch"] == epoch]
@@ -205,5 +220,102 @@ def draw_rungs(data: pd.DataFrame, title: str) -> Figure:
             tau, count = part["tau"].iloc[0], int(part["trials"].iloc[0])
             ax.set_title(f"Kendall's tau {tau:.2f}, n = {count}")
         axes[0].set_ylabel("at the last epoch (nats)")
-        figure.suptitle(style.wrapped(title, max(74, 36 * len(epochs))))
     return figure
+
+
+def describe_rungs(data: pd.DataFrame) -> str:
+    """Kendall's tau at each rung."""
+    taus = data.groupby("epoch")["tau"].first()
+    parts = [f"epoch {epoch}: {tau:.2f}" for epoch, tau in taus.items()]
+    return f"Kendall's tau between the loss at a rung and at the end. {', '.join(parts)}."
+
+
+_OBJECTIVES = {
+    "val_loss": "validation loss (nats)",
+    "val_accuracy": "validation accuracy",
+    "parameters": "parameters",
+    "train_flops": "training FLOPs of one model",
+    "lr_sensitivity": "learning-rate sensitivity (nats)",
+}
+_LOGARITHMIC = ("parameters", "train_flops")
+
+
+def pareto_data(results: Results) -> pd.DataFrame | None:
+    """Trained suggestions with their objectives and `pareto`; None where there is one objective."""
+    path = results.folder / "suggestions.parquet"
+    objectives = results.sweep["search"]["objectives"]
+    if len(objectives) < 2 or not path.is_file():
+        return None
+    rows = pd.read_parquet(path)
+    rows = rows[(rows["state"] == "COMPLETE") & rows["reason"].isna()]
+    return rows[["number", "stack_id", *objectives, "pareto"]].reset_index(drop=True)
+
+
+def draw_pareto(data: pd.DataFrame, title: str) -> Figure:
+    """The first objective against each other one; suggestions on the front are filled."""
+    first, *others = [name for name in _OBJECTIVES if name in data.columns]
+    with style.canvas(4.5 * len(others), 3.8, title) as figure:
+        axes = figure.subplots(1, len(others), squeeze=False, sharey=True)[0]
+        for ax, name in zip(axes, others, strict=True):
+            for on_front, part in data.groupby("pareto"):
+                ax.plot(
+                    part[name],
+                    part[first],
+                    ls="",
+                    marker="o",
+                    color=style.COLOURS[1 if on_front else 0],
+                    markerfacecolor=style.COLOURS[1] if on_front else "none",
+                    label="on the front" if on_front else "beaten by another",
+                )
+            if name in _LOGARITHMIC and data[name].max() > 5 * data[name].min():
+                ax.set_xscale("log")
+            ax.set_xlabel(_OBJECTIVES[name])
+        axes[0].set_ylabel(_OBJECTIVES[first])
+        axes[-1].legend()
+    return figure
+
+
+def describe_pareto(data: pd.DataFrame) -> str:
+    """How many suggestions are on the front."""
+    fixed = ("number", "stack_id", "pareto")
+    names = [name.replace("_", " ") for name in data.columns if name not in fixed]
+    return (
+        f"{int(data['pareto'].sum())} of {len(data)} suggestions are beaten by no other in "
+        f"{' and '.join(names)}."
+    )
+
+
+FIGURES: tuple[FigureSpec[Results], ...] = (
+    FigureSpec(
+        "best_so_far", "search", "Best so far against epochs spent", best_so_far_data,
+        draw_best_so_far, describe_best_so_far,
+    ),
+    FigureSpec(
+        "pareto_front", "search", "Pareto front of the search", pareto_data, draw_pareto,
+        describe_pareto, subtitle_end=lambda data: f", {len(data)} suggestions",
+    ),
+    FigureSpec(
+        "importance", "search", "Importance of the settings", importance_data, draw_importance,
+        describe_importance,
+    ),
+    FigureSpec(
+        "search_slices", "search", "Loss against each setting of the search", slices_data,
+        draw_slices, describe_slices,
+    ),
+    FigureSpec(
+        "interactions", "search", "Loss by pairs of settings", overview.interactions_data,
+        overview.draw_interactions, overview.describe_interactions,
+    ),
+    FigureSpec(
+        "parallel_coordinates", "search", "Settings of every trial",
+        of_search(overview.parallel_data), overview.draw_parallel, overview.describe_parallel,
+    ),
+    FigureSpec(
+        "rung_correlation", "search", "Early losses against final losses", rung_data, draw_rungs,
+        describe_rungs,
+    ),
+    FigureSpec(
+        "best_of_k", "search", "Expected best of k trials", best_of_k_data, draw_best_of_k,
+        describe_best_of_k,
+    ),
+)  # fmt: skip

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from vitbench.analysis.learning_rate.sensitivity import capped_loss
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import Floats
 
 MIN_FOR_IMPORTANCE = 20
@@ -28,6 +28,7 @@ def settings(results: Results) -> list[str]:
     return [name for name in results.sweep["search"]["space"] if name in results.trials]
 
 
+@computed_once
 def suggestions(results: Results) -> pd.DataFrame:
     """One row per suggestion (stack), in the order in which they were made.
 

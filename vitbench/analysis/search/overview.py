@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import matplotlib
 import matplotlib.patches
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from vitbench.analysis import style
 from vitbench.analysis.learning_rate.sensitivity import capped_loss
 from vitbench.analysis.results import Results
 from vitbench.analysis.search import numbers as search
-from vitbench.analysis.statistics import Floats
+from vitbench.analysis.statistics import Floats, in_words, setting
 
 MIN_FOR_PAIRS = 12
 _MAX_AXES = 9
@@ -31,15 +30,15 @@ _WIDE = 30  # a range of positive numbers as wide as this is drawn in the logari
 _LOSS = "best validation loss (nats)"
 
 
-def parallel_data(results: Results) -> pd.DataFrame:
+def parallel_data(results: Results) -> pd.DataFrame | None:
     """Suggestions with the settings that vary, the best first: settings, `loss`, `status`.
 
-    Empty with fewer than two settings, of which slices show as much.
+    None with fewer than two settings, of which slices show as much.
     """
     found = search.suggestions(results)
     names = [n for n in search.settings(results) if found[n].nunique(dropna=False) > 1]
     if len(names) < 2:
-        return pd.DataFrame()
+        return None
     data = found[[*names[:_MAX_AXES], "loss", "status"]]
     return data.sort_values("loss", kind="stable").reset_index(drop=True)
 
@@ -52,8 +51,10 @@ def draw_parallel(data: pd.DataFrame, title: str) -> Figure:
     names = [name for name in data.columns if name not in ("loss", "status")]
     shown = data.head(_MAX_LINES)
     limit = clip_at(data["loss"])
-    figure = style.new_figure(max(6.5, 1.5 * (len(names) + 1) + 1.6), 4.4)
-    with matplotlib.rc_context({**style.RC, "axes.grid": False}):
+    width_in = max(6.5, 1.5 * (len(names) + 1) + 1.6)
+    if len(data) > len(shown):
+        title += f"; the best {len(shown)} of them"
+    with style.canvas(width_in, 4.4, title, wrap=int(14 * width_in - 6), grid=None) as figure:
         ax = figure.subplots()
         heights, ticks = [], []
         for name in names:
@@ -88,10 +89,17 @@ def draw_parallel(data: pd.DataFrame, title: str) -> Figure:
             ax.spines[side].set_visible(False)
         bar = figure.colorbar(colours, ax=ax, pad=0.01, aspect=30)
         bar.set_label(_LOSS)
-        if len(data) > len(shown):
-            title += f"; the best {len(shown)} of them"
-        figure.suptitle(style.wrapped(title, int(14 * figure.get_figwidth() - 6)))
     return figure
+
+
+def describe_parallel(data: pd.DataFrame) -> str:
+    """The settings of the three best suggestions."""
+    names = [name for name in data.columns if name not in ("loss", "status")]
+    best = "; ".join(
+        f"{row['loss']:.3g} with {in_words(names, (row[name] for name in names))}"
+        for row in data.sort_values("loss").head(3).to_dict("records")
+    )
+    return f"A line through the settings of each of {len(data)} suggestions. The best: {best}."
 
 
 def clip_at(losses: pd.Series) -> float:
@@ -167,7 +175,7 @@ def _heights(values: pd.Series) -> tuple[Floats, list[tuple[float, str]]]:
 PAIR_COLUMNS = ("x", "y", "x_bin", "y_bin", "x_label", "y_label", "loss", "lowest", "count")
 
 
-def interactions_data(results: Results) -> pd.DataFrame:
+def interactions_data(results: Results) -> pd.DataFrame | None:
     """Losses in the cells of each pair of the settings that explain most, two by two.
 
     Settings of many values are cut into equal bins, in the logarithm where their range is wide.
@@ -176,7 +184,7 @@ def interactions_data(results: Results) -> pd.DataFrame:
 
     Returns:
         Columns PAIR_COLUMNS: the settings' names, number and text of the bin, mean and lowest
-        loss, trials; empty with fewer than two settings or twelve trials.
+        loss, trials; None with fewer than two settings or twelve trials.
     """
     if results.sweep["search"]["method"] == "grid":
         frame = results.trials.assign(loss=capped_loss(results.trials)).dropna(subset=["loss"])
@@ -187,7 +195,7 @@ def interactions_data(results: Results) -> pd.DataFrame:
         names = search.settings(results)
     names = [n for n in names if frame[n].nunique(dropna=False) > 1]
     if len(names) < 2 or len(frame) < MIN_FOR_PAIRS:
-        return pd.DataFrame(columns=list(PAIR_COLUMNS))
+        return None
     loss = frame["loss"].astype(float).clip(upper=clip_at(frame["loss"]))
     binned = {name: _bins(frame[name]) for name in names}
     names = sorted(names, key=lambda n: -_explained(loss, binned[n][0]))[:_PAIR_SETTINGS]
@@ -228,8 +236,9 @@ def draw_interactions(data: pd.DataFrame, title: str) -> Figure:
     pairs = list(dict.fromkeys(zip(data["x"], data["y"], strict=True)))
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure = style.new_figure(max(6.5, 3.6 * columns), 3.1 * rows + 0.6)
-    with matplotlib.rc_context({**style.RC, "axes.grid": False}):
+    width_in, height_in = max(6.5, 3.6 * columns), 3.1 * rows + 0.6
+    wrap = int(14 * width_in - 6)
+    with style.canvas(width_in, height_in, title, wrap=wrap, grid=None) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         low, high = float(data["loss"].min()), float(data["loss"].max())
         colours = ScalarMappable(Normalize(low, high), "cividis_r")
@@ -257,5 +266,15 @@ def draw_interactions(data: pd.DataFrame, title: str) -> Figure:
                 axis.set_label_text(pairs[number][0 if name == "x" else 1].replace("_", " "))
         bar = figure.colorbar(colours, ax=grid, aspect=30, pad=0.01)
         bar.set_label("mean validation loss (nats)")
-        figure.suptitle(style.wrapped(title, int(14 * figure.get_figwidth() - 6)))
     return figure
+
+
+def describe_interactions(data: pd.DataFrame) -> str:
+    """The cell of the lowest mean loss for each pair of settings."""
+    best = data.loc[data.groupby(["x", "y"], sort=False)["loss"].idxmin()].to_dict("records")
+    cells = "; ".join(
+        f"{setting(row['x'], row['x_label'])} and {setting(row['y'], row['y_label'])}: "
+        f"{row['loss']:.3g} (n = {row['count']})"
+        for row in best
+    )
+    return f"Cell of the lowest mean loss for each pair. {cells}."

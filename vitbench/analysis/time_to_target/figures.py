@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import matplotlib
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
+from vitbench.analysis.figure_spec import FigureSpec, at_target
 from vitbench.analysis.results import Results
 from vitbench.analysis.time_to_target import numbers as speed
 
@@ -16,11 +18,11 @@ _MAX_ARMS = 24
 _MAX_LINES = 6
 
 
-def target_data(results: Results) -> pd.DataFrame:
-    """Of speed.time_to_target, arms in the order of speed; empty where no target is stated."""
-    if results.target is None or results.epochs.empty:
-        return pd.DataFrame()
-    times = speed.time_to_target(results.trials, results.epochs, results.target)
+def target_data(results: Results) -> pd.DataFrame | None:
+    """The times of all trials, arms in the order of speed; None where no target is stated."""
+    times = speed.times_of(results)
+    if times is None:
+        return None
     order = {arm: n for n, arm in enumerate(speed.by_arm(times)["arm"])}
     times = times.assign(target=results.target)
     return times.sort_values("arm", key=lambda arms: arms.map(order), kind="stable")
@@ -30,8 +32,9 @@ def draw_target(data: pd.DataFrame, title: str) -> Figure:
     """A row per arm, a dot per trial, a bar at the median; hollow dots never arrived."""
     arms = list(data["arm"].unique())
     shown = arms[:_MAX_ARMS]
-    figure = style.new_figure(8.0, 1.5 + 0.32 * len(shown))
-    with matplotlib.rc_context({**style.RC, "axes.grid.axis": "x"}):
+    if len(arms) > len(shown):
+        title += f"; the fastest {len(shown)} of {len(arms)}"
+    with style.canvas(8.0, 1.5 + 0.32 * len(shown), title, wrap=84, grid="x") as figure:
         ax = figure.subplots()
         edge = 1.08 * float(data["last"].max())
         for number, arm in enumerate(shown):
@@ -74,24 +77,31 @@ def draw_target(data: pd.DataFrame, title: str) -> Figure:
         figure.legend(
             list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles)
         )
-        if len(arms) > len(shown):
-            title += f"; the fastest {len(shown)} of {len(arms)}"
-        figure.suptitle(style.wrapped(title, 84))
     return figure
 
 
-def profile_data(results: Results) -> pd.DataFrame:
-    """Of speed.profile; empty without a target, and below two arms or three workloads."""
+def describe_target(data: pd.DataFrame) -> str:
+    """The median epochs of the fastest arms."""
+    parts = [
+        f"{row['arm']}: {row['epochs']:g} epochs"
+        if math.isfinite(row["epochs"])
+        else f"{row['arm']}: not reached by most"
+        for row in speed.by_arm(data).head(8).to_dict("records")
+    ]
+    return f"Median epochs to validation accuracy {data['target'].iloc[0]:g}. {', '.join(parts)}."
+
+
+def profile_data(results: Results) -> pd.DataFrame | None:
+    """The performance profiles; None without a target, empty below two arms or three workloads."""
     times = target_data(results)
-    if times.empty:
-        return times
+    if times is None:
+        return None
     return speed.profile(speed.ratios(times)).assign(target=results.target)
 
 
 def draw_profile(data: pd.DataFrame, title: str) -> Figure:
     """A staircase per arm: the share of workloads on which it is at most tau times the fastest."""
-    figure = style.new_figure(7.5, 3.9)
-    with matplotlib.rc_context(style.RC):
+    with style.canvas(7.5, 3.9, title, wrap=84) as figure:
         ax = figure.subplots()
         arms = list(data["arm"].unique())[:_MAX_LINES]
         for arm, colour in style.colour_of(arms).items():
@@ -104,5 +114,26 @@ def draw_profile(data: pd.DataFrame, title: str) -> Figure:
         ax.set_xlabel("tau: epochs to the target over those of the fastest arm")
         ax.set_ylabel(f"share of {count} workloads")
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-        figure.suptitle(style.wrapped(title, 84))
     return figure
+
+
+def describe_profile(data: pd.DataFrame) -> str:
+    """The score of each arm."""
+    scores = data.groupby("arm", sort=False)["score"].first()
+    parts = [f"{arm}: {value:.2f}" for arm, value in list(scores.items())[:8]]
+    return (
+        f"Score over {int(data['workloads'].iloc[0])} workloads, 1 being the fastest on all. "
+        f"{', '.join(parts)}."
+    )
+
+
+FIGURES: tuple[FigureSpec[Results], ...] = (
+    FigureSpec(
+        "time_to_target", "speed", "Epochs to validation accuracy", target_data, draw_target,
+        describe_target, at_target,
+    ),
+    FigureSpec(
+        "performance_profile", "speed", "Performance profile at validation accuracy", profile_data,
+        draw_profile, describe_profile, at_target,
+    ),
+)  # fmt: skip

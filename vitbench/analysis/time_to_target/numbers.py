@@ -17,6 +17,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import Floats, arm_labels
 
 R_MAX = 4.0
@@ -55,6 +56,14 @@ def time_to_target(trials: pd.DataFrame, epochs: pd.DataFrame, target: float) ->
     return frame[list(_KEPT)].reset_index(drop=True)
 
 
+@computed_once
+def times_of(results: Results) -> pd.DataFrame | None:
+    """`time_to_target` of a results folder; None where no target is stated or no epoch ended."""
+    if results.target is None or results.epochs.empty:
+        return None
+    return time_to_target(results.trials, results.epochs, results.target)
+
+
 def _varies(frame: pd.DataFrame, name: str) -> bool:
     return name in frame and frame[name].nunique(dropna=False) > 1
 
@@ -70,23 +79,16 @@ def by_arm(times: pd.DataFrame) -> pd.DataFrame:
     table = grouped.agg(
         trials=("trial_id", "count"),
         reached=("reached", "sum"),
-        epochs=("epochs", _median),
+        epochs=("epochs", "median"),
         epochs_low=("epochs", "min"),
         epochs_high=("epochs", "max"),
-        seconds=("seconds", _median),
+        seconds=("seconds", "median"),
         images_per_s=("images_per_s", "median"),
         last=("last", "max"),
     )
     table = table.reset_index().assign(missed=lambda t: t["trials"] - t["reached"])
     table = table.sort_values(["epochs", "missed", "seconds"], kind="stable")
     return table.drop(columns="missed").reset_index(drop=True)
-
-
-def _median(values: pd.Series) -> float:
-    """Median of values that may be infinite; between a number and infinity it is infinite."""
-    ordered = np.sort(values.to_numpy(dtype=np.float64))
-    middle = (len(ordered) - 1) / 2
-    return float((ordered[math.floor(middle)] + ordered[math.ceil(middle)]) / 2)
 
 
 def ratios(times: pd.DataFrame) -> pd.DataFrame:

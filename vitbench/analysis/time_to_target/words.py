@@ -13,18 +13,16 @@ _MAX_ROWS = 60
 
 
 def table(results: Results) -> list[dict[Any, Any]]:
-    """Rows of speed.by_arm, the fastest first; empty where no target is stated."""
-    if results.target is None or results.epochs.empty:
-        return []
-    times = speed.time_to_target(results.trials, results.epochs, results.target)
-    return speed.by_arm(times).head(_MAX_ROWS).to_dict("records")
+    """A row per arm for the report, the fastest first; empty where no target is stated."""
+    times = speed.times_of(results)
+    return [] if times is None else speed.by_arm(times).head(_MAX_ROWS).to_dict("records")
 
 
 def finding(results: Results) -> str:
     """The fastest arm in words; empty where no target is stated or nothing to compare."""
-    if results.target is None or results.epochs.empty:
+    times = speed.times_of(results)
+    if times is None:
         return ""
-    times = speed.time_to_target(results.trials, results.epochs, results.target)
     arms = speed.by_arm(times)
     if len(arms) < 2:
         return ""
