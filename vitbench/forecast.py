@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from vitbench.config import PAPER, Range, Sweep, load_sweep
+from vitbench.config import PAPER, Range, Sweep, is_whole, load_sweep
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import (
@@ -26,8 +26,8 @@ from vitbench.plan import (
     parameter_count,
     stack_flops,
 )
+from vitbench.plan.names import settings, varying_fields
 from vitbench.plan.stacks import local_slots, stacks_of
-from vitbench.terminal.outcome_table import settings, varying_fields
 from vitbench.terminal.progress import duration
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def measure(plans: Sequence[StackPlan], images: ImageSet, *, slots: int) -> Rate
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cheapest = min(plans, key=stack_flops)
     epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS)
-    return Rate(epoch_s * cheapest.train.epochs / stack_flops(cheapest), slots)
+    return Rate(epoch_s * cheapest.shared.train.epochs / stack_flops(cheapest), slots)
 
 
 def dry_run(
@@ -90,10 +90,10 @@ def dry_run(
     members = sum(plan.size for plan in plans)
     largest = max(
         parameter_count(
-            plan.model,
+            plan.shared.model,
             images.image_size,
             images.channels,
-            images.outputs if plan.train.label is None else 1,
+            images.outputs if not plan.shared.has_label else 1,
         )
         for plan in plans
     )
@@ -111,19 +111,19 @@ def _sample_of_search(sweep: Sweep) -> list[StackPlan]:
     """As many stacks as the search will train, drawn at random: what it suggests is not known."""
     rng = random.Random(sweep.search.seed)
     plans: list[StackPlan] = []
-    for _ in range(1000 * sweep.search.trials):
-        params = {name: _draw(axis, rng) for name, axis in sweep.search.space.items()}
+    for _ in range(1000 * sweep.search.suggestions):
+        params = {name: _draw(name, axis, rng) for name, axis in sweep.search.space.items()}
         if broken_rule(sweep, params) is None:
             plans.append(StackPlan(tuple(members_of(sweep, params))))
-        if len(plans) == sweep.search.trials:
+        if len(plans) == sweep.search.suggestions:
             return plans
     raise UserError("search.space: hardly any combination can be built; widen the space")
 
 
-def _draw(axis: list[Any] | Range, rng: random.Random) -> Any:
+def _draw(name: str, axis: list[Any] | Range, rng: random.Random) -> Any:
     if not isinstance(axis, Range):
         return rng.choice(axis)
-    if axis.int:
+    if is_whole(name):
         return rng.randint(int(axis.low), int(axis.high))
     if axis.log:
         return math.exp(rng.uniform(math.log(axis.low), math.log(axis.high)))
@@ -133,26 +133,26 @@ def _draw(axis: list[Any] | Range, rng: random.Random) -> Any:
 def _search_text(sweep: Sweep, plans: Sequence[StackPlan], images: ImageSet, title: str) -> str:
     search = sweep.search
     counts = [
-        parameter_count(plan.model, images.image_size, images.channels, images.outputs)
+        parameter_count(plan.shared.model, images.image_size, images.channels, images.outputs)
         for plan in plans
     ]
     who = search.method if search.method == "random" else f"optuna ({search.sampler})"
     lines = [
-        f"{title}: {search.trials} suggestions by {who}, seed {search.seed}, "
+        f"{title}: {search.suggestions} suggestions by {who}, seed {search.seed}, "
         f"for {', '.join(search.objectives)}",
-        *(f"  {name}: {_axis_text(axis)}" for name, axis in search.space.items()),
+        *(f"  {name}: {_axis_text(name, axis)}" for name, axis in search.space.items()),
     ]
-    if search.stack:
-        each = " x ".join(f"{name} {_axis_text(axis)}" for name, axis in search.stack.items())
+    if search.inner:
+        each = " x ".join(f"{name} {_axis_text(name, axis)}" for name, axis in search.inner.items())
         lines.append(f"  each trains a stack of {plans[0].size}: {each}")
     lines.append(f"  parameters: {min(counts):,} to {max(counts):,}")
     return "\n".join(lines)
 
 
-def _axis_text(axis: list[Any] | Range) -> str:
+def _axis_text(name: str, axis: list[Any] | Range) -> str:
     if not isinstance(axis, Range):
         return "[" + ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in axis) + "]"
-    kind = " in the logarithm" if axis.log else (" whole" if axis.int else "")
+    kind = " in the logarithm" if axis.log else (" whole" if is_whole(name) else "")
     return f"{axis.low:g} to {axis.high:g}{kind}"
 
 

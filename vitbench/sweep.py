@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vitbench import data
+from vitbench import data, plan
 from vitbench.config import EXPORTERS, PAPER, Sweep, load_sweep, resolved_yaml
 from vitbench.data.prepare import check_labels, prepare, with_images
 from vitbench.errors import UserError
 from vitbench.exports import exporters as exports
 from vitbench.forecast import paper_cost_s
 from vitbench.hardware import local_gpu_count
-from vitbench.plan import trials as plan
+from vitbench.plan.names import varying_fields
 from vitbench.plan.resume import check_same, find
 from vitbench.records import environment, tables
 from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.storage import checkpoints as storage
-from vitbench.terminal.outcome_table import failures, outcome_table, varying_fields
+from vitbench.terminal.outcome_table import failures, outcome_table
 from vitbench.terminal.progress import duration
 
 if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
@@ -164,7 +164,7 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
         job = runner.Job(
             sweep=sweep,
             trials=trials,
-            fields=varying_fields(trials) if trials else [*sweep.search.space, *sweep.search.stack],
+            fields=varying_fields(trials) if trials else [*sweep.search.space, *sweep.search.inner],
             results_dir=results_dir.resolve(),
             images=everything,
             bucket=bucket,
@@ -238,7 +238,7 @@ def _seeds_override(sweep: Sweep, count: int) -> str:
     """What --seeds stands for: the grid's own axis, or models that a suggestion trains together."""
     if count < 1:
         raise UserError(f"--seeds {count}: is not a number of seeds; name 1 or more.")
-    key = "search.space.seed" if sweep.search.is_grid else "search.stack.seed"
+    key = "search.space.seed" if sweep.search.is_grid else "search.inner.seed"
     return f"{key}={list(range(count))}"
 
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "vitbench"
 # Lower floors first; a room may import its own floor and those below.
 FLOORS = (
-    {"errors", "rng", "hardware"},
+    {"errors", "rng", "hardware", "words"},
     {"config"},
     {"records"},
     {"plan"},

@@ -19,7 +19,7 @@ from vitbench.tuning.search.study import StudySource
 def sweep(**search: Any) -> Sweep:
     settings = {
         "method": "random",
-        "trials": 6,
+        "suggestions": 6,
         "seed": 1,
         "space": {"lr": {"low": 1e-4, "high": 1.0, "log": True}, "heads": [1, 2, 4]},
         **search,
@@ -51,7 +51,7 @@ def outcome(plan: StackPlan, status: str, loss: float | None) -> list[dict[str, 
 
 def loss_of(plan: StackPlan) -> float:
     """A smooth function of the learning rate, best at 0.01."""
-    return abs(math.log10(plan.train.lr) + 2)
+    return abs(math.log10(plan.members[0].train.lr) + 2)
 
 
 def states(folder: Path) -> list[str]:
@@ -96,7 +96,7 @@ def test_a_diverged_suggestion_is_finite_and_worst(tmp_path: Path) -> None:
 def test_a_resumed_search_draws_what_an_undisturbed_one_draws(tmp_path: Path, sampler: str) -> None:
     """A new process on the old study goes on with the next suggestion, not with the first."""
     method = {"method": "random"} if sampler == "random" else {"method": "optuna", "sampler": "tpe"}
-    wanted = sweep(**method, trials=12)
+    wanted = sweep(**method, suggestions=12)
     folders = [tmp_path / "calm", tmp_path / "broken"]
     drawn: list[list[str]] = []
     for folder in folders:
@@ -145,7 +145,7 @@ def test_combinations_that_cannot_be_built_are_never_trained(tmp_path: Path) -> 
     found = source(sweep(space=space), tmp_path)
     plans = [found.next() for _ in range(7)]
     assert plans[-1] is None
-    assert all(plan is not None and plan.model.heads == 8 for plan in plans[:6])
+    assert all(plan is not None and plan.shared.model.heads == 8 for plan in plans[:6])
     reasons = {row["reason"] for row in found.suggestions() if row["state"] == "PRUNED"}
     assert reasons <= {"heads=3 does not divide width=8", "heads=5 does not divide width=8"}
 
@@ -155,20 +155,20 @@ def test_nothing_is_paid_for_twice(tmp_path: Path) -> None:
     found = source(sweep(space={"heads": [1, 2, 4]}), tmp_path)
     trained = []
     while (plan := found.next()) is not None:
-        trained.append(plan.model.heads)
-        found.ended(plan.stack_id, outcome(plan, "finished", float(plan.model.heads)))
+        trained.append(plan.shared.model.heads)
+        found.ended(plan.stack_id, outcome(plan, "finished", float(plan.shared.model.heads)))
     assert sorted(trained) == [1, 2, 4]
     assert all(TrialState[state].is_finished() for state in states(tmp_path))
 
 
 def test_a_crashed_suggestion_is_tried_again_after_a_resume(tmp_path: Path) -> None:
     """The same point, once, as a new trial; the failed one keeps its state."""
-    found = source(sweep(trials=1), tmp_path)
+    found = source(sweep(suggestions=1), tmp_path)
     plan = found.next()
     assert plan is not None
     found.ended(plan.stack_id, outcome(plan, "crashed", None))
     assert found.next() is None
-    again = source(sweep(trials=1), tmp_path)
+    again = source(sweep(suggestions=1), tmp_path)
     retried = again.next()
     assert retried is not None and retried.stack_id == plan.stack_id
     again.ended(retried.stack_id, outcome(retried, "finished", 0.5))
@@ -184,7 +184,7 @@ def test_the_pareto_front(tmp_path: Path) -> None:
     )
     losses = {(1, 1): 0.5, (1, 2): 0.6, (2, 1): 0.3, (2, 2): 0.7}
     while (plan := found.next()) is not None:
-        loss = losses[plan.model.depth, plan.model.heads]
+        loss = losses[plan.shared.model.depth, plan.shared.model.heads]
         found.ended(plan.stack_id, outcome(plan, "finished", loss))
     rows = [row for row in found.suggestions() if row["reason"] is None]
     front = {(row["depth"], row["heads"]) for row in rows if row["pareto"]}

@@ -75,7 +75,7 @@ def measure(
     dtype = torch.bfloat16 if rounded else torch.float32
     step_s = statistics.median(plain_s)
     # The plan names no number of images, so its FLOPs are those of one image per epoch.
-    step_flops = stack_flops(plan) / plan.train.epochs * batch_size
+    step_flops = stack_flops(plan) / plan.shared.train.epochs * batch_size
     settings = {
         "batch": batch_size,
         "K": members,

@@ -46,7 +46,7 @@ def engine(
     plan = stack_plan(
         members=members, batch_size=batch_size, width=width, depth=depth, precision=precision
     )
-    turns.state(parameters=parameter_count(plan.model, 32, 1, 10))
+    turns.state(parameters=parameter_count(plan.shared.model, 32, 1, 10))
     turns.ready()
 
     def report(epoch: EpochReport) -> bool:

@@ -63,7 +63,7 @@ def check_labels(sweep: Sweep, images: ImageSet) -> None:
     Raises:
         UserError: naming the label and what there is.
     """
-    axes = [sweep.search.space.get("label"), sweep.search.stack.get("label")]
+    axes = [sweep.search.space.get("label"), sweep.search.inner.get("label")]
     lists = [axis for axis in axes if isinstance(axis, list)]
     labels = [label for axis in lists for label in axis] or [sweep.train.label]
     for label in labels:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vitbench.plan import TrialConfig
+from vitbench.plan.names import describe, settings
 from vitbench.records.rows import EPOCH_COLUMNS
-from vitbench.terminal.outcome_table import describe, settings
 
 FAILED = ("crashed", "oom")
 _PROJECT = "vitbench"

@@ -21,7 +21,7 @@ _FREE = (
     "description",
     "storage",
     "resources",
-    "stack",
+    "stack_size",
     "budget",
     "checkpoints",
     "attention",
@@ -29,7 +29,7 @@ _FREE = (
     "max_failures",
     "scales",
 )
-_FREE_SEARCH = ("trials", "concurrency")
+_FREE_SEARCH = ("suggestions", "concurrency")
 
 
 def find(out: Path, name: str, wanted: str) -> Path:
@@ -66,10 +66,11 @@ def check_same(before: Sweep, now: Sweep, folder: Path) -> None:
         old_ids = {trial.trial_id for trial in expand(before)}
         if old_ids <= {trial.trial_id for trial in expand(now)}:
             return
-    elif old == new and now.search.trials >= before.search.trials:
+    elif old == new and now.search.suggestions >= before.search.suggestions:
         return
     elif old == new:
-        old["search"]["trials"], new["search"]["trials"] = before.search.trials, now.search.trials
+        old["search"]["suggestions"] = before.search.suggestions
+        new["search"]["suggestions"] = now.search.suggestions
     lines = difflib.unified_diff(
         yaml.safe_dump(old, sort_keys=False).splitlines(),
         yaml.safe_dump(new, sort_keys=False).splitlines(),
@@ -81,7 +82,7 @@ def check_same(before: Sweep, now: Sweep, folder: Path) -> None:
     raise UserError(
         "--resume: the sweep has changed since it was started, so its results do not belong "
         "together:\n" + "\n".join(lines) + "\nUndo the change, or start a new run without "
-        "--resume. (Added grid points and larger search.trials or budget extend a sweep.)"
+        "--resume. (Added grid points and larger search.suggestions or budget extend a sweep.)"
     )
 
 
