@@ -7,14 +7,13 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from vitbench.config import PAPER, Range, Sweep, is_whole, load_sweep
+from vitbench.config import Range, Sweep, is_whole
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import (
@@ -28,6 +27,8 @@ from vitbench.plan import (
 )
 from vitbench.plan.names import settings, varying_fields
 from vitbench.plan.stacks import local_slots, stacks_of
+from vitbench.records import tables
+from vitbench.records.history import History
 from vitbench.terminal.progress import duration
 
 if TYPE_CHECKING:
@@ -192,19 +193,25 @@ def _trials_table(
     return table
 
 
-def paper_cost_s(file: Path, overrides: Sequence[str], job: Job, trials: pd.DataFrame) -> float:
-    """Seconds that the sweep would take here at the paper's scale, from the speed just measured."""
+def paper_cost_s(paper: Sweep, job: Job, trials: pd.DataFrame) -> float:
+    """Seconds that the sweep would take here at the paper's scale, from the speed just measured.
+
+    Args:
+        paper: the sweep at that scale.
+        job: what was trained.
+        trials: its table.
+    """
     slots, on_gpu = local_slots(job.sweep.resources)
-    stacks = trials.dropna(subset=["wall_s"]).drop_duplicates("stack_id")
-    done = {trial.trial_id: trial for trial in job.trials}
+    timed = trials.dropna(subset=["wall_s"])
+    configs = History.read(job.results_dir / tables.LEDGER).configs
     worked = 0.0
-    for trial_id, epochs in trials.dropna(subset=["wall_s"])[["trial_id", "epochs"]].to_numpy():
-        trial = done[str(trial_id)]
+    for trial_id, epochs in timed[["trial_id", "epochs"]].to_numpy():
+        trial = TrialConfig.model_validate(configs[str(trial_id)])
         worked += int(epochs) / trial.train.epochs * stack_flops(StackPlan((trial,)))
-    paper = load_sweep(file, scale=PAPER, overrides=overrides)
     train = paper.train
     if train.train_images is None:
         train = train.model_copy(update={"train_images": len(job.images.train)})
     paper = paper.model_copy(update={"dataset": job.sweep.dataset, "train": train})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
+    stacks = timed.drop_duplicates("stack_id")
     return Rate(float(stacks["wall_s"].sum()) / worked, slots).wall_s(plans)

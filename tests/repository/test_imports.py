@@ -26,7 +26,7 @@ FLOORS = (
     {"exports"},
     {"attention"},
     {"tuning"},
-    {"forecast"},
+    {"forecast", "request"},
     {"sweep", "bench", "compare", "doctor", "cli", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
