@@ -53,10 +53,10 @@ GRID = """
 """
 SEARCH = """
   method: random
-  trials: {trials}
+  suggestions: {trials}
   space:
     lr: {{low: 0.00001, high: 0.1, log: true}}
-    depth: {{low: 1, high: 12, int: true}}
+    depth: {{low: 1, high: 12}}
     patch_grid: [1, 2, 4, 8]
     optimizer: [radam, adamw, sgd]
 """

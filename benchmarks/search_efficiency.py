@@ -38,7 +38,7 @@ search:
   space:
     lr: {{low: 0.000001, high: 10.0, log: true}}
     weight_decay: {{low: 0.000001, high: 10.0, log: true}}
-    depth: {{low: 1, high: 4, int: true}}
+    depth: {{low: 1, high: 4}}
     heads: [1, 2, 3, 4, 6]
 """
 ASHA = {
@@ -47,7 +47,7 @@ ASHA = {
     "scheduler": "asha",
     "grace_epochs": "1",
     "reduction_factor": "4",
-    "trials": "1000",  # the budget ends it
+    "suggestions": "1000",  # the budget ends it
 }
 
 
@@ -76,7 +76,7 @@ def main() -> int:
         for seed in args.seeds:
             out = (args.out or Path(scratch)) / f"seed{seed}"
             out.mkdir(parents=True)
-            plain = {"method": "random", "trials": str(RANDOM_TRIALS), "seed": str(seed)}
+            plain = {"method": "random", "suggestions": str(RANDOM_TRIALS), "seed": str(seed)}
             full = run("random", plain, [], out)
             quick = run(
                 "tpe_asha",

@@ -36,7 +36,7 @@ def sweep_file() -> str:
         "",
         "One YAML file, one question. Keys that are not listed are refused with the nearest name, "
         "and all problems of a file are reported at once. *Stackable* settings are those in which "
-        "models that train together may differ. In `search.space` and `search.stack` the settings "
+        "models that train together may differ. In `search.space` and `search.inner` the settings "
         "of `model` and `train`, and `image_size`, go by their own name, e.g. `lr`; `--set` takes "
         "the whole path, e.g. `--set train.lr=0.001`.",
         "",

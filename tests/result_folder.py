@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vitbench import plan
 from vitbench.config import load_sweep, resolved_yaml
 from vitbench.plan import TrialConfig
-from vitbench.plan import trials as plan
 from vitbench.records import environment, tables
 from vitbench.records.ledger import Ledger
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vitbench import __version__
+from vitbench.words import did_you_mean
 
 EXIT_BAD_INPUT = 2
 
@@ -67,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vitbench {__version__}")
         return 0
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"use one of {', '.join(COMMANDS)}."
+        hint = did_you_mean(name, COMMANDS)
         print(f"vitbench: there is no command '{name}'; {hint}", file=sys.stderr)
         return EXIT_BAD_INPUT
     code: int = importlib.import_module(COMMANDS[name].module).main(rest)

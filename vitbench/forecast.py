@@ -7,14 +7,13 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from vitbench.config import PAPER, Range, Sweep, load_sweep
+from vitbench.config import Range, Sweep, is_whole
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import (
@@ -26,8 +25,10 @@ from vitbench.plan import (
     parameter_count,
     stack_flops,
 )
+from vitbench.plan.names import settings, varying_fields
 from vitbench.plan.stacks import local_slots, stacks_of
-from vitbench.terminal.outcome_table import settings, varying_fields
+from vitbench.records import tables
+from vitbench.records.history import History
 from vitbench.terminal.words import duration
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def measure(plans: Sequence[StackPlan], images: ImageSet, *, slots: int) -> Rate
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cheapest = min(plans, key=stack_flops)
     epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS)
-    return Rate(epoch_s * cheapest.train.epochs / stack_flops(cheapest), slots)
+    return Rate(epoch_s * cheapest.shared.train.epochs / stack_flops(cheapest), slots)
 
 
 def dry_run(
@@ -90,10 +91,10 @@ def dry_run(
     members = sum(plan.size for plan in plans)
     largest = max(
         parameter_count(
-            plan.model,
+            plan.shared.model,
             images.image_size,
             images.channels,
-            images.outputs if plan.train.label is None else 1,
+            images.outputs if not plan.shared.has_label else 1,
         )
         for plan in plans
     )
@@ -111,19 +112,19 @@ def _sample_of_search(sweep: Sweep) -> list[StackPlan]:
     """As many stacks as the search will train, drawn at random: what it suggests is not known."""
     rng = random.Random(sweep.search.seed)
     plans: list[StackPlan] = []
-    for _ in range(1000 * sweep.search.trials):
-        params = {name: _draw(axis, rng) for name, axis in sweep.search.space.items()}
+    for _ in range(1000 * sweep.search.suggestions):
+        params = {name: _draw(name, axis, rng) for name, axis in sweep.search.space.items()}
         if broken_rule(sweep, params) is None:
             plans.append(StackPlan(tuple(members_of(sweep, params))))
-        if len(plans) == sweep.search.trials:
+        if len(plans) == sweep.search.suggestions:
             return plans
     raise UserError("search.space: hardly any combination can be built; widen the space")
 
 
-def _draw(axis: list[Any] | Range, rng: random.Random) -> Any:
+def _draw(name: str, axis: list[Any] | Range, rng: random.Random) -> Any:
     if not isinstance(axis, Range):
         return rng.choice(axis)
-    if axis.int:
+    if is_whole(name):
         return rng.randint(int(axis.low), int(axis.high))
     if axis.log:
         return math.exp(rng.uniform(math.log(axis.low), math.log(axis.high)))
@@ -133,26 +134,26 @@ def _draw(axis: list[Any] | Range, rng: random.Random) -> Any:
 def _search_text(sweep: Sweep, plans: Sequence[StackPlan], images: ImageSet, title: str) -> str:
     search = sweep.search
     counts = [
-        parameter_count(plan.model, images.image_size, images.channels, images.outputs)
+        parameter_count(plan.shared.model, images.image_size, images.channels, images.outputs)
         for plan in plans
     ]
     who = search.method if search.method == "random" else f"optuna ({search.sampler})"
     lines = [
-        f"{title}: {search.trials} suggestions by {who}, seed {search.seed}, "
+        f"{title}: {search.suggestions} suggestions by {who}, seed {search.seed}, "
         f"for {', '.join(search.objectives)}",
-        *(f"  {name}: {_axis_text(axis)}" for name, axis in search.space.items()),
+        *(f"  {name}: {_axis_text(name, axis)}" for name, axis in search.space.items()),
     ]
-    if search.stack:
-        each = " x ".join(f"{name} {_axis_text(axis)}" for name, axis in search.stack.items())
+    if search.inner:
+        each = " x ".join(f"{name} {_axis_text(name, axis)}" for name, axis in search.inner.items())
         lines.append(f"  each trains a stack of {plans[0].size}: {each}")
     lines.append(f"  parameters: {min(counts):,} to {max(counts):,}")
     return "\n".join(lines)
 
 
-def _axis_text(axis: list[Any] | Range) -> str:
+def _axis_text(name: str, axis: list[Any] | Range) -> str:
     if not isinstance(axis, Range):
         return "[" + ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in axis) + "]"
-    kind = " in the logarithm" if axis.log else (" whole" if axis.int else "")
+    kind = " in the logarithm" if axis.log else (" whole" if is_whole(name) else "")
     return f"{axis.low:g} to {axis.high:g}{kind}"
 
 
@@ -192,19 +193,25 @@ def _trials_table(
     return table
 
 
-def paper_cost_s(file: Path, overrides: Sequence[str], job: Job, trials: pd.DataFrame) -> float:
-    """Seconds that the sweep would take here at the paper's scale, from the speed just measured."""
+def paper_cost_s(paper: Sweep, job: Job, trials: pd.DataFrame) -> float:
+    """Seconds that the sweep would take here at the paper's scale, from the speed just measured.
+
+    Args:
+        paper: the sweep at that scale.
+        job: what was trained.
+        trials: its table.
+    """
     slots, on_gpu = local_slots(job.sweep.resources)
-    stacks = trials.dropna(subset=["wall_s"]).drop_duplicates("stack_id")
-    done = {trial.trial_id: trial for trial in job.trials}
+    timed = trials.dropna(subset=["wall_s"])
+    configs = History.read(job.results_dir / tables.LEDGER).configs
     worked = 0.0
-    for trial_id, epochs in trials.dropna(subset=["wall_s"])[["trial_id", "epochs"]].to_numpy():
-        trial = done[str(trial_id)]
+    for trial_id, epochs in timed[["trial_id", "epochs"]].to_numpy():
+        trial = TrialConfig.model_validate(configs[str(trial_id)])
         worked += int(epochs) / trial.train.epochs * stack_flops(StackPlan((trial,)))
-    paper = load_sweep(file, scale=PAPER, overrides=overrides)
     train = paper.train
     if train.train_images is None:
         train = train.model_copy(update={"train_images": len(job.images.train)})
     paper = paper.model_copy(update={"dataset": job.sweep.dataset, "train": train})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
+    stacks = timed.drop_duplicates("stack_id")
     return Rate(float(stacks["wall_s"].sum()) / worked, slots).wall_s(plans)

@@ -43,7 +43,7 @@ train: {epochs: 9, batch_size: 64, train_images: 300, val_images: 100, test_imag
 target_accuracy: 0.4
 search:
   method: random
-  trials: 24
+  suggestions: 24
   scheduler: asha
   objectives: [val_loss]
   space:

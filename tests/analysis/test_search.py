@@ -109,7 +109,7 @@ def test_a_suggestion_is_its_best_arm_over_mean_seeds(tmp_path: Path) -> None:
     """Diverged models stand at the loss before training; the best arm counts."""
     made = results.load(result_folder.make(tmp_path / "made"))
     made.trials["stack_id"] = "one"
-    made.sweep["search"].update({"stack": {"lr": [1], "seed": [0]}, "space": {"depth": [1]}})
+    made.sweep["search"].update({"inner": {"lr": [1], "seed": [0]}, "space": {"depth": [1]}})
     found = search.suggestions(made)
     best = made.trials.query("lr == 0.01")["best_val_loss"].mean()
     assert len(found) == 1 and found["loss"].iloc[0] == pytest.approx(best)

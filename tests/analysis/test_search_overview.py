@@ -21,7 +21,7 @@ model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
 train: {epochs: 3, batch_size: 64, train_images: 300, val_images: 100, test_images: 50}
 search:
   method: random
-  trials: 40
+  suggestions: 40
   space:
     lr: {low: 0.0001, high: 0.1, log: true}
     depth: [1, 2]

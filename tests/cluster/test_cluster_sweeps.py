@@ -27,7 +27,7 @@ model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
 train: {epochs: 100, batch_size: 8, train_images: 300, val_images: 60, test_images: 60}
 search: {space: {lr: [0.0003, 0.001, 0.003], seed: [0, 1]}}
 checkpoints: {every_s: 0}
-stack: 1
+stack_size: 1
 attention: {top: 0}
 max_failures: 10
 """

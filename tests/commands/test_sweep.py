@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shlex
 import signal
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pandas as pd
 import pytest
+import result_folder
 import sweep_runs
+
+from vitbench import sweep
+from vitbench.config import load_sweep
+from vitbench.data import mnist
+from vitbench.errors import UserError
+from vitbench.plan.resume import check_same
+from vitbench.records import tables
+from vitbench.records.ledger import Ledger
 
 TINY = """
 name: tiny
@@ -146,12 +157,67 @@ def test_a_crash_is_named_and_the_others_finish(tiny: Path, tmp_path: Path) -> N
 
 def test_a_changed_sweep_is_refused_with_a_diff(tiny: Path, tmp_path: Path) -> None:
     """Results of two different questions do not belong in one folder."""
-    from vitbench.config import load_sweep
-    from vitbench.errors import UserError
-    from vitbench.plan.resume import check_same
-
     before = load_sweep(tiny)
     extended = load_sweep(tiny, overrides=["search.space.lr=[0.01,0.001,10.0,1000.0,0.1]"])
     check_same(before, extended, tmp_path)
     with pytest.raises(UserError, match=r"\+  epochs: 5"):
         check_same(before, load_sweep(tiny, overrides=["train.epochs=5"]), tmp_path)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_refused_run_is_removed_only_if_it_holds_no_epoch(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool
+) -> None:
+    """What was trained before the user's mistake came out is never deleted."""
+    from vitbench.tuning import runner
+    from vitbench.tuning.cluster import connect
+
+    def run(job: Any, ledger: Ledger, *_: object) -> NoReturn:
+        if trained:
+            ledger.append("epoch", trial_id="a", epoch=1, epoch_s=1.0)
+        raise UserError("a node cannot use the storage")
+
+    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(connect, "connect", lambda *_, **__: contextlib.nullcontext())
+    assert sweep.main([str(tiny), "--out", str(tmp_path / "out")]) == 2
+    assert len(list((tmp_path / "out").glob("*/*/ledger.jsonl"))) == trained
+
+
+def test_a_refused_resume_leaves_the_folder(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not this run's to remove, however empty its ledger is."""
+    from vitbench.tuning import runner
+    from vitbench.tuning.cluster import connect
+
+    def refuse(*_: object) -> NoReturn:
+        raise UserError("no")
+
+    out = tmp_path / "out"
+    folder = result_folder.make(out / "tiny" / "20260101-000000-aaaa", TINY, until=0)
+    monkeypatch.setattr(runner, "run", refuse)
+    monkeypatch.setattr(connect, "connect", lambda *_, **__: contextlib.nullcontext())
+    arguments = [str(tiny), "--out", str(out), "--scale", "paper", "--resume"]
+    assert sweep.main(arguments) == 2
+    assert (folder / tables.LEDGER).is_file()
+
+
+def test_a_dry_run_downloads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where MNIST is not at hand, its numbers are known: 50,000, 10,000 and 10,000 images."""
+
+    def download(*_: object) -> NoReturn:
+        raise AssertionError("downloads in a dry run")
+
+    monkeypatch.setattr(mnist, "download", download)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY.replace("name: digits", "name: mnist").replace("train_images: 300, ", ""))
+    empty = tmp_path / "empty"
+    assert sweep.main([str(file), "--dry-run", "--data", str(empty)]) == 0
+    output = capsys.readouterr().out
+    assert "a run would download it first" in output
+    assert "50,000 train" in output and "time:" in output
+    assert not empty.exists()
+    with pytest.raises(AssertionError, match="downloads"):
+        sweep.main([str(file), "--data", str(empty), "--out", str(tmp_path / "out")])

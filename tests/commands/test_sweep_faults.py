@@ -18,7 +18,7 @@ model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
 train: {epochs: 25, batch_size: 32, train_images: 300, val_images: 60, test_images: 60}
 search:
   method: random
-  trials: 12
+  suggestions: 12
   seed: 3
   space:
     lr: {low: 0.0001, high: 1.0, log: true}

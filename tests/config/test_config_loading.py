@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from vitbench.config import ConfigError, load_sweep, resolved_yaml
+from vitbench.config import (
+    ConfigError,
+    Range,
+    load_results_sweep,
+    load_sweep,
+    resolved_yaml,
+    results_values,
+)
 from vitbench.config.schema import FILE, schema_text
 
+SHIPPED = Path(__file__).parents[2] / "analysis" / "data"
 GOOD = """\
 name: good
 dataset: {name: digits}
@@ -111,10 +119,17 @@ search:
             "use one of 1, 2, 4, 8, 16, 32",
         ),
         ("train.epoch=2", "train.epoch: there is no such key; did you mean 'epochs'?"),
-        ("search.space.depth={low: 1, high: 3, int: true}", "a grid has no ranges"),
+        ("search.space.depth={low: 1, high: 3}", "a grid has no ranges"),
         ("search.scheduler=asha", "a grid is trained in full"),
-        ("search.stack={lr: [0.1]}", "is in space and in stack; keep it in one of them"),
-        ("stack=0", "stack=0: must be at least 1, or one of auto"),
+        ("search.inner={lr: [0.1]}", "is in space and in inner; keep it in one of them"),
+        ("stack_size=0", "stack_size=0: must be at least 1, or one of auto"),
+        ("stack=4", "stack: has another name now; write stack_size"),
+        ("search.stack={seed: [0]}", "search.stack: has another name now; write search.inner"),
+        ("search.trials=9", "search.trials: has another name now; write search.suggestions"),
+        ("budget.trials=9", "budget.trials: has another name now; write budget.models"),
+        ("search.space.depth={low: 1, high: 2.5}", "depth is a whole number"),
+        ("search.space.mlp={low: 1.5, high: 3}", "mlp is a whole number"),
+        ("search.space.depth={low: 1, high: 3, int: true}", "known from the setting; leave it out"),
         ("train.lr=.nan", "train.lr=nan: must be finite"),
         ("train.train_images=10", "train.batch_size=16: is larger than train_images=10"),
     ],
@@ -124,6 +139,53 @@ def test_an_override_is_named_as_the_place(tmp_path: Path, override: str, messag
     (first, *_) = problems(tmp_path, GOOD, overrides=[override])
     assert first.startswith(("--set ", "s.yaml"))
     assert any(message in line for line in problems(tmp_path, GOOD, overrides=[override]))
+
+
+OLD_WORDS = """\
+name: old
+dataset: {name: digits}
+stack: 3
+search:
+  method: random
+  trials: 5
+  stack: {seed: [0, 1]}
+  space:
+    depth: {low: 1, high: 3, int: true}
+budget: {trials: 7}
+scales:
+  laptop:
+    search: {trials: 2}
+"""
+
+
+def test_old_words_are_refused_with_line_and_new_name(tmp_path: Path) -> None:
+    """Also in a scale that is not asked for."""
+    assert problems(tmp_path, OLD_WORDS) == [
+        "s.yaml:3: stack: has another name now; write stack_size",
+        "s.yaml:6: search.trials: has another name now; write search.suggestions",
+        "s.yaml:7: search.stack: has another name now; write search.inner",
+        "s.yaml:9: search.space.depth.int: whether a setting is a whole number is known from the "
+        "setting; leave it out",
+        "s.yaml:10: budget.trials: has another name now; write budget.models",
+        "s.yaml:13: scales.laptop.search.trials: has another name now; write search.suggestions",
+    ]
+
+
+def test_old_words_in_results_are_read(tmp_path: Path) -> None:
+    """Results folders outlive the names of keys."""
+    (tmp_path / "sweep.yaml").write_text(OLD_WORDS)
+    found = load_results_sweep(tmp_path)
+    assert (found.stack_size, found.search.suggestions, found.budget.models) == (3, 5, 7)
+    assert found.search.inner == {"seed": [0, 1]}
+    assert found.search.space["depth"] == Range(low=1, high=3)
+    assert results_values(tmp_path)["search"]["suggestions"] == 5
+
+
+@pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda path: path.name)
+def test_shipped_results_are_read(folder: Path) -> None:
+    """They were written under the old words, and are kept as they are."""
+    assert "trials: 2" in (folder / "sweep.yaml").read_text()
+    assert load_results_sweep(folder).name == folder.name
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_all_attributes_by_default(written: Path, tmp_path: Path) -> None:
 
 def test_a_label_that_is_not_there(written: Path, tmp_path: Path) -> None:
     """The nearest name is offered."""
-    with pytest.raises(UserError, match="no label 'Smilling'; did you mean Smiling"):
+    with pytest.raises(UserError, match="no label 'Smilling'; did you mean 'Smiling'"):
         load(written, tmp_path, labels=["Smilling"])
 
 

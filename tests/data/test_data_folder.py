@@ -151,7 +151,7 @@ def test_folders_that_hold_nothing_to_learn(tmp_path: Path) -> None:
         picture(tmp_path / "one" / "cat" / f"{n}.png", (n, 0, 0))
     with pytest.raises(UserError, match="one subfolder per class"):
         load(tmp_path / "one", tmp_path / "cache")
-    with pytest.raises(UserError, match="did you mean Odd"):
+    with pytest.raises(UserError, match="did you mean 'Odd'"):
         (tmp_path / "one" / "labels.csv").write_text("file,Odd\ncat/0.png,1\n")
         load(tmp_path / "one", tmp_path / "cache", labels=["Od"])
 

@@ -30,7 +30,7 @@ dataset: {name: digits, image_size: 8}
 model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
 train: {epochs: 3, batch_size: 64, train_images: 200, val_images: 50, test_images: 50}
 attention: {top: 0}
-stack: 3
+stack_size: 3
 search:
   method: grid
   space: {lr: [0.001, 0.01, 1.0e+6], seed: [0]}

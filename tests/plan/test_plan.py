@@ -100,7 +100,7 @@ def test_packing_respects_the_largest_stack() -> None:
 def test_only_stackable_settings_differ_inside_a_stack() -> None:
     """Different depths never share a stack; the longer stack comes first."""
     plans = pack([*trials(2, depth=1), *trials(2, depth=6)], max_members=16, slots=1)
-    assert [plan.model.depth for plan in plans] == [6, 1]
+    assert [plan.shared.model.depth for plan in plans] == [6, 1]
     with pytest.raises(ValueError, match="not stackable"):
         StackPlan((*trials(1, depth=1), *trials(1, depth=6)))
 
@@ -124,11 +124,11 @@ def test_a_plan_survives_json() -> None:
 
 
 def test_a_suggestion_trains_the_stack_axes_together() -> None:
-    """search.stack multiplies every suggestion; a combination that cannot be built is named."""
+    """search.inner multiplies every suggestion; a combination that cannot be built is named."""
     search = {
         "method": "random",
         "space": {"heads": [1, 2, 3]},
-        "stack": {"lr": [0.1, 0.2], "seed": [0, 1]},
+        "inner": {"lr": [0.1, 0.2], "seed": [0, 1]},
     }
     found = sweep(search, width=16)
     members = members_of(found, {"heads": 2})

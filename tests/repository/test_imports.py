@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "vitbench"
 # Lower floors first; a room may import its own floor and those below.
 FLOORS = (
-    {"errors", "rng", "hardware"},
+    {"errors", "rng", "hardware", "words"},
     {"config"},
     {"records"},
     {"plan"},
@@ -26,7 +26,7 @@ FLOORS = (
     {"exports"},
     {"attention"},
     {"tuning"},
-    {"forecast"},
+    {"forecast", "request"},
     {"sweep", "bench", "compare", "doctor", "export", "cli", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

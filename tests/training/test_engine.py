@@ -55,7 +55,7 @@ def outcome(result: FitResult, k: int) -> dict[str, Any]:
 
 def plain_run(plan: StackPlan, k: int, start: dict[str, Tensor]) -> tuple[Vit, list[float]]:
     """One member trained with nothing of the engine but its named streams."""
-    train, model = plan.members[k].train, plan.model
+    train, model = plan.members[k].train, plan.shared.model
     vit = Vit(
         image_size=8,
         channels=1,

@@ -26,7 +26,7 @@ def test_no_limit_is_never_exceeded() -> None:
 
 def test_a_spent_budget_is_spent_right_after_a_resume() -> None:
     """Each limit by itself, before anything new is trained; the message names it."""
-    for name, limit in (("hours", 1.0), ("gpu_hours", 2.0), ("epochs", 4), ("trials", 2)):
+    for name, limit in (("hours", 1.0), ("gpu_hours", 2.0), ("epochs", 4), ("models", 2)):
         meter = BudgetMeter(Budget(**{name: limit}), spent_before(), gpus_each=2)
         message = meter.exceeded()
         assert message is not None and message.startswith(f"budget.{name}={limit:g} is spent")
@@ -41,6 +41,6 @@ def test_new_work_is_added_to_the_old() -> None:
     meter = BudgetMeter(Budget(epochs=5), spent_before(), gpus_each=0)
     meter.epoch(rows=2, epoch_s=1.0)
     assert meter.exceeded() == "budget.epochs=5 is spent (6)"
-    meter = BudgetMeter(Budget(trials=3), spent_before(), gpus_each=0)
+    meter = BudgetMeter(Budget(models=3), spent_before(), gpus_each=0)
     meter.trials_done(1)
-    assert meter.exceeded() == "budget.trials=3 is spent (3)"
+    assert meter.exceeded() == "budget.models=3 is spent (3)"

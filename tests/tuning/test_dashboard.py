@@ -22,9 +22,9 @@ model: {depth: 1, heads: 2, width: 8, mlp: 8}
 train: {epochs: 2, batch_size: 64, train_images: 200, val_images: 50, test_images: 50}
 search:
   method: optuna
-  trials: 4
+  suggestions: 4
   space: {lr: {low: 0.001, high: 0.1, log: true}, patch_grid: [1, 2, 4]}
-  stack: {seed: [0, 1]}
+  inner: {seed: [0, 1]}
 """
 
 

@@ -54,7 +54,7 @@ def sweep(**changes: Any) -> Sweep:
         "search": {"space": {"lr": [0.001, 0.01]}},
         "resources": {"workers": 2, "cpus": CPUS / 2, "gpus": 0},
         "checkpoints": {"every_s": 0},
-        "stack": 1,
+        "stack_size": 1,
     }
     return Sweep.model_validate({**settings, **changes})
 
@@ -127,7 +127,7 @@ def test_after_early_stopped_trials_the_cluster_is_free_again(
     search = {
         "method": "random",
         "space": {"lr": {"low": 1e-5, "high": 1.0, "log": True}},
-        "trials": 36,
+        "suggestions": 36,
         "scheduler": "asha",
         "reduction_factor": 4,
     }

@@ -20,7 +20,7 @@ from vitbench.tuning.search.study import StudySource
 def sweep(**search: Any) -> Sweep:
     settings = {
         "method": "random",
-        "trials": 6,
+        "suggestions": 6,
         "seed": 1,
         "space": {"lr": {"low": 1e-4, "high": 1.0, "log": True}, "heads": [1, 2, 4]},
         **search,
@@ -57,7 +57,7 @@ def outcome(plan: StackPlan, status: str, loss: float | None) -> list[TrialOutco
 
 def loss_of(plan: StackPlan) -> float:
     """A smooth function of the learning rate, best at 0.01."""
-    return abs(math.log10(plan.train.lr) + 2)
+    return abs(math.log10(plan.members[0].train.lr) + 2)
 
 
 def states(folder: Path) -> list[str]:
@@ -103,7 +103,7 @@ def test_a_diverged_suggestion_is_finite_and_worst(tmp_path: Path) -> None:
 def test_a_resumed_search_draws_what_an_undisturbed_one_draws(tmp_path: Path, sampler: str) -> None:
     """A new process on the old study goes on with the next suggestion, not with the first."""
     method = {"method": "random"} if sampler == "random" else {"method": "optuna", "sampler": "tpe"}
-    wanted = sweep(**method, trials=12)
+    wanted = sweep(**method, suggestions=12)
     folders = [tmp_path / "calm", tmp_path / "broken"]
     drawn: list[list[str]] = []
     for folder in folders:
@@ -155,7 +155,7 @@ def test_combinations_that_cannot_be_built_are_never_trained(tmp_path: Path) -> 
     found = source(sweep(space=space), tmp_path)
     plans = [found.next() for _ in range(7)]
     assert plans[-1] is None
-    assert all(plan is not None and plan.model.heads == 8 for plan in plans[:6])
+    assert all(plan is not None and plan.shared.model.heads == 8 for plan in plans[:6])
     reasons = {s.reason for s in found.suggestions() if s.state == "PRUNED"}
     assert reasons <= {"heads=3 does not divide width=8", "heads=5 does not divide width=8"}
 
@@ -165,20 +165,20 @@ def test_nothing_is_paid_for_twice(tmp_path: Path) -> None:
     found = source(sweep(space={"heads": [1, 2, 4]}), tmp_path)
     trained = []
     while (plan := found.next()) is not None:
-        trained.append(plan.model.heads)
-        found.ended(plan.stack_id, outcome(plan, "finished", float(plan.model.heads)))
+        trained.append(plan.shared.model.heads)
+        found.ended(plan.stack_id, outcome(plan, "finished", float(plan.shared.model.heads)))
     assert sorted(trained) == [1, 2, 4]
     assert all(TrialState[state].is_finished() for state in states(tmp_path))
 
 
 def test_a_crashed_suggestion_is_tried_again_after_a_resume(tmp_path: Path) -> None:
     """The same point, once, as a new trial; the failed one keeps its state."""
-    found = source(sweep(trials=1), tmp_path)
+    found = source(sweep(suggestions=1), tmp_path)
     plan = found.next()
     assert plan is not None
     found.ended(plan.stack_id, outcome(plan, "crashed", None))
     assert found.next() is None
-    again = source(sweep(trials=1), tmp_path)
+    again = source(sweep(suggestions=1), tmp_path)
     retried = again.next()
     assert retried is not None and retried.stack_id == plan.stack_id
     again.ended(retried.stack_id, outcome(retried, "finished", 0.5))
@@ -194,7 +194,7 @@ def test_the_pareto_front(tmp_path: Path) -> None:
     )
     losses = {(1, 1): 0.5, (1, 2): 0.6, (2, 1): 0.3, (2, 2): 0.7}
     while (plan := found.next()) is not None:
-        loss = losses[plan.model.depth, plan.model.heads]
+        loss = losses[plan.shared.model.depth, plan.shared.model.heads]
         found.ended(plan.stack_id, outcome(plan, "finished", loss))
     trained = [s for s in found.suggestions() if s.reason is None]
     front = {(s.params["depth"], s.params["heads"]) for s in trained if s.pareto}
@@ -210,9 +210,9 @@ def test_the_front_is_what_no_other_beats_in_everything(
 ) -> None:
     """By brute force over all pairs, with ties in one value and in all."""
     space = {"depth": [1, 2, 3], "heads": [1, 8]}
-    found = source(sweep(objectives=objectives, space=space, trials=6), tmp_path)
+    found = source(sweep(objectives=objectives, space=space, suggestions=6), tmp_path)
     while (plan := found.next()) is not None:
-        loss = [0.4, 0.2, 0.2][plan.model.depth - 1] + 0.1 * (plan.model.heads == 8)
+        loss = [0.4, 0.2, 0.2][plan.shared.model.depth - 1] + 0.1 * (plan.shared.model.heads == 8)
         found.ended(plan.stack_id, outcome(plan, "finished", loss))
     ended = [s for s in found.suggestions() if s.state == "COMPLETE"]
     costs = [tuple(s.values[name] or 0.0 for name in objectives) for s in ended]
@@ -227,7 +227,7 @@ def test_the_front_is_what_no_other_beats_in_everything(
 
 def test_an_objective_of_whole_stacks_is_not_looked_for_in_an_epoch(tmp_path: Path) -> None:
     """`lr_sensitivity` has a value only when the stack has ended; an epoch changes nothing."""
-    found = source(sweep(objectives=["parameters"], trials=1), tmp_path)
+    found = source(sweep(objectives=["parameters"], suggestions=1), tmp_path)
     plan = found.next()
     assert plan is not None
     values = dict.fromkeys(("train_loss", "val_loss", "test_loss"), 0.25)

@@ -102,7 +102,7 @@ def test_halves_report_under_the_planned_stack(tmp_path: Path) -> None:
         def take(result: dict[str, Any], into: list[StackReport] = sent) -> None:
             into.append(StackReport.from_json(result))
 
-        reporter = Reporter(plan.stack_id, plan.train.epochs, context, take)
+        reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, take)
 
         def run(
             part: StackPlan, most: int = most, context: Any = context, r: Any = reporter

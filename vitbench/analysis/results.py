@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-import yaml
 
+from vitbench.config import results_values
 from vitbench.errors import UserError
 from vitbench.records import tables
 
@@ -114,7 +114,7 @@ def load(folder: Path, target: float | None = None) -> Results:
         of_labels = folder / "labels.parquet"
         labels = pd.read_parquet(of_labels) if of_labels.is_file() else tables.no_labels()
     environment = folder / "environment.json"
-    content = yaml.safe_load(sweep.read_text(encoding="utf-8"))
+    content = results_values(folder)
     return Results(
         folder=folder,
         trials=trials,

@@ -67,7 +67,7 @@ def _profile(session: Session, batch_size: int, members: int) -> Report:
         )
     step_s = statistics.median(plain_s)
     # The plan names no number of images, so its FLOPs are those of one image per epoch.
-    step_flops = stack_flops(plan) / plan.train.epochs * batch_size
+    step_flops = stack_flops(plan) / plan.shared.train.epochs * batch_size
     dtype = torch.bfloat16 if uses_bfloat16(session.precision, device) else torch.float32
     asked = [] if session.precision == "auto" else [session.precision]
     return Report(

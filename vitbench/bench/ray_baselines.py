@@ -55,7 +55,7 @@ def tiny_sweep(trials: int) -> Sweep:
                 "test_images": 16,
             },
             "search": {"space": {"lr": [1e-4 * (1 + n) for n in range(trials)]}},
-            "stack": 1,
+            "stack_size": 1,
         }
     )
 
@@ -74,7 +74,7 @@ def train_tiny(plan: str) -> float:
         losses.append(float(epoch.rows[0].val_loss))
         return True
 
-    images = data.load(stack.dataset, None).subset(16, 16, 16)
+    images = data.load(stack.shared.dataset, None).subset(16, 16, 16)
     fit(stack, images, device=torch.device("cpu"), report=report)
     return losses[-1]
 

@@ -44,7 +44,7 @@ def engine(
     torch.set_num_threads(threads)
     image_set = tiled_digits(images, _HELD_OUT)
     plan = stack_plan(members, batch_size, width=width, depth=depth, precision=precision)
-    turns.state(parameters=parameter_count(plan.model, 32, 1, 10))
+    turns.state(parameters=parameter_count(plan.shared.model, 32, 1, 10))
     turns.ready()
 
     def report(epoch: EpochReport) -> bool:

@@ -1,7 +1,14 @@
 """The sweep file: its models, and how it is read."""
 
 from vitbench.config.checks import broken_shape_rule, divisors
-from vitbench.config.loading import PAPER, load_sweep, resolved_yaml
+from vitbench.config.loading import (
+    PAPER,
+    SweepFile,
+    load_results_sweep,
+    load_sweep,
+    resolved_yaml,
+    results_values,
+)
 from vitbench.config.models import (
     AXES,
     EXPORTERS,
@@ -9,10 +16,12 @@ from vitbench.config.models import (
     Model,
     Precision,
     Resources,
+    SharedTrain,
     Sweep,
     Train,
     TrialConfig,
     is_stackable,
+    is_whole,
 )
 from vitbench.config.problems import ConfigError
 from vitbench.config.search import Budget, Checkpoints, Range, Search
@@ -30,12 +39,17 @@ __all__ = [
     "Range",
     "Resources",
     "Search",
+    "SharedTrain",
     "Sweep",
+    "SweepFile",
     "Train",
     "TrialConfig",
     "broken_shape_rule",
     "divisors",
     "is_stackable",
+    "is_whole",
+    "load_results_sweep",
     "load_sweep",
     "resolved_yaml",
+    "results_values",
 ]

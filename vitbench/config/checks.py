@@ -8,16 +8,17 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from vitbench.config.models import AXES, Dataset, Sweep, is_stackable
-from vitbench.config.problems import Path, Problem, nearest, shorten, translate
+from vitbench.config.models import AXES, Dataset, Sweep, is_stackable, is_whole
+from vitbench.config.problems import Path, Problem, shorten, translate
 from vitbench.config.search import Range, Search
+from vitbench.words import did_you_mean
 
 
 def problems(sweep: Sweep) -> list[Problem]:
     """Everything that is wrong with a sweep whose fields are right one by one."""
     found = [
         *_axis_problems(sweep.search.space, ("search", "space")),
-        *_axis_problems(sweep.search.stack, ("search", "stack")),
+        *_axis_problems(sweep.search.inner, ("search", "inner")),
         *_search_problems(sweep.search),
         *_dataset_problems(sweep.dataset),
         *_label_problems(sweep),
@@ -48,7 +49,7 @@ def _axis_problems(axes: dict[str, Any], path: Path) -> Iterator[Problem]:
     for name, axis in axes.items():
         here = (*path, name)
         if name not in AXES:
-            yield Problem(here, "", "there is no such setting", nearest(name, AXES))
+            yield Problem(here, "", "there is no such setting", did_you_mean(name, AXES))
         elif isinstance(axis, Range):
             yield from _range_problems(name, axis, here)
         elif not axis:
@@ -76,7 +77,7 @@ def _value_problems(name: str, value: Any, path: Path) -> Iterator[Problem]:
 
 
 def _range_problems(name: str, axis: Range, path: Path) -> Iterator[Problem]:
-    whole = AXES[name].model_fields[name].annotation is int
+    whole = is_whole(name)
     if axis.low >= axis.high:
         shown = f"{axis.low:g}..{axis.high:g}"
         yield Problem(path, shown, "low must be less than high", "swap or widen them")
@@ -85,10 +86,9 @@ def _range_problems(name: str, axis: Range, path: Path) -> Iterator[Problem]:
         yield Problem((*path, "low"), f"{axis.low:g}", "a log range must start above 0", "raise it")
     if axis.log and axis.step is not None:
         yield Problem((*path, "step"), f"{axis.step:g}", "a log range has no step", "drop one")
-    if whole and not axis.int:
-        yield Problem(path, "", f"{name} is a whole number", "add `int: true` to the range")
-    if axis.int and any(v is not None and v != int(v) for v in (axis.low, axis.high, axis.step)):
-        yield Problem(path, "", "an int range has whole ends and step", "round them")
+    if whole and any(v is not None and v != int(v) for v in (axis.low, axis.high, axis.step)):
+        rule = f"{name} is a whole number: so are the ends and the step of its range"
+        yield Problem(path, "", rule, "round them")
     for key in ("low", "high"):
         end = getattr(axis, key)
         value = int(end) if whole and end == int(end) else end
@@ -102,21 +102,21 @@ def _search_problems(search: Search) -> Iterator[Problem]:
             yield Problem(
                 (*path, "space", name), "", "a grid has no ranges", "list the values, or use optuna"
             )
-        if name in search.stack:
+        if name in search.inner:
             yield Problem(
-                (*path, "stack", name), "", "is in space and in stack", "keep it in one of them"
+                (*path, "inner", name), "", "is in space and in inner", "keep it in one of them"
             )
-    if search.is_grid and search.stack:
+    if search.is_grid and search.inner:
         fix = "move its axes to search.space, where a grid stacks them by itself"
-        yield Problem((*path, "stack"), "", "belongs to random and optuna searches", fix)
+        yield Problem((*path, "inner"), "", "belongs to random and optuna searches", fix)
     if search.is_grid and search.scheduler == "asha":
         rule = "a grid is trained in full, so that its curves can be compared"
         yield Problem((*path, "scheduler"), "asha", rule, "use method random or optuna, or none")
-    for name in search.stack:
+    for name in search.inner:
         if name in AXES and not is_stackable(name):
             stackable = ", ".join(axis for axis in AXES if is_stackable(axis))
             rule = "members of a stack cannot differ in it"
-            yield Problem((*path, "stack", name), "", rule, f"stack only {stackable}")
+            yield Problem((*path, "inner", name), "", rule, f"name only {stackable}")
     if not search.is_grid and not search.space:
         yield Problem((*path, "space"), "", "a search needs something to search", "add an axis")
     if search.scheduler == "asha" and len(search.objectives) > 1:
@@ -124,9 +124,9 @@ def _search_problems(search: Search) -> Iterator[Problem]:
         yield Problem((*path, "scheduler"), "asha", rule, "name one objective or use none")
     if len(set(search.objectives)) < len(search.objectives):
         yield Problem((*path, "objectives"), "", "an objective stands twice", "keep one")
-    if "lr_sensitivity" in search.objectives and len(search.stack.get("lr", [])) < 3:
+    if "lr_sensitivity" in search.objectives and len(search.inner.get("lr", [])) < 3:
         rule = "lr_sensitivity needs learning rates to compare"
-        yield Problem((*path, "stack", "lr"), "", rule, "list at least three under search.stack.lr")
+        yield Problem((*path, "inner", "lr"), "", rule, "list at least three under search.inner.lr")
 
 
 # Data sets that each setting belongs to; `offline` may bring faces in.
@@ -165,7 +165,7 @@ def _label_problems(sweep: Sweep) -> Iterator[Problem]:
     """Labels that the data set is not asked for, and matching without a label."""
     search, named = sweep.search, sweep.dataset.labels
     places: list[tuple[Path, list[Any]]] = [(("train", "label"), [sweep.train.label])]
-    for part, axis in (("space", search.space.get("label")), ("stack", search.stack.get("label"))):
+    for part, axis in (("space", search.space.get("label")), ("inner", search.inner.get("label"))):
         if isinstance(axis, list):
             places.append((("search", part, "label"), axis))
     searched = [values for _, values in places[1:]]
@@ -178,7 +178,7 @@ def _label_problems(sweep: Sweep) -> Iterator[Problem]:
         for label in values:
             if named is not None and label is not None and label not in named:
                 rule = "is not among dataset.labels"
-                yield Problem(path, str(label), rule, nearest(str(label), named))
+                yield Problem(path, str(label), rule, did_you_mean(str(label), named))
 
 
 def _shape_problems(sweep: Sweep) -> Iterator[Problem]:

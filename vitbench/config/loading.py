@@ -2,43 +2,91 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from vitbench.config import checks, yaml_file
+from vitbench.config import checks, renamed, yaml_file
 from vitbench.config.models import Sweep
-from vitbench.config.problems import ConfigError, Path, Problem, dotted, nearest, translate
+from vitbench.config.problems import ConfigError, Path, Problem, translate
 from vitbench.config.yaml_file import Document
+from vitbench.words import did_you_mean
 
 PAPER = "paper"
 
 
-def load_sweep(file: FilePath | str, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
-    """Read, override and validate a sweep file.
+@dataclass(frozen=True)
+class SweepFile:
+    """A sweep file, read once; gives its sweep at any scale and with any overrides."""
 
-    Args:
-        file: the YAML file.
-        scale: name of a scale in the file; `paper` is the file as written unless it has one.
-        overrides: `key=value` with a dotted key and a YAML value, applied after the scale.
+    path: FilePath
+    document: Document
+
+    @classmethod
+    def read(cls, path: FilePath | str) -> SweepFile:
+        """Read the file without judging what it says.
+
+        Raises:
+            ConfigError: if it is not YAML.
+        """
+        return cls(FilePath(path), yaml_file.read(FilePath(path)))
+
+    def sweep(self, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
+        """Override and validate what the file says.
+
+        Args:
+            scale: a scale of the file; `paper` is the file as written unless it has one.
+            overrides: `key=value` with a dotted key and a YAML value, applied after the scale.
+
+        Raises:
+            ConfigError: with every problem, each as `file:line: key=value rule; fix`.
+        """
+        document = copy.deepcopy(self.document)
+        places: dict[Path, str] = {}
+        values = document.values
+        problems = [*renamed.rename(values), *_apply_scale(values, document, scale)]
+        for text in overrides:
+            problems += _apply_override(values, text, places)
+        problems += [*renamed.rename(values), *_validate(values)]
+        if problems:
+            raise _all_at_once(self.path, document, problems, places)
+        return Sweep.model_validate(values)
+
+
+def load_sweep(file: FilePath | str, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
+    """Read, override and validate a sweep file (see SweepFile).
 
     Raises:
         ConfigError: with every problem, each as `file:line: key=value rule; fix`.
     """
-    file = FilePath(file)
-    document = yaml_file.read(file)
-    places: dict[Path, str] = {}
-    values = document.values
-    problems = _apply_scale(values, document, scale)
-    for text in overrides:
-        problems += _apply_override(values, text, places)
-    problems += _validate(values)
-    if problems:
-        raise _all_at_once(file, document, problems, places)
-    return Sweep.model_validate(values)
+    return SweepFile.read(file).sweep(scale=scale, overrides=overrides)
+
+
+def load_results_sweep(results_dir: FilePath) -> Sweep:
+    """The sweep of a results folder, whatever its keys were called when it was written.
+
+    Raises:
+        ConfigError: if its sweep.yaml is missing or damaged.
+    """
+    file = SweepFile.read(results_dir / "sweep.yaml")
+    renamed.rename(file.document.values)
+    return file.sweep()
+
+
+def results_values(results_dir: FilePath) -> dict[str, Any]:
+    """What the sweep.yaml of a results folder says, under today's keys, as plain values.
+
+    Raises:
+        ConfigError: if it is missing or not YAML.
+    """
+    values = yaml_file.read(results_dir / "sweep.yaml").values
+    renamed.rename(values)
+    return values
 
 
 def resolved_yaml(sweep: Sweep) -> str:
@@ -112,7 +160,9 @@ def _apply_scale(values: dict[str, Any], document: Document, scale: str) -> list
         if scale == PAPER:
             return []
         known = list(dict.fromkeys([*scales, PAPER]))
-        return [Problem(("scales",), "", f"there is no scale '{scale}'", nearest(scale, known))]
+        return [
+            Problem(("scales",), "", f"there is no scale '{scale}'", did_you_mean(scale, known))
+        ]
     _merge(values, scales[scale], ("scales", scale), (), document)
     return []
 
@@ -173,6 +223,3 @@ def _all_at_once(
         if text not in lines:
             lines.append(text)
     return ConfigError(lines)
-
-
-__all__ = ["PAPER", "dotted", "load_sweep", "resolved_yaml"]

@@ -6,13 +6,12 @@ Stackable settings (those in which the members of one stack may differ) are decl
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 from pydantic.config import JsonDict
 
+from vitbench.config import identity
 from vitbench.config.search import Budget, Checkpoints, Search
 from vitbench.config.section import Section
 
@@ -80,27 +79,12 @@ class Model(Section):
         return self.mlp if self.mlp is not None else 4 * self.width
 
 
-class Train(Section):
-    """How one model trains."""
+class SharedTrain(Section):
+    """Training settings that all members of a stack have in common."""
 
     epochs: int = Field(default=200, ge=1)
     batch_size: int = Field(default=16, ge=1)
     optimizer: Literal["radam", "adamw", "sgd"] = "radam"
-    lr: float = Field(
-        default=3e-4, gt=0, description="peak learning rate", json_schema_extra=STACKABLE
-    )
-    weight_decay: float = Field(default=0.0, ge=0, json_schema_extra=STACKABLE)
-    seed: int = Field(
-        default=0,
-        ge=0,
-        description="fixes initial weights and data order, the same in every arm",
-        json_schema_extra=STACKABLE,
-    )
-    label: str | None = Field(
-        default=None,
-        description="train on this label alone (one against the rest); all classes if left out",
-        json_schema_extra=STACKABLE,
-    )
     schedule: Literal["constant", "cosine"] = Field(
         default="constant", description="constant is the paper's; cosine decays to zero"
     )
@@ -124,6 +108,26 @@ class Train(Section):
     train_images: int | None = Field(default=None, ge=1, description="all if left out")
     val_images: int | None = Field(default=None, ge=1, description="all if left out")
     test_images: int | None = Field(default=None, ge=1, description="all if left out")
+
+
+class Train(SharedTrain):
+    """How one model trains: the settings that may differ inside a stack, beside the shared."""
+
+    lr: float = Field(
+        default=3e-4, gt=0, description="peak learning rate", json_schema_extra=STACKABLE
+    )
+    weight_decay: float = Field(default=0.0, ge=0, json_schema_extra=STACKABLE)
+    seed: int = Field(
+        default=0,
+        ge=0,
+        description="fixes initial weights and data order, the same in every arm",
+        json_schema_extra=STACKABLE,
+    )
+    label: str | None = Field(
+        default=None,
+        description="train on this label alone (one against the rest); all classes if left out",
+        json_schema_extra=STACKABLE,
+    )
 
 
 class AttentionExport(Section):
@@ -156,11 +160,8 @@ class TrialConfig(Section):
 
     @property
     def trial_id(self) -> str:
-        """First 12 hex digits of the SHA-256 of the canonical JSON of the configuration."""
-        content = self.model_dump(mode="json")
-        del content["dataset"]["offline"]  # says what may be used, not what was used
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        """Twelve hex digits that identify the model in every results folder (config.identity)."""
+        return identity.trial_id(self.model_dump(mode="json"))
 
 
 class Sweep(Section):
@@ -179,7 +180,7 @@ class Sweep(Section):
         description="validation accuracy that the report times the settings by: stated here, "
         "before the sweep",
     )
-    stack: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    stack_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="most members that train together as one stack"
     )
     compile: bool | Literal["auto"] = Field(
@@ -221,3 +222,9 @@ def is_stackable(axis: str) -> bool:
     """Whether members of one stack may differ in this setting."""
     extra = AXES[axis].model_fields[axis].json_schema_extra
     return isinstance(extra, dict) and bool(extra.get("stackable"))
+
+
+def is_whole(axis: str) -> bool:
+    """Whether the values of this setting are whole numbers (it may also be left out)."""
+    annotation = AXES[axis].model_fields[axis].annotation
+    return annotation is int or int in get_args(annotation)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
 from vitbench.errors import UserError
+from vitbench.words import did_you_mean, nearest
 
 Path = tuple[str | int, ...]
 
@@ -47,13 +47,6 @@ def dotted(path: Path) -> str:
     return text
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'depth'?`, or the list of what there is."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"use one of {', '.join(names)}"
-
-
 _EXPECTED = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
@@ -80,7 +73,7 @@ def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
         known = list(_model_at(model, path[:-1]).model_fields)
-        return Problem(path, "", "there is no such key", nearest(str(path[-1]), known))
+        return Problem(path, "", "there is no such key", did_you_mean(str(path[-1]), known))
     if kind == "missing":
         return Problem(path, "", "is missing", f"add `{path[-1]}:` to the file")
     if kind in _EXPECTED:
@@ -91,8 +84,8 @@ def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if kind == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ")
         rule = f"must be one of {choices}"
-        close = difflib.get_close_matches(str(value), choices.split(", "), n=1)
-        return Problem(path, shown, rule, f"did you mean '{close[0]}'?" if close else "choose one")
+        close = nearest(str(value), choices.split(", "))
+        return Problem(path, shown, rule, f"did you mean '{close}'?" if close else "choose one")
     if kind == "string_pattern_mismatch":
         rule = "may hold letters, digits, '_', '-' and '.' only"
         return Problem(path, shown, rule, "it names the results folder; leave spaces and / out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -22,7 +22,6 @@ class Range(Section):
     high: float
     log: bool = Field(default=False, description="search evenly in the logarithm")
     step: float | None = Field(default=None, gt=0)
-    int: bool = Field(default=False, description="whole numbers only")
 
 
 class Search(Section):
@@ -30,12 +29,14 @@ class Search(Section):
 
     method: Literal["grid", "random", "optuna"] = "grid"
     space: dict[str, list[Scalar] | Range] = Field(
-        default_factory=dict, description="setting: list of choices, or {low, high, log, step, int}"
+        default_factory=dict, description="setting: list of choices, or {low, high, log, step}"
     )
     sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field(
         default="tpe", description="who suggests where method is optuna"
     )
-    trials: int = Field(default=20, ge=1, description="suggestions to train (random and optuna)")
+    suggestions: int = Field(
+        default=20, ge=1, description="architectures to train (random and optuna)"
+    )
     seed: int = Field(default=0, ge=0, description="of the sampler")
     concurrency: int | None = Field(
         default=None,
@@ -43,7 +44,7 @@ class Search(Section):
         description="suggestions in training at once; all slots if left out. An optuna search "
         "gives the same suggestions twice only with 1",
     )
-    stack: dict[str, list[Scalar]] = Field(
+    inner: dict[str, list[Scalar]] = Field(
         default_factory=dict,
         description="settings that every suggestion trains together: best over them of the mean "
         "over seeds",
@@ -68,7 +69,7 @@ class Budget(Section):
 
     hours: float | None = Field(default=None, gt=0, description="wall-clock hours")
     gpu_hours: float | None = Field(default=None, gt=0)
-    trials: int | None = Field(default=None, ge=1, description="models trained to an end")
+    models: int | None = Field(default=None, ge=1, description="models trained to an end")
     epochs: int | None = Field(default=None, ge=1, description="epochs of all models together")
 
 
@@ -79,8 +80,3 @@ class Checkpoints(Section):
     keep: int | None = Field(
         default=None, ge=1, description="best trials whose checkpoints stay; all if left out"
     )
-
-
-def axis_values(axis: list[Any] | Range) -> list[Any] | None:
-    """The choices of a list axis; None for a range."""
-    return None if isinstance(axis, Range) else axis

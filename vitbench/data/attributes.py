@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from vitbench.data.decode import Files, Watch, decode_all
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.data.resize import channel_statistics
 from vitbench.errors import UserError
+from vitbench.words import did_you_mean
 
 _NAMED = 3
 
@@ -29,8 +29,7 @@ def chosen_columns(
     names = list(known if wanted is None else wanted)
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
+            hint = did_you_mean(name, known)
             raise UserError(f"dataset.labels: {owner} has no label {name!r}; {hint}")
     return names, [list(known).index(name) for name in names]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,59 @@ from rich.console import Console
 
 from vitbench import data
 from vitbench.config import Dataset, Sweep
-from vitbench.data import ImageSet
+from vitbench.data import ImageSet, Resolved, mnist
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
-def prepare(dataset: Dataset, data_dir: Path, console: Console) -> ImageSet:
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep and its images.
+
+    Attributes:
+        sweep: with the data set that is really used and its numbers of images written out.
+        everything: all images of the data set.
+        images: those that the sweep asks for.
+    """
+
+    sweep: Sweep
+    everything: ImageSet
+    images: ImageSet
+
+
+def prepare(
+    sweep: Sweep, data_dir: Path | None, console: Console, *, download: bool = True
+) -> Prepared:
+    """Open the images of a sweep and check that it can be trained on them.
+
+    Args:
+        sweep: as written.
+        data_dir: where data sets lie (see data.data_folder).
+        console: told of substitutes and of the progress of long preparations.
+        download: whether MNIST may be downloaded; if not, blank images in MNIST's numbers stand in
+            for it where it is not at hand.
+
+    Raises:
+        UserError: if images are missing or damaged, or too few for what the sweep asks.
+    """
+    folder = data.data_folder(data_dir).resolve()
+    if download or sweep.dataset.name != "mnist" or mnist.find(folder) is not None:
+        resolved = data.resolve(sweep.dataset, folder)
+        everything = _open(resolved.dataset, folder, console)
+    else:
+        resolved = Resolved(sweep.dataset.model_copy(update={"offline": None}))
+        everything = mnist.stand_in(sweep.dataset.image_size)
+    if resolved.notice:
+        console.print(resolved.notice, style="bold yellow", soft_wrap=True, markup=False)
+    settled = _with_images(sweep, resolved, everything)
+    train = settled.train
+    images = everything.subset(train.train_images, train.val_images, train.test_images)
+    _check_labels(settled, images)
+    return Prepared(settled, everything, images)
+
+
+def _open(dataset: Dataset, data_dir: Path, console: Console) -> ImageSet:
     """Open the images, with a progress bar where they must be decoded or drawn first."""
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -40,7 +87,7 @@ def prepare(dataset: Dataset, data_dir: Path, console: Console) -> ImageSet:
         return data.load(dataset, data_dir, watch=watch)
 
 
-def with_images(sweep: Sweep, dataset: Dataset, images: ImageSet, *, substitute: bool) -> Sweep:
+def _with_images(sweep: Sweep, resolved: Resolved, images: ImageSet) -> Sweep:
     """The sweep with the data set that is really used and its numbers of images written out.
 
     A substitute is smaller than what the sweep was written for: it is used whole where the sweep
@@ -50,20 +97,19 @@ def with_images(sweep: Sweep, dataset: Dataset, images: ImageSet, *, substitute:
     for split in ("train", "val", "test"):
         asked = getattr(sweep.train, f"{split}_images")
         there = len(getattr(images, split))
-        counts[f"{split}_images"] = (
-            there if asked is None or (substitute and asked > there) else asked
-        )
+        whole = asked is None or (resolved.notice is not None and asked > there)
+        counts[f"{split}_images"] = there if whole else asked
     train = sweep.train.model_copy(update=counts)
-    return sweep.model_copy(update={"dataset": dataset, "train": train})
+    return sweep.model_copy(update={"dataset": resolved.dataset, "train": train})
 
 
-def check_labels(sweep: Sweep, images: ImageSet) -> None:
+def _check_labels(sweep: Sweep, images: ImageSet) -> None:
     """Check that every label of the sweep is there, with enough images to match.
 
     Raises:
         UserError: naming the label and what there is.
     """
-    axes = [sweep.search.space.get("label"), sweep.search.stack.get("label")]
+    axes = [sweep.search.space.get("label"), sweep.search.inner.get("label")]
     lists = [axis for axis in axes if isinstance(axis, list)]
     labels = [label for axis in lists for label in axis] or [sweep.train.label]
     for label in labels:

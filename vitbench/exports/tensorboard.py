@@ -11,8 +11,8 @@ from typing import Any
 from vitbench.errors import in_a_line
 from vitbench.exports.runs import finite, run_name
 from vitbench.plan import StackPlan
+from vitbench.plan.names import settings
 from vitbench.records.types import EpochRow, TrialOutcome
-from vitbench.terminal.outcome_table import settings
 
 
 class TensorBoard:

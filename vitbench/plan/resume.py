@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
+from pydantic import ValidationError
 
-from vitbench.config import Sweep, TrialConfig
+from vitbench.config import Sweep, TrialConfig, load_results_sweep
 from vitbench.errors import UserError
-from vitbench.plan import StackPlan, expand
+from vitbench.plan.stacks import StackPlan
+from vitbench.plan.trials import expand, trial_of
 from vitbench.records import tables
 from vitbench.records.history import History
+from vitbench.records.restore import restore_ledger
 
 # What may change between runs of one sweep: none of it changes what a trial computes.
 _FREE = (
     "description",
     "storage",
     "resources",
-    "stack",
+    "stack_size",
     "budget",
     "checkpoints",
     "attention",
@@ -29,7 +33,7 @@ _FREE = (
     "max_failures",
     "scales",
 )
-_FREE_SEARCH = ("trials", "concurrency")
+_FREE_SEARCH = ("suggestions", "concurrency")
 
 
 def find(out: Path, name: str, wanted: str) -> Path:
@@ -40,19 +44,54 @@ def find(out: Path, name: str, wanted: str) -> Path:
     """
     if wanted != "latest":
         folder = Path(wanted)
-        if not (folder / tables.LEDGER).is_file():
+        if not _can_go_on(folder):
             raise UserError(
-                f"--resume {wanted}: holds no {tables.LEDGER}; name a results folder, or write "
-                f"--resume alone for the latest run of this sweep"
+                f"--resume {wanted}: holds no {tables.LEDGER} and no tables of a sweep; name a "
+                f"results folder, or write --resume alone for the latest run of this sweep"
             )
         return folder
-    runs = sorted(path.parent for path in (out / name).glob(f"*/{tables.LEDGER}"))
+    runs = sorted(path for path in (out / name).glob("*") if _can_go_on(path))
     if not runs:
         raise UserError(
             f"--resume: there is no run of '{name}' under {out}; leave --resume out to start one, "
             f"or name the folder with --out"
         )
     return runs[-1]
+
+
+def _can_go_on(folder: Path) -> bool:
+    """Whether a folder holds the record of a sweep, or the tables to restore it from."""
+    needed = ("trials.parquet", "epochs.parquet", "sweep.yaml", "environment.json")
+    return (folder / tables.LEDGER).is_file() or all((folder / n).is_file() for n in needed)
+
+
+def restore_record(results_dir: Path) -> None:
+    """Write the ledger of a results folder that holds tables alone (see records.restore).
+
+    Raises:
+        UserError: if the sweep file there does not tell what some trial's settings were.
+    """
+    if (results_dir / tables.LEDGER).is_file():
+        return
+    sweep = load_results_sweep(results_dir)
+    table = pd.read_parquet(results_dir / "trials.parquet")
+    planned = {trial.trial_id: trial for trial in expand(sweep)} if sweep.search.is_grid else {}
+    configs = {}
+    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+        trial_id = str(row["trial_id"])
+        configs[trial_id] = planned.get(trial_id) or _from_columns(sweep, row, results_dir)
+    restore_ledger(results_dir, configs)
+
+
+def _from_columns(sweep: Sweep, row: Mapping[Hashable, Any], folder: Path) -> TrialConfig:
+    """A trial by what the table says of the sweep's axes."""
+    axes = [*sweep.search.space, *sweep.search.inner]
+    if missing := [name for name in axes if name not in row]:
+        raise UserError(
+            f"--resume {folder}: trials.parquet has no column {missing[0]}, so its trials are not "
+            f"known; start a new run without --resume"
+        )
+    return trial_of(sweep, {name: row[name] for name in axes})
 
 
 def check_same(before: Sweep, now: Sweep, folder: Path) -> None:
@@ -66,10 +105,11 @@ def check_same(before: Sweep, now: Sweep, folder: Path) -> None:
         old_ids = {trial.trial_id for trial in expand(before)}
         if old_ids <= {trial.trial_id for trial in expand(now)}:
             return
-    elif old == new and now.search.trials >= before.search.trials:
+    elif old == new and now.search.suggestions >= before.search.suggestions:
         return
     elif old == new:
-        old["search"]["trials"], new["search"]["trials"] = before.search.trials, now.search.trials
+        old["search"]["suggestions"] = before.search.suggestions
+        new["search"]["suggestions"] = now.search.suggestions
     lines = difflib.unified_diff(
         yaml.safe_dump(old, sort_keys=False).splitlines(),
         yaml.safe_dump(new, sort_keys=False).splitlines(),
@@ -81,7 +121,7 @@ def check_same(before: Sweep, now: Sweep, folder: Path) -> None:
     raise UserError(
         "--resume: the sweep has changed since it was started, so its results do not belong "
         "together:\n" + "\n".join(lines) + "\nUndo the change, or start a new run without "
-        "--resume. (Added grid points and larger search.trials or budget extend a sweep.)"
+        "--resume. (Added grid points and larger search.suggestions or budget extend a sweep.)"
     )
 
 
@@ -129,7 +169,8 @@ def remainder(
         history: of the runs before.
         epochs_of: a trial, by its id, that it can go on from.
     """
-    by_id = {trial.trial_id: trial for trial in trials}
+    named = {_id_today(config, known): known for known, config in history.configs.items()}
+    by_id = {named.get(trial.trial_id, trial.trial_id): trial for trial in trials}
     stacks, continued, retried = [], [], 0
     for ids in history.stacks.values():
         members = [by_id[i] for i in ids if i in by_id and not history.is_done(i)]
@@ -144,9 +185,17 @@ def remainder(
                 retried += 1
             elif common:
                 continued.append(common)
-    new = [trial for trial in trials if trial.trial_id not in history.configs]
+    new = [trial for known, trial in by_id.items() if known not in history.configs]
     done = sum(history.is_done(trial_id) for trial_id in by_id)
     return Remainder(stacks, new, done, continued, retried)
+
+
+def _id_today(config: Mapping[str, Any], known: str) -> str:
+    """The id that a recorded trial would have now, whatever id version it was recorded under."""
+    try:
+        return TrialConfig.model_validate(config).trial_id
+    except ValidationError:  # it has settings that are not known here: its own id has to do
+        return known
 
 
 def state_epochs(checkpoints: Path, trial_id: str) -> set[int]:

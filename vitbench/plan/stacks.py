@@ -1,18 +1,149 @@
-"""How many stacks run side by side, and how trials are grouped into them. Needs no Ray."""
+"""Stacks of models that train together, and how trials are grouped into them. Needs no Ray."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-from vitbench.config import Resources, Sweep
+from vitbench.config import (
+    Dataset,
+    Model,
+    Resources,
+    SharedTrain,
+    Sweep,
+    TrialConfig,
+    identity,
+    is_stackable,
+)
 from vitbench.hardware import cpu_count, local_gpu_count
-from vitbench.plan import StackPlan, TrialConfig, pack
+from vitbench.plan.cost import epoch_images, train_flops
 
-# What `stack: auto` is where nothing was measured. On a GPU a stack costs little more than one
+# What `stack_size: auto` is where nothing was measured. On a GPU a stack costs little more than one
 # model until the device is full; on a CPU one process per core is the fastest there is and stacking
 # was measured to gain nothing (benchmarks/RESULTS.md), so there stacks hold one member.
 AUTO_MEMBERS_GPU = 16
 AUTO_MEMBERS_CPU = 1
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all members of a stack have in common; stackable settings are not among it.
+
+    Attributes:
+        dataset: which images.
+        model: shape of every member.
+        train: training settings that cannot differ inside a stack.
+        has_label: whether each member learns one label, so that it has one output.
+    """
+
+    dataset: Dataset
+    model: Model
+    train: SharedTrain
+    has_label: bool
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """Models that train together: equal in every setting that is not stackable."""
+
+    members: tuple[TrialConfig, ...]
+
+    def __post_init__(self) -> None:
+        if len({shape_key(member) for member in self.members}) != 1:
+            raise ValueError("the members of a stack differ in a setting that is not stackable")
+
+    @cached_property
+    def stack_id(self) -> str:
+        """First 12 hex digits of the SHA-256 of the members' ids, in order."""
+        ids = ",".join(member.trial_id for member in self.members)
+        return hashlib.sha256(ids.encode()).hexdigest()[:12]
+
+    @property
+    def size(self) -> int:
+        """Number of members K."""
+        return len(self.members)
+
+    @cached_property
+    def shared(self) -> Shared:
+        """The settings that all members have; what may differ is read from each member."""
+        first = self.members[0]
+        common = {name: getattr(first.train, name) for name in SharedTrain.model_fields}
+        return Shared(
+            dataset=first.dataset,
+            model=first.model,
+            train=SharedTrain.model_construct(**common),
+            has_label=first.train.label is not None,
+        )
+
+    def to_json(self) -> str:
+        """Text that `from_json` reads back."""
+        return json.dumps([member.model_dump(mode="json") for member in self.members])
+
+    @classmethod
+    def from_json(cls, text: str) -> StackPlan:
+        """Read what `to_json` wrote."""
+        return cls(tuple(TrialConfig.model_validate(item) for item in json.loads(text)))
+
+
+def shape_key(trial: TrialConfig) -> str:
+    """Equal for trials that may share a stack: every setting but the stackable ones.
+
+    Whether there is a label counts, which one does not: it decides the number of outputs.
+    """
+    content = identity.identifying(trial.model_dump(mode="json"))
+    shared = {name: v for name, v in content["train"].items() if not is_stackable(name)}
+    has_label = trial.train.label is not None
+    return json.dumps({**content, "train": shared, "has_label": has_label}, sort_keys=True)
+
+
+def groups_of(trials: Iterable[TrialConfig]) -> list[list[TrialConfig]]:
+    """Trials that may share a stack, group by group in the trials' order."""
+    groups: dict[str, list[TrialConfig]] = {}
+    for trial in trials:
+        groups.setdefault(shape_key(trial), []).append(trial)
+    return list(groups.values())
+
+
+def pack(
+    trials: Iterable[TrialConfig],
+    *,
+    max_members: int | Callable[[TrialConfig], int],
+    slots: int,
+) -> list[StackPlan]:
+    """Group trials into stacks: fill the slots side by side first, then stack the rest.
+
+    Each group of stackable trials gets as many stacks as it has members to fill the slots with,
+    or as `max_members` demands, of sizes that differ by one at most and in the trials' order.
+    Groups of more work come first, so that a long stack does not start last and run alone.
+
+    Args:
+        trials: to group.
+        max_members: of one stack; by the first trial of a group, where that decides.
+        slots: stacks that run side by side.
+    """
+    groups = groups_of(trials)
+    plans = []
+    for members in groups:
+        most = max_members(members[0]) if callable(max_members) else max_members
+        at_least = -(-len(members) // most)
+        share = max(1, slots // len(groups))
+        count = max(at_least, min(share, len(members)))
+        size, larger = divmod(len(members), count)
+        start = 0
+        for number in range(count):
+            stop = start + size + (number < larger)
+            plans.append(StackPlan(tuple(members[start:stop])))
+            start = stop
+    return sorted(plans, key=lambda plan: -stack_flops(plan) / plan.size)
+
+
+def stack_flops(plan: StackPlan) -> float:
+    """FLOPs of training a stack; `train_images: null` counts as one image, so then relative."""
+    images = epoch_images(plan.shared.train)
+    return sum(train_flops(member, images=images) for member in plan.members)
 
 
 def stacks_of(
@@ -23,7 +154,7 @@ def stacks_of(
     on_gpu: bool,
     auto: Callable[[TrialConfig], int] | None = None,
 ) -> list[StackPlan]:
-    """Group trials into stacks the way the hardware likes them (see `stack:` in the sweep).
+    """Group trials into stacks the way the hardware likes them (see `stack_size:` in the sweep).
 
     Args:
         sweep: says how many members at most.
@@ -32,8 +163,8 @@ def stacks_of(
         on_gpu: whether stacks train on GPUs.
         auto: members at most where the sweep leaves that to the hardware (tuning.stack_size).
     """
-    if sweep.stack != "auto":
-        return pack(trials, max_members=sweep.stack, slots=slots)
+    if sweep.stack_size != "auto":
+        return pack(trials, max_members=sweep.stack_size, slots=slots)
     fixed = AUTO_MEMBERS_GPU if on_gpu else AUTO_MEMBERS_CPU
     return pack(trials, max_members=auto or fixed, slots=slots)
 

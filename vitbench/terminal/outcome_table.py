@@ -1,4 +1,4 @@
-"""Short names of trials and the table that a sweep ends with."""
+"""The table that a sweep ends with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from vitbench.plan import TrialConfig
+from vitbench.plan.names import value_text
 
 _MAX_ROWS = 40
 # On a narrow terminal these go first; trials.csv has them.
@@ -27,36 +27,6 @@ _RESULTS = (
     ("images/s", "images_per_s", ",.0f"),
     ("wall s", "wall_s", ",.1f"),
 )
-
-
-def settings(trial: TrialConfig) -> dict[str, Any]:
-    """All settings of a trial by their field name, e.g. `lr`, `depth`, `image_size`."""
-    return {
-        **trial.dataset.model_dump(),
-        **trial.model.model_dump(),
-        **trial.train.model_dump(),
-    }
-
-
-def varying_fields(trials: Sequence[TrialConfig]) -> list[str]:
-    """Names of the settings in which the trials differ, in the order of the sweep file."""
-    every = [settings(trial) for trial in trials]
-    return [name for name in every[0] if any(s[name] != every[0][name] for s in every[1:])]
-
-
-def describe(members: Sequence[TrialConfig], fields: Sequence[str]) -> str:
-    """Name a stack by what varies: `lr=0.003 seed=0`, or `9 x lr=3e-05..0.003 seed=0..2`."""
-    parts = []
-    for name in fields:
-        values = list(dict.fromkeys(settings(member)[name] for member in members))
-        if len(values) == 1:
-            parts.append(f"{name}={_value(values[0])}")
-        elif all(isinstance(v, int | float) for v in values):
-            parts.append(f"{name}={_value(min(values))}..{_value(max(values))}")
-        else:
-            parts.append(f"{name}={','.join(str(v) for v in values)}")
-    text = " ".join(parts) or members[0].trial_id
-    return f"{len(members)} x {text}" if len(members) > 1 else text
 
 
 def outcome_table(
@@ -90,7 +60,7 @@ def outcome_table(
     for _, row in ordered.head(_MAX_ROWS).iterrows():
         table.add_row(
             str(row["trial_id"]),
-            *(_value(row[name]) for name in shown_fields),
+            *(value_text(row[name]) for name in shown_fields),
             *(_cell(row.get(column), form) for _, column, form in columns),
             *(["yes" if row["stack_id"] in front else ""] if front is not None else []),
         )
@@ -103,12 +73,6 @@ def failures(frame: pd.DataFrame) -> list[str]:
     """One line for each trial that failed, with its reason."""
     failed = frame[frame["status"].isin(["crashed", "oom"])]
     return [f"{row.trial_id}: {row.status}: {row.error}" for row in failed.itertuples()]
-
-
-def _value(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _cell(value: Any, form: str | None) -> Text:

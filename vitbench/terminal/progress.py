@@ -120,7 +120,7 @@ class Tracker:
 
     def started(self, plan: StackPlan, label: str, flops: float) -> None:
         """A stack has been given to a worker (again, after a crash)."""
-        view = StackView(plan=plan, label=label, epochs=plan.train.epochs, flops=flops)
+        view = StackView(plan=plan, label=label, epochs=plan.shared.train.epochs, flops=flops)
         self.view.running[plan.stack_id] = view
         self.shown.started(view)
 

@@ -136,9 +136,9 @@ def fit(
         run.measure_start()
     checkpoint_s = time.monotonic()
     stopped = False
-    for epoch in range(first, plan.train.epochs + 1):
+    for epoch in range(first, plan.shared.train.epochs + 1):
         epoch_report = run.epoch(epoch)
-        last = epoch == plan.train.epochs or run.all_diverged
+        last = epoch == plan.shared.train.epochs or run.all_diverged
         due = run.rank_0_says(not last and time.monotonic() - checkpoint_s >= checkpoint_every_s)
         epoch_report = replace(epoch_report, checkpoint=due)
         go_on = run.rank_0_says(parallel.rank != 0 or report(epoch_report))
@@ -185,7 +185,7 @@ class _Run:
         self._device, self._parallel = device, parallel
         self._store = store
         self._stack = Stack(plan, images, device, parallel=parallel, dtype=dtype)
-        key = f"{self._stack.model.shape} {plan.size} {plan.train.batch_size} {dtype}"
+        key = f"{self._stack.model.shape} {plan.size} {plan.shared.train.batch_size} {dtype}"
         self._compiling = Compiling(self._stack, compile, on_gpu=device.type == "cuda", key=key)
         self._members = [Member(member.trial_id) for member in plan.members]
         self._best_KP = self._stack.model.flat.detach().clone()
@@ -207,7 +207,7 @@ class _Run:
         started_s = time.perf_counter()
         train_loss_K, train_accuracy_K = self._stack.train_epoch(epoch)
         train_s = time.perf_counter() - started_s
-        self._compiling.epoch_took(train_s, self._plan.train.epochs - epoch)
+        self._compiling.epoch_took(train_s, self._plan.shared.train.epochs - epoch)
         val_loss_K, val_accuracy_K = self._stack.evaluate("val")
         test_loss_K, test_accuracy_K = self._stack.evaluate("test")
         epoch_s = time.perf_counter() - started_s

@@ -35,7 +35,7 @@ _EVAL_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20}
 
 def shape_of(plan: StackPlan, images: ImageSet) -> VitShape:
     """The shape of a stack's models on these images."""
-    model = plan.model
+    model = plan.shared.model
     return VitShape(
         image_size=images.image_size,
         channels=images.channels,
@@ -44,7 +44,7 @@ def shape_of(plan: StackPlan, images: ImageSet) -> VitShape:
         heads=model.heads,
         width=model.width,
         mlp=model.mlp_width,
-        outputs=images.outputs if plan.train.label is None else 1,  # all attributes: one each
+        outputs=images.outputs if not plan.shared.has_label else 1,  # all attributes: one each
         dropout=model.dropout,
     )
 
@@ -69,10 +69,10 @@ class Stack:
         parallel: Parallel = SOLO,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        train = plan.train
+        train = plan.shared.train
         self.plan = plan
         self._device, self._parallel = device, parallel
-        self.binary = train.label is not None or not images.classes
+        self.binary = plan.shared.has_label or not images.classes
         self._clip_norm = train.clip_norm
         self._batch_size = train.batch_size
         seeds = [member.train.seed for member in plan.members]

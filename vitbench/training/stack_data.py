@@ -47,7 +47,7 @@ class StackData:
             for name in ("train", "val", "test")
         }
         # Which images a member sees: all, or those that are matched for its label.
-        matched = plan.train.matched
+        matched = plan.shared.train.matched
         pool_names = [member.train.label if matched else None for member in plan.members]
         pools = list(dict.fromkeys(pool_names))
         self._pool_K = torch.tensor([pools.index(name) for name in pool_names], device=device)

@@ -46,7 +46,7 @@ class BudgetMeter:
             ("hours", hours, limits.hours),
             ("gpu_hours", self._gpu_s / 3600, limits.gpu_hours),
             ("epochs", self._epochs, limits.epochs),
-            ("trials", self._trials, limits.trials),
+            ("models", self._trials, limits.models),
         )
         for name, value, limit in spent:
             if limit is not None and value >= limit:

@@ -18,6 +18,7 @@ from vitbench.config import Sweep
 from vitbench.data.image_set import ImageSet
 from vitbench.exports.tensorboard import TensorBoard
 from vitbench.plan import TrialConfig, stack_flops
+from vitbench.plan.names import describe
 from vitbench.plan.resume import remainder
 from vitbench.plan.stacks import stacks_of
 from vitbench.records import tables
@@ -32,7 +33,6 @@ from vitbench.storage.checkpoints import (
     FolderCheckpoints,
 )
 from vitbench.storage.retention import Retention
-from vitbench.terminal.outcome_table import describe
 from vitbench.terminal.progress import SweepView, Tracker, progress_for
 from vitbench.tuning.budget import BudgetMeter, BudgetObserver
 from vitbench.tuning.cluster.capacity import Capacity, LiveSlots, capacity
@@ -216,7 +216,7 @@ def _source(job: Job, history: History, room: Capacity, console: Console) -> Sta
         console.print(left.text(), highlight=False)
     on_gpu = room.gpus_each > 0
     auto = None
-    if on_gpu and sweep.stack == "auto":
+    if on_gpu and sweep.stack_size == "auto":
         sizes = StackSizes.measured(
             sweep, left.new, job.images, slots=room.free_slots, gpus_each=room.gpus_each
         )

@@ -53,7 +53,7 @@ def differences(folders: Mapping[str, Results]) -> pd.DataFrame:
 def _settings(sweep: Mapping[str, Any]) -> dict[str, str]:
     """A sweep file by dotted key; a setting that is an axis has the values of its axis."""
     flat = _flat({k: v for k, v in sweep.items() if k not in _IGNORED})
-    for axes in ("space", "stack"):
+    for axes in ("space", "inner"):
         for name, values in sweep["search"].get(axes, {}).items():
             axis = f"search.{axes}.{name}"
             for key in [k for k in flat if k == axis or k.startswith(f"{axis}.")]:

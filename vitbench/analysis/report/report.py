@@ -164,7 +164,7 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
     planned_epochs = int(trials["planned_epochs"].fillna(0).sum())
     done = int(trials["status"].isin(["finished", "stopped", "diverged"]).sum())
     suggestions = results.sweep["search"]["method"] != "grid"
-    asked = results.sweep["search"]["trials"] if suggestions else len(trials)
+    asked = results.sweep["search"]["suggestions"] if suggestions else len(trials)
     rows = [("suggestions" if suggestions else "models", f"{asked:,}", f"{done:,} models ended")]
     rows.append(("epochs of all models", f"{planned_epochs:,}", f"{len(results.epochs):,}"))
     ledger = results.folder / LEDGER

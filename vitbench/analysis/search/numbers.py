@@ -37,7 +37,7 @@ def suggestions(results: Results) -> pd.DataFrame:
     diverged at once), `epochs` (of all its models), `status` (`finished` if any model was).
     """
     trials = results.trials[results.trials["status"].isin(_ENDED)]
-    inner = [name for name in results.sweep["search"].get("stack", {}) if name != "seed"]
+    inner = [name for name in results.sweep["search"].get("inner", {}) if name != "seed"]
     loss = trials["best_val_loss"].astype(float)
     frame = trials.assign(loss=loss.where(np.isfinite(loss), trials["initial_val_loss"]))
     rows = []

@@ -77,4 +77,4 @@ def _speed(plan: StackPlan, images: ImageSet, device: torch.device) -> float:
     stack.train_epoch(2, max_steps=_STEPS)  # reads its sums back: everything has been computed
     seconds = time.perf_counter() - started_s
     steps = min(_STEPS, stack.steps_per_epoch)
-    return plan.size * min(steps * plan.train.batch_size, stack.images_per_epoch) / seconds
+    return plan.size * min(steps * plan.shared.train.batch_size, stack.images_per_epoch) / seconds

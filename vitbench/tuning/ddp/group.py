@@ -150,7 +150,10 @@ def _work(config: dict[str, Any]) -> None:
         number += 1
         part = StackPlan.from_json(plan)
         reporter = Reporter(
-            stack_id, part.train.epochs, context, send=lambda letter: mailbox.post(group, letter)
+            stack_id,
+            part.shared.train.epochs,
+            context,
+            send=lambda letter: mailbox.post(group, letter),
         )
         whole = train_part(part, context, reporter, device, parallel)
         if parallel.rank == 0:

@@ -68,10 +68,10 @@ def best_arm(
 def cost(objective: str, plan: StackPlan, *, channels: int, outputs: int) -> float:
     """Objectives that are known before training: `parameters` and `train_flops` of one model."""
     if objective == "parameters":
-        size = plan.dataset.image_size
-        return float(parameter_count(plan.model, size, channels, outputs))
+        size = plan.shared.dataset.image_size
+        return float(parameter_count(plan.shared.model, size, channels, outputs))
     if objective == "train_flops":
-        images = epoch_images(plan.train)
+        images = epoch_images(plan.shared.train)
         first = plan.members[0]
         return train_flops(first, images=images, channels=channels, outputs=outputs)
     raise ValueError(f"{objective!r} is not a cost")

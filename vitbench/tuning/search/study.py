@@ -34,7 +34,7 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial, TrialState
 
-from vitbench.config import Range, Search, Sweep
+from vitbench.config import Range, Search, Sweep, is_whole
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan, broken_rule, members_of
 from vitbench.records.history import History
@@ -55,7 +55,7 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
     for name, axis in search.space.items():
         if not isinstance(axis, Range):
             space[name] = CategoricalDistribution(list(axis))
-        elif axis.int:
+        elif is_whole(name):
             step = int(axis.step) if axis.step is not None else 1
             space[name] = IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=step)
         else:
@@ -157,7 +157,7 @@ class StudySource:
     @property
     def total(self) -> int:
         """Suggestions that the search ends with."""
-        return self._sweep.search.trials
+        return self._sweep.search.suggestions
 
     @property
     def minimises(self) -> bool:

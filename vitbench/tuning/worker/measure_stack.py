@@ -1,4 +1,4 @@
-"""`stack: auto` on GPUs: measured once per device and architecture, then remembered.
+"""`stack_size: auto` on GPUs: measured once per device and architecture, then remembered.
 
 The measurement runs as one short Ray task on a GPU of the cluster. What it found lies in
 stack-sizes.json beside the image cache; a stack that still does not fit halves itself.

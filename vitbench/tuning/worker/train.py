@@ -114,7 +114,7 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
 
     device = torch.device("cuda" if context.gpus else "cpu")
     plan = StackPlan.from_json(config["plan"])
-    reporter = Reporter(plan.stack_id, plan.train.epochs, context, tune.report)
+    reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, tune.report)
 
     def run(part: StackPlan) -> bool:
         return train_part(part, context, reporter, device)
@@ -146,7 +146,7 @@ def train_part(
     torch.set_num_threads(context.threads)
     os.environ["OMP_NUM_THREADS"] = str(context.threads)
 
-    train = part.train
+    train = part.shared.train
     images = context.images.open().subset(train.train_images, train.val_images, train.test_images)
     store = context.checkpoints.store()
     result = fit(

@@ -1,0 +1,46 @@
+"""Short names of trials and stacks: the settings in which they differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from vitbench.config import TrialConfig
+
+
+def settings(trial: TrialConfig) -> dict[str, Any]:
+    """All settings of a trial by their field name, e.g. `lr`, `depth`, `image_size`."""
+    return {
+        **trial.dataset.model_dump(),
+        **trial.model.model_dump(),
+        **trial.train.model_dump(),
+    }
+
+
+def varying_fields(trials: Sequence[TrialConfig]) -> list[str]:
+    """Names of the settings in which the trials differ, in the order of the sweep file."""
+    every = [settings(trial) for trial in trials]
+    return [name for name in every[0] if any(s[name] != every[0][name] for s in every[1:])]
+
+
+def describe(members: Sequence[TrialConfig], fields: Sequence[str]) -> str:
+    """Name a stack by what varies: `lr=0.003 seed=0`, or `9 x lr=3e-05..0.003 seed=0..2`."""
+    parts = []
+    for name in fields:
+        values = list(dict.fromkeys(settings(member)[name] for member in members))
+        if len(values) == 1:
+            parts.append(f"{name}={value_text(values[0])}")
+        elif all(isinstance(v, int | float) for v in values):
+            parts.append(f"{name}={value_text(min(values))}..{value_text(max(values))}")
+        else:
+            parts.append(f"{name}={','.join(str(v) for v in values)}")
+    text = " ".join(parts) or members[0].trial_id
+    return f"{len(members)} x {text}" if len(members) > 1 else text
+
+
+def value_text(value: Any) -> str:
+    """A setting as it stands in names and tables: six digits at most, `-` where there is none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)

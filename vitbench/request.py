@@ -1,0 +1,221 @@
+"""What a command line of `vitbench sweep` asks for, settled step by step before anything starts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vitbench.config import EXPORTERS, PAPER, Sweep, SweepFile
+from vitbench.errors import UserError
+from vitbench.hardware import local_gpu_count
+from vitbench.plan.resume import find
+from vitbench.storage import checkpoints as storage
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command line, word for word (see `build_parser`)."""
+
+    file: Path
+    out: Path | None
+    data: Path | None
+    scale: str
+    overrides: tuple[str, ...]
+    seeds: int | None
+    dry_run: bool
+    resume: str | None
+    exports: tuple[str, ...]
+    address: str | None
+    verbose: bool
+    argv: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> Request:
+        """Read a command line; ends the process with a usage message where it cannot be read."""
+        words: dict[str, Any] = vars(build_parser().parse_args(argv))
+        for name in ("overrides", "exports"):
+            words[name] = tuple(words[name])
+        return cls(**words, argv=tuple(argv))
+
+    def to_go_on(self, results_dir: Path) -> str:
+        """The command that goes on with a run of this one: the same, naming its folder."""
+        words = list(self.argv)
+        if "--resume" in words:
+            at = words.index("--resume")
+            named = at + 1 < len(words) and Path(words[at + 1]).is_dir()
+            del words[at : at + 1 + named]
+        return shlex.join(["python", "-m", "vitbench.sweep", *words, "--resume", str(results_dir)])
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A request with everything decided that the file, the machine and earlier runs decide.
+
+    Attributes:
+        request: as it was typed.
+        file: the sweep file.
+        overrides: of the request, with what --seeds and --export stand for.
+        sweep: the file's at this scale, with the overrides.
+        scale: its name.
+        out: folder that holds the results folders of sweeps.
+        resume_from: the results folder to go on with; None for a new one.
+        bucket: where results go to one.
+    """
+
+    request: Request
+    file: SweepFile
+    overrides: tuple[str, ...]
+    sweep: Sweep
+    scale: str
+    out: Path
+    resume_from: Path | None
+    bucket: storage.Bucket | None
+
+
+def settle(request: Request) -> Settled:
+    """Decide scale, overrides, storage and the run to go on with; reads, and starts nothing.
+
+    Raises:
+        UserError: for a sweep file, an option or a results folder that cannot be used.
+    """
+    file = SweepFile.read(request.file)
+    written = file.sweep(overrides=request.overrides)
+    overrides = [*request.overrides]
+    if request.seeds is not None:
+        overrides.append(_seeds_override(written, request.seeds))
+    if request.exports:
+        exports = list(dict.fromkeys([*written.exports, *request.exports]))
+        overrides.append(f"exports={json.dumps(exports)}")
+    out, bucket = _place(request, written)
+    resume_from = None
+    if request.resume:
+        if bucket is not None:
+            storage.fetch_latest(bucket, out, written.name)
+        resume_from = find(out, written.name, request.resume)
+    scale = _scale(request, written, resume_from)
+    return Settled(
+        request=request,
+        file=file,
+        overrides=tuple(overrides),
+        sweep=file.sweep(scale=scale, overrides=overrides),
+        scale=scale,
+        out=out,
+        resume_from=resume_from,
+        bucket=bucket,
+    )
+
+
+def _scale(request: Request, sweep: Sweep, resume_from: Path | None) -> str:
+    """The scale asked for; `auto` is that of the run to go on with, else what the hardware bears.
+
+    That is the paper's on a GPU or a joined cluster, else `laptop`, where the file has it.
+    """
+    if request.scale != "auto":
+        return request.scale
+    if resume_from is not None:
+        environment = (resume_from / "environment.json").read_text(encoding="utf-8")
+        return str(json.loads(environment)["scale"])
+    on_gpu = request.address is not None or local_gpu_count() > 0
+    return PAPER if on_gpu or "laptop" not in sweep.scales else "laptop"
+
+
+def _place(request: Request, sweep: Sweep) -> tuple[Path, storage.Bucket | None]:
+    """Where results go on this machine's disks or its network file systems, and to which bucket."""
+    if sweep.storage is None:
+        return request.out or Path("results"), None
+    if storage.is_bucket(sweep.storage):
+        return request.out or Path("results"), storage.Bucket.parse(sweep.storage)
+    if request.out is not None:
+        raise UserError(
+            f"--out {request.out}: the sweep already says where results go (storage: "
+            f"{sweep.storage}); leave out one of them"
+        )
+    return Path(sweep.storage).expanduser().resolve(), None
+
+
+def _seeds_override(sweep: Sweep, count: int) -> str:
+    """What --seeds stands for: the grid's own axis, or models that a suggestion trains together."""
+    if count < 1:
+        raise UserError(f"--seeds {count}: is not a number of seeds; name 1 or more.")
+    key = "search.space.seed" if sweep.search.is_grid else "search.inner.seed"
+    return f"{key}={list(range(count))}"
+
+
+def new_results_dir(settled: Settled) -> Path:
+    """Make `<out>/<name>/<UTC time>-<4 hex digits>`, which did not exist before."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    path = settled.out / settled.sweep.name / f"{stamp}-{secrets.token_hex(2)}"
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"--out {settled.out}: cannot make the results folder {path} ({error.strerror}); "
+            f"name a folder that you may write to."
+        ) from error
+    return path
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m vitbench.sweep`."""
+    parser = argparse.ArgumentParser(
+        prog="vitbench sweep",
+        description="Run the sweep of a YAML file; end with tables, figures and a report.",
+        epilog="Exit codes: 0 all trials accounted for; 1 some trial failed; 2 bad input, nothing "
+        "started; 130 interrupted.",
+    )
+    parser.add_argument("file", type=Path, metavar="SWEEP.yaml", help="the sweep file")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="where results go (default: results, or the path that `storage:` in the file names)",
+    )
+    parser.add_argument(
+        "--data", type=Path, help="folder that holds the data sets (default: $VITBENCH_DATA)"
+    )
+    parser.add_argument(
+        "--scale",
+        default="auto",
+        help="a scale of the sweep file; auto (default) is paper on a GPU, laptop without one",
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one value, e.g. --set train.epochs=2 (repeatable)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="repeat the sweep with seeds 0 to N-1; three give intervals, six can give p < 0.05",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show trials, stacks and a time forecast; no cluster"
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="latest",
+        metavar="RESULTS",
+        help="go on with a run: the latest of this sweep under --out, or the folder named",
+    )
+    parser.add_argument(
+        "--export",
+        dest="exports",
+        action="append",
+        default=[],
+        choices=EXPORTERS,
+        help="also write a run per model for this tool (repeatable; `exports:` in the file)",
+    )
+    parser.add_argument("--address", help="a running Ray cluster to join, e.g. auto")
+    parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
+    return parser

@@ -1,0 +1,75 @@
+"""A study for a results folder of a search that holds the table of suggestions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState, create_trial
+
+from vitbench.config import Sweep
+from vitbench.errors import UserError
+from vitbench.records.history import History
+from vitbench.tuning.search.objective import direction
+from vitbench.tuning.search.study import distributions
+
+
+def restore_study(sweep: Sweep, results_dir: Path, history: History) -> None:
+    """Write study.db from suggestions.parquet where a search was begun and its study is missing.
+
+    Values of single epochs, which only early stopping by Optuna would read, are not restored.
+
+    Raises:
+        UserError: if suggestions.parquet is missing, too: what was suggested is not known.
+    """
+    path, table = results_dir / "study.db", results_dir / "suggestions.parquet"
+    if sweep.search.is_grid or path.is_file() or not history.configs:
+        return
+    if not table.is_file():
+        raise UserError(
+            f"--resume {results_dir}: holds neither study.db nor suggestions.parquet, so what this "
+            f"search has tried is not known; start a new run without --resume"
+        )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space, objectives = distributions(sweep.search), list(sweep.search.objectives)
+    trials = []
+    for row in pd.read_parquet(table).sort_values("number").to_dict("records"):
+        params = _params(row, space)
+        state = TrialState[row["state"]]
+        trials.append(
+            create_trial(
+                state=state,
+                params=params,
+                distributions={name: space[name] for name in params},
+                user_attrs={
+                    name: row[name] for name in ("stack_id", "reason") if not pd.isna(row[name])
+                },
+                values=[row[name] for name in objectives] if state is TrialState.COMPLETE else None,
+            )
+        )
+    temporary = path.with_name(".study.db.tmp")
+    temporary.unlink(missing_ok=True)
+    study = optuna.create_study(
+        storage=f"sqlite:///{temporary}",
+        study_name=sweep.name,
+        directions=[direction(name) for name in objectives],
+    )
+    study.add_trials(trials)
+    temporary.rename(path)
+
+
+def _params(row: Mapping[Hashable, Any], space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """What was suggested, in the types of the space; a draw that was cut short lacks settings."""
+    params = {}
+    for name, distribution in space.items():
+        value = row[name]
+        if pd.isna(value):
+            if None not in getattr(distribution, "choices", ()):
+                continue
+            value = None
+        params[name] = distribution.to_external_repr(distribution.to_internal_repr(value))
+    return params
