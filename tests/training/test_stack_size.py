@@ -14,7 +14,7 @@ import torch
 from vitbench import data
 from vitbench.config import Dataset, Sweep
 from vitbench.plan import StackPlan, expand
-from vitbench.training.speedup import stack_size
+from vitbench.training import stack_size
 from vitbench.tuning.worker import measure_stack as remembered
 
 SWEEP = {

@@ -141,7 +141,7 @@ def _device_name() -> str:
 def _measure(shared: SharedImages, trial: dict[str, object], at_most: int) -> dict[str, int]:
     import torch
 
-    from vitbench.training.speedup.stack_size import choose, throughput
+    from vitbench.training.stack_size import choose, throughput
 
     config = TrialConfig.model_validate(trial)
     train = config.train
