@@ -12,7 +12,7 @@ hardly depends on the grid. S means nothing without its range, so both always tr
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,10 @@ class Sensitivity:
             interpolated in ln lr; a side that reaches the end of the range is open.
         safe_decades: log10(safe_high / safe_low).
         safe_open: `low`, `high`, `both` or empty.
-        edge_lr: lowest rate above the best one at which some seed diverged or learned nothing.
-        last_good_lr: highest rate below `edge_lr`, all of whose seeds learned.
+        edge_lr: lowest rate above the best one from which on some seed diverges or learns nothing
+            at every rate; NaN where the highest rate is sound.
+        last_good_lr: the rate below `edge_lr`.
+        failed_alone: other rates at which some seed diverged or learned nothing, in words.
         diverged: runs that diverged.
         left_out: trials without an end, and seeds that lack a rate; nothing is computed from them.
         why_not: why there is no S; empty where there is one.
@@ -72,6 +74,7 @@ class Sensitivity:
     safe_open: str = ""
     edge_lr: float = math.nan
     last_good_lr: float = math.nan
+    failed_alone: str = ""
     diverged: int = 0
     left_out: int = 0
     why_not: str = ""
@@ -170,11 +173,20 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
     )
     if len(lrs) < MIN_RATES:
         return base
+    start = float(trials["initial_val_loss"].astype(float).mean())
+    if mean[best] > (1 - _LEARNED) * start:
+        why = (
+            f"nothing was learned: the lowest mean loss, {mean[best]:.3g}, is within "
+            f"{_LEARNED:.0%} of the loss before training, {start:.3g}"
+        )
+        return replace(base, why_not=why)
     per_seed = np.array([_log_mean(lrs, row) - row[best] for row in values])
     s_low, s_high = mean_interval(per_seed).ends
-    start = float(trials["initial_val_loss"].astype(float).mean())
-    failed = values >= mean[best] + (1 - _LEARNED) * (start - mean[best])
-    edges = [k for k in range(best + 1, len(lrs)) if failed[:, k].any()]
+    failed = (values >= mean[best] + (1 - _LEARNED) * (start - mean[best])).any(axis=0)
+    edge = len(lrs)
+    while edge > best + 1 and failed[edge - 1]:
+        edge -= 1
+    alone = [f"{lrs[k]:g}" for k in range(edge) if failed[k]]
     low, high, open_sides = _window(lrs, mean, best, delta)
     return Sensitivity(
         **{
@@ -188,8 +200,9 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
             "safe_high": high,
             "safe_decades": math.log10(high / low),
             "safe_open": open_sides,
-            "edge_lr": float(lrs[edges[0]]) if edges else math.nan,
-            "last_good_lr": float(lrs[edges[0] - 1]) if edges else math.nan,
+            "edge_lr": float(lrs[edge]) if edge < len(lrs) else math.nan,
+            "last_good_lr": float(lrs[edge - 1]) if edge < len(lrs) else math.nan,
+            "failed_alone": ", ".join(alone),
         }
     )
 

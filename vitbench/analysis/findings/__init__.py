@@ -1,0 +1,1 @@
+"""What results support: typed findings, and the sentences that are made from them alone."""

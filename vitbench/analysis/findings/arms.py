@@ -1,0 +1,125 @@
+"""Arms: all trials of a sweep that differ in the seed alone, whatever the sweep's axes are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from vitbench.analysis.results import Results
+from vitbench.errors import UserError
+
+# Column of a setting where it is not the setting's own name.
+_COLUMNS = {"epochs": "planned_epochs"}
+
+
+@dataclass(frozen=True)
+class Arms:
+    """A metric by seed and arm.
+
+    Attributes:
+        names: settings that make an arm.
+        values: a row per seed, a column per complete arm.
+        incomplete: arms that lack a seed which others have (still running, crashed or stopped
+            early), with the number of seeds that they lack; they carry no claim.
+        diverged: arms of which some seed diverged, with how many; the loss before training (for
+            an accuracy the chance level) stands in for those.
+    """
+
+    names: tuple[str, ...]
+    values: pd.DataFrame
+    incomplete: dict[str, int]
+    diverged: dict[str, int]
+
+
+def names_of(results: Results) -> list[str]:
+    """Columns of the settings that vary in the sweep, other than the seed, in the file's order.
+
+    Raises:
+        UserError: if the tables lack a setting that the sweep varies: they are older than it.
+    """
+    search = results.sweep["search"]
+    axes = [*search.get("space", {}), *search.get("inner", search.get("stack", {}))]
+    names = [_COLUMNS.get(axis, axis) for axis in dict.fromkeys(axes) if axis != "seed"]
+    missing = [name for name in names if name not in results.trials]
+    if missing:
+        raise UserError(
+            f"{results.folder}: trials.parquet has no column '{missing[0]}', which the sweep "
+            f"varies; it was written by an older vitbench; where ledger.jsonl is there, remove "
+            f"the tables and they are made again"
+        )
+    return names
+
+
+def by_arm(results: Results, metric: str) -> Arms:
+    """The metric of every arm, with what stands in for models that diverged.
+
+    Losses are capped at the loss before training, so that a model that diverged is never better
+    than one that only got worse.
+
+    Args:
+        results: of a sweep.
+        metric: a column of the trials table.
+
+    Raises:
+        UserError: if two trials are of one arm and seed.
+    """
+    names = names_of(results)
+    trials = results.trials.assign(arm=labels(results.trials, names))
+    twice = trials[trials.duplicated(["arm", "seed"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise UserError(
+            f"{results.folder}: two trials are '{row['arm']}' with seed {row['seed']}, and an "
+            f"average over them would count one seed twice; the tables are damaged, or were "
+            f"joined by hand; remove one of the two"
+        )
+    table = trials.assign(value=standing_in(trials, metric)).pivot(
+        index="seed", columns="arm", values="value"
+    )
+    table = table.reindex(columns=trials["arm"].unique()).astype(float)
+    lacking = table.isna().sum()
+    gone = trials[trials["status"] == "diverged"].groupby("arm", sort=False).size()
+    return Arms(
+        names=tuple(names),
+        values=table.loc[:, lacking == 0],
+        incomplete={str(arm): int(count) for arm, count in lacking[lacking > 0].items()},
+        diverged={str(arm): int(count) for arm, count in gone.items()},
+    )
+
+
+def standing_in(trials: pd.DataFrame, metric: str) -> pd.Series:
+    """The metric of every trial that ended; before training's where it diverged; else missing.
+
+    The chance level of an accuracy is exp(-loss before training), that of a uniform guess.
+    """
+    start = trials["initial_val_loss"].astype(float)
+    is_accuracy = metric.endswith("accuracy")
+    before = start.map(lambda loss: math.exp(-loss)) if is_accuracy else start
+    value = trials[metric].astype(float)
+    if metric.endswith("loss"):
+        value = value.clip(upper=start)
+    value = value.where(np.isfinite(value) & (trials["status"] != "diverged"), before)
+    return value.where(trials["status"].isin(["finished", "diverged"]), math.nan)
+
+
+def labels(trials: pd.DataFrame, names: list[str]) -> pd.Series:
+    """The arm of each trial in words: `lr 0.003, batch size 16`."""
+    if not names:
+        return pd.Series("all", index=trials.index, dtype="object")
+    parts = [trials[name].map(lambda value, name=name: setting(name, value)) for name in names]
+    label = parts[0].astype("object")
+    for part in parts[1:]:
+        label = label + ", " + part.astype("object")
+    return label
+
+
+def setting(name: str, value: object) -> str:
+    """One setting in words."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        shown = "none"
+    else:
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name.replace('_', ' ')} {shown}"

@@ -1,0 +1,91 @@
+"""Sentences from findings, by the jinja2 macros in `sentences/`; no sentence is made elsewhere.
+
+A macro has the name of a finding's kind and takes the finding. Adding a kind is adding a macro.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jinja2
+
+from vitbench.analysis.findings.claims import Verdict
+from vitbench.analysis.findings.finding import Finding
+
+_FOLDER = Path(__file__).parent / "sentences"
+_MAX_NAMED = 6
+
+
+def sentence(finding: Finding) -> str:
+    """The finding in words, on one line.
+
+    Raises:
+        KeyError: if no macro has the name of its kind.
+    """
+    return " ".join(str(_macros()[finding.kind](finding)).split())
+
+
+def claim_sentence(verdict: Verdict) -> str:
+    """What the results say of a claim, on one line."""
+    return " ".join(str(_macros()["claim"](verdict)).split())
+
+
+@functools.cache
+def _macros() -> dict[str, Callable[[Finding | Verdict], str]]:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": number, "p": p_value, "named": named, "plural": plural, "share": share
+    }  # fmt: skip
+    environment.globals["interval"] = interval
+    macros: dict[str, Callable[[Finding | Verdict], str]] = {}
+    for name in environment.list_templates():
+        module = environment.get_template(name).module
+        for kind, macro in vars(module).items():
+            if callable(macro) and not kind.startswith("_"):
+                if kind in macros:
+                    raise ValueError(f"two macros are called {kind!r}; the second is in {name}")
+                macros[kind] = macro
+    return macros
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with so many significant digits; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}g}"
+
+
+def p_value(value: float) -> str:
+    """`p = 0.031`, or `p < 0.001`."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+
+
+def share(value: float) -> str:
+    """A share as a percentage without decimals."""
+    return f"{value:.0%}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """` (95 % interval 0.1 to 0.2)`, or why there is none."""
+    if low is None or high is None:
+        return " (no interval: fewer than three seeds)"
+    return f" (95 % interval {number(low)} to {number(high)})"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 seed`, `6 seeds`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def named(names: Iterable[str], separator: str = ", ") -> str:
+    """Names in a row; long lists end in how many more there are."""
+    every = list(names)
+    shown = separator.join(every[:_MAX_NAMED])
+    rest = len(every) - _MAX_NAMED
+    return f"{shown} and {rest} more" if rest > 0 else shown

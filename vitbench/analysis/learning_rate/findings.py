@@ -1,0 +1,87 @@
+"""Findings on the learning rate: sensitivity and safe window per model, and whether it moves."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from vitbench.analysis.findings.arms import labels, names_of
+from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.settings import FAMILY, judged_pairs
+from vitbench.analysis.learning_rate import sensitivity
+from vitbench.analysis.results import Results
+
+_MAX_MODELS = 6
+
+
+def findings(results: Results) -> list[Finding]:
+    """One finding per model (combination of the other settings), then whether the rate moves."""
+    trials = results.trials
+    if trials["lr"].nunique() < 2 or results.sweep["search"]["method"] != "grid":
+        return []
+    names = [name for name in names_of(results) if name != "lr"]
+    rows = sensitivity.table(trials, names).to_dict("records")
+    told = [_of_model(row, names) for row in rows[:_MAX_MODELS]]
+    if len(rows) > _MAX_MODELS:
+        told.append(Finding("lr_more_models", n=len(rows) - _MAX_MODELS))
+    return told + _movement(results, rows, names)
+
+
+def _of_model(row: Mapping[Hashable, Any], names: list[str]) -> Finding:
+    return Finding(
+        kind="lr_sensitivity",
+        arms=(_model(row, names),),
+        metric="val_loss",
+        effect=_known(row["s_trapz"]),
+        low=_known(row["s_trapz_low"]),
+        high=_known(row["s_trapz_high"]),
+        n=int(row["seeds"]),
+        facts={str(name): _known(value) for name, value in row.items()},
+    )
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _model(row: Mapping[Hashable, Any], names: list[str]) -> str:
+    return str(labels(pd.DataFrame([row]), names).iloc[0]) if names else ""
+
+
+def _movement(results: Results, rows: list[dict[Hashable, Any]], names: list[str]) -> list[Finding]:
+    """Whether the best rate differs between models, and whether the seeds support that.
+
+    It does where, of two models, each is told apart to be worse at the other's rate.
+    """
+    known = [row for row in rows if not math.isnan(row["best_lr"])]
+    if len(known) < 2:
+        return []
+    lowest = {_model(row, names): float(row["best_lr"]) for row in known}
+    worse = {(pair.a, pair.b) for pair in judged_pairs(results) if pair.told_apart}
+    order = names_of(results)
+
+    def arm(row: Mapping[Hashable, Any], lr: float) -> str:
+        return str(labels(pd.DataFrame([{**row, "lr": lr}]), order).iloc[0])
+
+    moved = [
+        (_model(one, names), _model(other, names))
+        for one, other in itertools.combinations(known, 2)
+        if one["best_lr"] != other["best_lr"]
+        and (arm(one, other["best_lr"]), arm(one, one["best_lr"])) in worse
+        and (arm(other, one["best_lr"]), arm(other, other["best_lr"])) in worse
+    ]
+    return [
+        Finding(
+            kind="lr_movement",
+            family=FAMILY,
+            asserts=bool(moved),
+            arms=tuple(dict.fromkeys(itertools.chain.from_iterable(moved))),
+            metric="test_loss",
+            n=int(results.trials["seed"].nunique()),
+            facts={"lowest": lowest, "moved": moved, "same": len(set(lowest.values())) == 1},
+        )
+    ]

@@ -1,0 +1,62 @@
+"""Claims that a sweep file states before its run: one comparison each, judged by the analysis."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from vitbench.config.search import Scalar
+from vitbench.config.section import Section
+
+Relation = Literal["highest", "lowest", "higher", "lower", "ordered", "associated"]
+ClaimMetric = Literal[
+    "train_loss", "val_loss", "test_loss", "train_accuracy", "val_accuracy", "test_accuracy",
+    "train_loss_over_constant", "nce", "excess", "ap_norm", "roc_auc", "mcc",
+    "effective_patches",
+]  # fmt: skip
+Arm = dict[str, Scalar]
+
+
+class Claim(Section):
+    """One comparison, stated before the first trial."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="short name of the claim")
+    says: str = Field(min_length=1, description="the claim in a sentence")
+    metric: ClaimMetric = Field(description="what is compared")
+    of: Arm | list[Arm] = Field(
+        default_factory=dict,
+        description="the arm by its settings, e.g. {lr: 0.003}; settings that it leaves open are "
+        "averaged over. A list of arms for ordered, from the lowest metric to the highest; left "
+        "out for associated",
+    )
+    relation: Relation = Field(
+        alias="is",
+        description="highest and lowest: against every other value of the settings in `of`; "
+        "higher and lower: than the arm in `than`; ordered: the arms of the list ascend; "
+        "associated: `metric` rises with `with_metric` over the values of `over`",
+    )
+    than: Arm | None = Field(default=None, description="of higher and lower: the other arm")
+    where: Arm = Field(default_factory=dict, description="settings that all arms compared have")
+    margin: float = Field(
+        default=0.0, ge=0, description="by how much at least, in units of the metric"
+    )
+    with_metric: ClaimMetric | None = Field(
+        default=None, description="of associated: the other metric"
+    )
+    over: str | None = Field(
+        default=None, description="of associated: the setting whose values are the units"
+    )
+    family: str = Field(
+        default="claims", min_length=1, description="claims of one family are corrected together"
+    )
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of the SHA-256 of the claim; a changed claim is another claim."""
+        content = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
