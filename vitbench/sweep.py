@@ -29,7 +29,8 @@ from vitbench.records import environment, tables
 from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
-from vitbench.storage import checkpoints as storage
+from vitbench.storage.mirror import Mirror, fetch_latest
+from vitbench.storage.place import Place, is_bucket
 from vitbench.terminal.outcome_table import failures, outcome_table, varying_fields
 from vitbench.terminal.progress import duration
 
@@ -141,7 +142,7 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
     results_dir = resume_from or _new_results_dir(args.out, sweep)
     if bucket is not None:
         bucket = bucket.child(sweep.name).child(results_dir.name)
-    mirror = None if bucket is None else storage.Mirror(results_dir, bucket)
+    mirror = None if bucket is None else Mirror(results_dir, bucket)
     with Ledger(results_dir / tables.LEDGER) as ledger:
         if resume_from is not None:
             before = load_sweep(results_dir / "sweep.yaml")
@@ -156,7 +157,7 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
             image_source=images.source,
             data_checksum=images.checksum,
             label_noise=images.label_noise,
-            storage=None if bucket is None else bucket.uri,
+            storage=None if bucket is None else bucket.address,
         )
         console.print(
             f"{sweep.name} at scale {scale}: {images.source}", soft_wrap=True, markup=False
@@ -182,22 +183,22 @@ def _run(args: argparse.Namespace, console: Console, argv: Sequence[str]) -> int
             raise
         ledger.append("event", event="end", interrupted=ending.interrupted)
     code = _finish(job, ending, results_dir, scale, args, argv, console)
-    if mirror is not None:
+    if bucket is not None and mirror is not None:
         mirror.copy()
-        console.print(f"copied to: {mirror.uri}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"copied to: {bucket.address}", soft_wrap=True, highlight=False, markup=False)
     return code
 
 
-def _bucket(sweep: Sweep) -> storage.Bucket | None:
+def _bucket(sweep: Sweep) -> Place | None:
     """The bucket that `storage:` names, if it names one."""
-    if sweep.storage is None or not storage.is_bucket(sweep.storage):
+    if sweep.storage is None or not is_bucket(sweep.storage):
         return None
-    return storage.Bucket.parse(sweep.storage)
+    return Place.bucket(sweep.storage)
 
 
 def _settle_out(args: argparse.Namespace, sweep: Sweep) -> None:
     """Fill in --out: where results go on this machine's disks or its network file systems."""
-    if sweep.storage is None or storage.is_bucket(sweep.storage):
+    if sweep.storage is None or is_bucket(sweep.storage):
         args.out = args.out or Path("results")
     elif args.out is not None:
         raise UserError(
@@ -208,7 +209,7 @@ def _settle_out(args: argparse.Namespace, sweep: Sweep) -> None:
         args.out = Path(sweep.storage).expanduser().resolve()
     bucket = _bucket(sweep)
     if args.resume and bucket is not None:
-        storage.fetch_latest(bucket, args.out, sweep.name)
+        fetch_latest(bucket, args.out, sweep.name)
 
 
 def _load(args: argparse.Namespace) -> tuple[Sweep, str]:

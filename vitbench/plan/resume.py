@@ -146,9 +146,3 @@ def remainder(
     new = [trial for trial in trials if trial.trial_id not in history.configs]
     done = sum(history.is_done(trial_id) for trial_id in by_id)
     return Remainder(stacks, new, done, continued, retried)
-
-
-def state_epochs(checkpoints: Path, trial_id: str) -> set[int]:
-    """Epochs of which a trial has a state on disk (the names that training.checkpoint gives)."""
-    files = (checkpoints / trial_id).glob("state-*.safetensors")
-    return {int(path.stem.removeprefix("state-")) for path in files}

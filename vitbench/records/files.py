@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under another name, then give it its own."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file under another name, wait until it is on the disk, then give it its own."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)

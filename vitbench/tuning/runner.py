@@ -24,13 +24,8 @@ from vitbench.plan.stacks import stacks_of
 from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
-from vitbench.storage.checkpoints import (
-    CHECKPOINTS,
-    Bucket,
-    BucketCheckpoints,
-    Checkpoints,
-    FolderCheckpoints,
-)
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.storage.place import Place as ResultsPlace
 from vitbench.storage.retention import CheckpointKeeper
 from vitbench.terminal.outcome_table import describe
 from vitbench.terminal.progress import SweepView, Tracker, progress_for
@@ -67,14 +62,17 @@ class Job:
     fields: Sequence[str]
     results_dir: Path
     images: ImageSet
-    bucket: Bucket | None = None
+    bucket: ResultsPlace | None = None
+
+    @property
+    def results(self) -> ResultsPlace:
+        """The folder of the run as all nodes see it."""
+        return self.bucket or ResultsPlace(str(self.results_dir))
 
     @property
     def checkpoints(self) -> Checkpoints:
         """Where checkpoints are, one folder per trial."""
-        if self.bucket is not None:
-            return BucketCheckpoints(self.bucket.child(CHECKPOINTS))
-        return FolderCheckpoints(self.results_dir / CHECKPOINTS)
+        return Checkpoints(self.results)
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     sweep = job.sweep
     room = capacity(sweep.resources)
     if job.bucket is not None or room.nodes > 1:
-        require_on_every_node(job.bucket or job.results_dir)
+        require_on_every_node(job.results)
     gpus, workers = room.gpus_each, sweep.resources.workers
     budget = BudgetMeter(sweep.budget, history, gpus_each=gpus * workers)
     if spent := budget.exceeded():

@@ -140,13 +140,13 @@ def train_part(
 
     train = part.train
     images = context.images.open().subset(train.train_images, train.val_images, train.test_images)
-    store = context.checkpoints.store()
+    context.checkpoints.require_results_folder()
     result = fit(
         part,
         images,
         device=device,
         report=reporter,
-        store=store,
+        store=context.checkpoints,
         parallel=parallel,
         checkpoint_every_s=context.checkpoint_every_s,
         compile=context.compile,
@@ -159,7 +159,7 @@ def train_part(
         ]
         reporter.finish(outcomes)
         if status in DONE:  # and recorded: nobody will go on from its states
-            store.keep_only([member.trial_id for member in part.members], None)
+            context.checkpoints.keep_only([member.trial_id for member in part.members], None)
     return not result.stopped
 
 
