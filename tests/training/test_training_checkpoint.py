@@ -27,7 +27,8 @@ def written(root: Path) -> Path:
 
 def test_the_pair_of_files_says_the_same() -> None:
     """The tensor file carries the info too; tensors come back bit by bit, empty ones as well."""
-    tensors = {"a": torch.randn(2, 3), "b": torch.arange(4.0).reshape(2, 2).T, "c": torch.empty(0, 5)}
+    turned = torch.arange(4.0).reshape(2, 2).T
+    tensors = {"a": torch.randn(2, 3), "b": turned, "c": torch.empty(0, 5)}
     content, text = encode(tensors, {"images": "ä"})
     again, info = decode(content, "x")
     assert json.loads(text) == info == {"format": 1, "images": "ä"}

@@ -32,8 +32,9 @@ from vitbench.terminal.progress import SweepView, Tracker, progress_for
 from vitbench.tuning.budget import BudgetMeter
 from vitbench.tuning.cluster.capacity import Capacity, LiveSlots, capacity
 from vitbench.tuning.cluster.storage_check import require_on_every_node
-from vitbench.tuning.ddp.channel import Mailbox
-from vitbench.tuning.ddp.cleanup import Reaper
+from vitbench.tuning.ddp.channel import Channel
+from vitbench.tuning.ddp.cleanup import GroupCleanup
+from vitbench.tuning.ray_private import ON_HEAD
 from vitbench.tuning.recorder import Interrupt, Recorder, planned_rows
 from vitbench.tuning.search.early_stopping import Steering
 from vitbench.tuning.search.source import ListSource, PlanSearcher, StackSource
@@ -146,7 +147,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         every_epoch=sweep.search.scheduler != "none",
         control=control,
         compile=sweep.compile,
-        mailbox=Mailbox() if workers > 1 else None,
+        channel=Channel() if workers > 1 else None,
     )
     scheduler = _scheduler(job, source, control)
     tuner = _tuner(job, searcher, recorder, scheduler, context)
@@ -218,13 +219,13 @@ def _tuner(
     context: WorkerContext,
 ) -> tune.Tuner:
     callbacks: list[tune.Callback] = [recorder]
-    if context.mailbox is not None:
+    if context.channel is not None:
         from vitbench.tuning.ddp import group as ddp
 
-        callbacks.append(Reaper(context.mailbox, context.bundle, context.workers))
+        callbacks.append(GroupCleanup(context.channel, context.bundle, context.workers))
         trainable = functools.partial(ddp.train_stack, context=context)
-        # What it trains with belongs to its workers. Tune wants some request: a megabyte.
-        resources: dict[str, Any] = {"cpu": 0, "memory": 1e6}
+        # What it trains with belongs to its workers, which may be on machines that vanish.
+        resources: dict[str, Any] = {"cpu": 0, **ON_HEAD}
     else:
         trainable = functools.partial(train_stack, context=context)
         resources = {name.lower(): amount for name, amount in context.bundle.items()}

@@ -14,7 +14,7 @@ from ray import tune
 from vitbench.plan import StackPlan
 from vitbench.records.history import DONE
 from vitbench.storage.checkpoints import Checkpoints
-from vitbench.tuning.ddp.channel import Mailbox
+from vitbench.tuning.ddp.channel import Channel
 from vitbench.tuning.stop import STOPPED, Control
 from vitbench.tuning.worker.images import SharedImages
 
@@ -43,7 +43,7 @@ class WorkerContext:
     every_epoch: bool  # report each epoch by itself: early stopping looks at every one
     control: Control
     compile: When = False
-    mailbox: Mailbox | None = None  # with more than one worker
+    channel: Channel | None = None  # with more than one worker
 
     @property
     def bundle(self) -> dict[str, float]:
