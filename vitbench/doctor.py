@@ -158,7 +158,7 @@ def gpu() -> Iterator[Finding]:
 
 
 def memory() -> Iterator[Finding]:
-    """Main memory, shared memory and room on the disk."""
+    """Main memory, shared memory and free space on the disk."""
     meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
     total_gib, free_gib = (
         int(re.search(rf"^{name}:\s+(\d+) kB", meminfo, re.MULTILINE)[1]) * 1024 / _GIB  # type: ignore[index]
@@ -182,7 +182,10 @@ def memory() -> Iterator[Finding]:
         free_gib = shutil.disk_usage(folder).free / _GIB
         if free_gib < _MIN_DISK_GIB:
             yield Finding(
-                "warn", "disk", f"{free_gib:.1f} GiB free at {folder}", "make room, or use --out"
+                "warn",
+                "disk",
+                f"{free_gib:.1f} GiB free at {folder}",
+                "free some, or use --out",
             )
         else:
             yield Finding("ok", "disk", f"{free_gib:.1f} GiB free at {folder}")
@@ -221,20 +224,20 @@ def data() -> Iterator[Finding]:
 def ray() -> Iterator[Finding]:
     """Does Ray start here and run a task? Takes about 10 s."""
     from vitbench.config import Resources
-    from vitbench.tuning.cluster import capacity as resources
     from vitbench.tuning.cluster import connect as cluster
+    from vitbench.tuning.cluster.capacity import capacity
 
     start_s = time.perf_counter()
     try:
         with cluster.connect(None, verbose=False):
-            room = resources.capacity(Resources())
+            slots = capacity(Resources()).slots
             cluster.run_a_task(timeout_s=60)
             took_s = time.perf_counter() - start_s
     except Exception as error:
         fix = "look into /tmp/ray/session_latest/logs; a proxy and a full /tmp are usual causes"
         yield Finding("fail", "ray", in_a_line(error), fix)
     else:
-        detail = f"ran a task after {took_s:.1f} s, holds {room.slots} stacks side by side"
+        detail = f"ran a task after {took_s:.1f} s, trains {slots} stacks side by side"
         yield Finding("ok", "ray", detail)
 
 

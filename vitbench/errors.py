@@ -9,4 +9,4 @@ class UserError(Exception):
 
 def in_a_line(error: BaseException) -> str:
     """Type and first line of an error, for tables and logs; never empty."""
-    return f"{type(error).__name__}: {error}".splitlines()[0].strip()
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0].strip()

@@ -16,7 +16,8 @@ from vitbench.config import EXPORTERS, PAPER, Sweep, SweepFile
 from vitbench.errors import UserError
 from vitbench.hardware import local_gpu_count
 from vitbench.plan.resume import find
-from vitbench.storage import checkpoints as storage
+from vitbench.storage.mirror import fetch_latest
+from vitbench.storage.place import Place, is_bucket
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Settled:
     scale: str
     out: Path
     resume_from: Path | None
-    bucket: storage.Bucket | None
+    bucket: Place | None
 
 
 def settle(request: Request) -> Settled:
@@ -97,7 +98,7 @@ def settle(request: Request) -> Settled:
     resume_from = None
     if request.resume:
         if bucket is not None:
-            storage.fetch_latest(bucket, out, written.name)
+            fetch_latest(bucket, out, written.name)
         resume_from = find(out, written.name, request.resume)
     scale = _scale(request, written, resume_from)
     return Settled(
@@ -126,12 +127,12 @@ def _scale(request: Request, sweep: Sweep, resume_from: Path | None) -> str:
     return PAPER if on_gpu or "laptop" not in sweep.scales else "laptop"
 
 
-def _place(request: Request, sweep: Sweep) -> tuple[Path, storage.Bucket | None]:
+def _place(request: Request, sweep: Sweep) -> tuple[Path, Place | None]:
     """Where results go on this machine's disks or its network file systems, and to which bucket."""
     if sweep.storage is None:
         return request.out or Path("results"), None
-    if storage.is_bucket(sweep.storage):
-        return request.out or Path("results"), storage.Bucket.parse(sweep.storage)
+    if is_bucket(sweep.storage):
+        return request.out or Path("results"), Place.bucket(sweep.storage)
     if request.out is not None:
         raise UserError(
             f"--out {request.out}: the sweep already says where results go (storage: "

@@ -25,7 +25,7 @@ from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.request import Request, Settled, new_results_dir, settle
-from vitbench.storage import checkpoints as storage
+from vitbench.storage.mirror import Mirror
 from vitbench.terminal.outcome_table import failures, outcome_table
 from vitbench.terminal.words import duration
 
@@ -63,12 +63,13 @@ def _run(request: Request, console: Console) -> int:
     if settled.resume_from is not None:
         check_same(load_results_sweep(results_dir), job.sweep, results_dir)
         restore_record(results_dir)
-    mirror = None if job.bucket is None else storage.Mirror(results_dir, job.bucket)
+    bucket = job.bucket
+    mirror = None if bucket is None else Mirror(results_dir, bucket)
     ending = _train(settled, job, prepared, mirror, console)
     code = _finish(settled, job, results_dir, ending, console)
-    if mirror is not None:
+    if bucket is not None and mirror is not None:
         mirror.copy()
-        console.print(f"copied to: {mirror.uri}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"copied to: {bucket.address}", soft_wrap=True, highlight=False, markup=False)
     return code
 
 
@@ -93,7 +94,7 @@ def _train(
     settled: Settled,
     job: runner.Job,
     prepared: Prepared,
-    mirror: storage.Mirror | None,
+    mirror: Mirror | None,
     console: Console,
 ) -> runner.Ending:
     """Train what is left of the job, under the lock of its ledger.
@@ -118,7 +119,7 @@ def _train(
                 image_source=images.source,
                 data_checksum=images.checksum,
                 label_noise=images.label_noise,
-                storage=None if job.bucket is None else job.bucket.uri,
+                storage=None if job.bucket is None else job.bucket.address,
                 id_version=ID_VERSION,
             )
             title = f"{job.sweep.name} at scale {settled.scale}: {images.source}"

@@ -21,7 +21,9 @@ from vitbench.config import Dataset, Model, Train, TrialConfig
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit
 from vitbench.plan import StackPlan
-from vitbench.training.checkpoint import CheckpointStore, load_member
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.storage.place import Place
+from vitbench.training.checkpoint import load_member
 from vitbench.training.engine import fit
 
 GRID, SIDE = 4, 16
@@ -67,17 +69,17 @@ def trained(
         model=Model(patch_grid=GRID, depth=2, heads=2, width=32, mlp=64),
         train=Train(epochs=25, batch_size=32, lr=0.002, optimizer="adamw"),
     )
-    store = CheckpointStore(tmp_path_factory.mktemp("planted") / "checkpoints")
+    folder = tmp_path_factory.mktemp("planted")
     torch.set_num_threads(1)
     result = fit(
         StackPlan((trial,)),
         images,
         device=torch.device("cpu"),
         report=lambda epoch: True,
-        store=store,
+        store=Checkpoints(Place(str(folder))),
     )
     assert (result.trials[0].best_test_accuracy or 0) > 0.97
-    model, _ = load_member(store.path(trial.trial_id, "best"))
+    model, _ = load_member(folder / str(result.trials[0].checkpoint))
     pixels = (torch.from_numpy(np.asarray(test.images)).float() / 255 - 0.15) / 0.2
     return model, pixels, cover
 

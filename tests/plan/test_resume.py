@@ -10,9 +10,11 @@ import pytest
 import tiny
 
 from vitbench.errors import UserError
-from vitbench.plan.resume import find, remainder, state_epochs
+from vitbench.plan.resume import find, remainder
 from vitbench.records import tables
 from vitbench.records.history import History
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.storage.place import Place
 
 
 def history_of(plan: Any, *statuses: str | None) -> History:
@@ -27,12 +29,11 @@ def history_of(plan: Any, *statuses: str | None) -> History:
 
 
 def state(folder: Path, trial_id: str, epoch: int) -> None:
-    (folder / trial_id).mkdir(exist_ok=True)
-    (folder / trial_id / f"state-{epoch}.safetensors").touch()
+    Place(str(folder)).write(f"checkpoints/{trial_id}/state-{epoch}.safetensors", b"")
 
 
 def epochs_in(folder: Path) -> Callable[[str], set[int]]:
-    return lambda trial_id: state_epochs(folder, trial_id)
+    return Checkpoints(Place(str(folder))).state_epochs
 
 
 def test_each_trial_is_accounted_for(tmp_path: Path) -> None:

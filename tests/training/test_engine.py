@@ -18,8 +18,10 @@ from torch import Tensor
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.storage.place import Place
 from vitbench.training import stack as stack_module
-from vitbench.training.checkpoint import CheckpointStore, load_member
+from vitbench.training.checkpoint import load_member
 from vitbench.training.engine import METRICS, EpochReport, FitResult, fit, probe
 from vitbench.training.stack import Stack
 
@@ -179,7 +181,7 @@ def test_a_diverged_member_is_recorded_and_disturbs_nobody(tmp_path: Path) -> No
     wild = {"lr": 1e30, "seed": 3}
     calm, _ = train(tiny.plan(MIXED[0], {"lr": 1e-5, "seed": 3}, MIXED[1]))
     plan = tiny.plan(MIXED[0], wild, MIXED[1])
-    rows, result = train(plan, store=CheckpointStore(tmp_path))
+    rows, result = train(plan, store=Checkpoints(Place(str(tmp_path))))
     for k in (0, 2):
         trial_id = plan.members[k].trial_id
         assert rows[trial_id] == calm[trial_id]
@@ -222,7 +224,7 @@ def test_resume_is_exact(tmp_path: Path, stop_after: int, dropout: float, optimi
     """Interrupted after any epoch, a run ends with the numbers of one that was not."""
     plan = tiny.plan(*MIXED, epochs=4, dropout=dropout, optimizer=optimizer)
     whole, expected = train(plan)
-    store = CheckpointStore(tmp_path)
+    store = Checkpoints(Place(str(tmp_path)))
     before, stopped = train(plan, store=store, stop_after=stop_after)
     assert stopped.stopped
     after, result = train(plan, store=store)
@@ -238,19 +240,19 @@ def test_a_crash_between_members_resumes_at_the_common_epoch(
     """Half the stack has written epoch 2 when the process dies: epoch 1 is where all meet."""
     plan = tiny.plan(*MIXED, epochs=4)
     whole, expected = train(plan)
-    store, real, calls = CheckpointStore(tmp_path), CheckpointStore.save, iter(range(99))
+    store, real, calls = Checkpoints(Place(str(tmp_path))), Checkpoints.save, iter(range(99))
 
-    def failing(self: CheckpointStore, *args: Any, **kwargs: Any) -> Path:
+    def failing(self: Checkpoints, *args: Any, **kwargs: Any) -> None:
         if next(calls) == 4:
             raise KeyboardInterrupt
-        return real(self, *args, **kwargs)
+        real(self, *args, **kwargs)
 
-    monkeypatch.setattr(CheckpointStore, "save", failing)
+    monkeypatch.setattr(Checkpoints, "save", failing)
     with pytest.raises(KeyboardInterrupt):
         train(plan, store=store, checkpoint_every_s=0.0)
     monkeypatch.undo()
     trial_ids = [member.trial_id for member in plan.members]
-    assert (tmp_path / trial_ids[0] / "state-2.safetensors").exists()
+    assert (tmp_path / "checkpoints" / trial_ids[0] / "state-2.safetensors").exists()
     assert store.common_epoch(trial_ids) == 1
     after, result = train(plan, store=store)
     for k, trial_id in enumerate(trial_ids):
@@ -260,7 +262,7 @@ def test_a_crash_between_members_resumes_at_the_common_epoch(
 
 def test_states_of_other_images_are_refused(tmp_path: Path) -> None:
     """Two sources of one name would make a curve of two halves."""
-    plan, store = tiny.plan(*MIXED), CheckpointStore(tmp_path)
+    plan, store = tiny.plan(*MIXED), Checkpoints(Place(str(tmp_path)))
     train(plan, store=store, stop_after=1)
     others = dataclasses.replace(IMAGES, checksum="1" * 64)
     with pytest.raises(UserError, match="other images"):
@@ -280,7 +282,7 @@ def test_read_only_images_train_without_a_warning(recwarn: pytest.WarningsRecord
 
 def test_halves_of_a_stack_go_on_from_its_checkpoints(tmp_path: Path) -> None:
     """After out of memory each half continues where the stack was."""
-    store = CheckpointStore(tmp_path)
+    store = Checkpoints(Place(str(tmp_path)))
     whole, _ = train(tiny.plan(*MIXED, epochs=4), dtype=torch.float64)
     train(tiny.plan(*MIXED, epochs=4), store=store, stop_after=2, dtype=torch.float64)
     for part in (MIXED[:2], MIXED[2:]):
@@ -294,11 +296,11 @@ def test_halves_of_a_stack_go_on_from_its_checkpoints(tmp_path: Path) -> None:
 def test_best_and_last_load_alone_and_score_what_was_recorded(tmp_path: Path) -> None:
     """Any member loads as a stack of one and gives its recorded validation loss."""
     plan = tiny.plan(*MIXED, epochs=4)
-    _, result = train(plan, store=CheckpointStore(tmp_path))
+    _, result = train(plan, store=Checkpoints(Place(str(tmp_path))))
     pixels = (torch.from_numpy(IMAGES.val.images).float() / 255 - 0.3) / 0.25
     targets = torch.from_numpy(IMAGES.val.targets[:, 0])
     for k, member in enumerate(plan.members):
-        folder = tmp_path / member.trial_id
+        folder = tmp_path / "checkpoints" / member.trial_id
         assert sorted(p.name for p in folder.iterdir()) == [
             f"{kind}.{end}" for kind in ("best", "last") for end in ("json", "safetensors")
         ]

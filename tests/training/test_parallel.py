@@ -13,6 +13,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from vitbench.plan import StackPlan
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.storage.place import Place
 from vitbench.training.checkpoint import CheckpointStore
 from vitbench.training.engine import METRICS, EpochReport, fit
 from vitbench.training.parallel import SOLO, Parallel, TorchDistributed
@@ -64,7 +66,7 @@ def worker(rank: int, port: int, folder: str) -> None:
     try:
         parallel = TorchDistributed(torch.device("cpu"))
         seen = {name: curves(plan, parallel) for name, plan in PLANS.items()}
-        store = CheckpointStore(Path(folder) / "checkpoints")
+        store = Checkpoints(Place(folder))
         seen["before"] = curves(PLANS["plain"], parallel, stop_after=2, store=store)
         seen["after"] = curves(PLANS["plain"], parallel, store=store)
         (Path(folder) / f"rows-{rank}.json").write_text(json.dumps(seen))

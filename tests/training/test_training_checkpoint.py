@@ -1,9 +1,8 @@
-"""Checkpoints: whole or absent, and refused with a reason when they cannot be read."""
+"""Checkpoint files: what goes in comes out, and what cannot be read is refused with a reason."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from vitbench.errors import UserError
 from vitbench.model.layout import VitShape
 from vitbench.model.vit import StackedVit
-from vitbench.training.checkpoint import CheckpointStore, load_member
+from vitbench.training.checkpoint import decode, encode, load_member
 
 SHAPE = VitShape(8, 1, 2, 1, 2, 8, 12, 3)
 
@@ -21,14 +20,29 @@ SHAPE = VitShape(8, 1, 2, 1, 2, 8, 12, 3)
 def written(root: Path) -> Path:
     model = StackedVit(SHAPE, 2)
     model.initialise([0, 1])
-    return CheckpointStore(root).save("t", "best", model.member_state(1), {"shape": vars(SHAPE)})
+    path = root / "best.safetensors"
+    path.write_bytes(encode(model.member_state(1), {"shape": vars(SHAPE)})[0])
+    return path
 
 
-def test_the_json_says_what_the_tensor_file_says(tmp_path: Path) -> None:
-    """Both files of the pair carry the same information."""
-    path = written(tmp_path)
-    _, info = load_member(path)
-    assert json.loads(path.with_suffix(".json").read_text()) == info
+def test_the_pair_of_files_says_the_same() -> None:
+    """The tensor file carries the info too; tensors come back bit by bit, empty ones as well."""
+    turned = torch.arange(4.0).reshape(2, 2).T
+    tensors = {"a": torch.randn(2, 3), "b": turned, "c": torch.empty(0, 5)}
+    content, text = encode(tensors, {"images": "ä"})
+    again, info = decode(content, "x")
+    assert json.loads(text) == info == {"format": 1, "images": "ä"}
+    assert again.keys() == tensors.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Written by safetensors itself, with the info where format 1 has it."""
+    info = {"format": 1, "images": "checksum"}
+    path = tmp_path / "state-3.safetensors"
+    save_file({"params": torch.ones(3)}, path, metadata={"info": json.dumps(info, indent=1)})
+    tensors, read = decode(path.read_bytes(), "x")
+    assert read == info and tensors["params"].tolist() == [1, 1, 1]
 
 
 def test_a_missing_file_is_a_user_error(tmp_path: Path) -> None:
@@ -66,35 +80,3 @@ def test_tensors_that_do_not_fit_the_stated_shape_are_a_user_error(tmp_path: Pat
     save_file(load_file(path), path, metadata={"info": json.dumps({"format": 1, "shape": other})})
     with pytest.raises(UserError, match="patch"):
         load_member(path)
-
-
-def test_a_failed_write_leaves_the_old_file_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed before the rename: what was there is still there."""
-    path = written(tmp_path)
-    before = path.read_bytes()
-
-    def killed(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        CheckpointStore(tmp_path).save("t", "best", {"x": torch.ones(3)}, {})
-    monkeypatch.undo()
-    assert path.read_bytes() == before
-    load_member(path)
-
-
-def test_half_written_states_do_not_count(tmp_path: Path) -> None:
-    """Only whole states that all members share are gone on from."""
-    store = CheckpointStore(tmp_path)
-    for trial, epochs in {"a": (1, 2, 3), "b": (2,), "c": (1, 2)}.items():
-        for epoch in epochs:
-            store.save(trial, f"state-{epoch}", {"x": torch.ones(1)}, {})
-    (tmp_path / "b" / ".state-3.safetensors.1.tmp").write_bytes(b"half")
-    assert store.common_epoch(["a", "b", "c"]) == 2
-    assert store.common_epoch(["a"]) == 3
-    assert store.common_epoch(["a", "unknown"]) == 0
-    store.keep_only(["a", "c"], 2)
-    assert store.common_epoch(["a", "c"]) == 2 and store.common_epoch(["a"]) == 2

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import ray
-from ray._private.state import actors
 from ray.util.placement_group import placement_group_table
 from rich.console import Console
 from sweep_runs import TIME_COLUMNS, wait_until
@@ -25,6 +24,7 @@ from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.tuning import runner
 from vitbench.tuning.cluster import connect as cluster
+from vitbench.tuning.ray_private import actors
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def run(asked: Sweep, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def training_processes() -> list[int]:
     """Ids of the processes that train for Ray Train now."""
-    alive = actors(actor_state_name="ALIVE").values()
+    alive = actors("ALIVE")
     return [actor["Pid"] for actor in alive if actor["ActorClassName"] == "RayTrainWorker"]
 
 

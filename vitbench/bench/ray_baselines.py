@@ -28,7 +28,7 @@ from vitbench.tuning.cluster.connect import connect
 
 
 class Turns(Protocol):
-    """The contest's pipe (bench is above this room, so its class is not imported here)."""
+    """The contest's pipe (bench.contest starts these by name, so its class is not imported)."""
 
     def ready(self) -> None:
         """The imports are done."""

@@ -196,9 +196,3 @@ def _id_today(config: Mapping[str, Any], known: str) -> str:
         return TrialConfig.model_validate(config).trial_id
     except ValidationError:  # it has settings that are not known here: its own id has to do
         return known
-
-
-def state_epochs(checkpoints: Path, trial_id: str) -> set[int]:
-    """Epochs of which a trial has a state on disk (the names that training.checkpoint gives)."""
-    files = (checkpoints / trial_id).glob("state-*.safetensors")
-    return {int(path.stem.removeprefix("state-")) for path in files}

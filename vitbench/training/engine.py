@@ -255,9 +255,9 @@ class _Run:
         for k, member in enumerate(self._members):
             tensors, info = self._store.load_state(member.trial_id, epoch)
             if info["images"] != self._images.checksum:
-                path = self._store.path(member.trial_id, f"state-{epoch}")
+                name = self._store.name(member.trial_id, f"state-{epoch}")
                 raise UserError(
-                    f"{path}: was trained on other images (checksum {info['images'][:12]}, now "
+                    f"{name}: was trained on other images (checksum {info['images'][:12]}, now "
                     f"{self._images.checksum[:12]}); bring those back, or start a new run"
                 )
             flat_KP[k].copy_(tensors["params"])
@@ -336,8 +336,7 @@ class _Run:
         best = member.best or Metrics()
         path = None
         if self._store is not None and member.best is not None:
-            best_path = self._store.path(member.trial_id, "best")
-            path = best_path.relative_to(self._store.root.parent).as_posix()
+            path = self._store.name(member.trial_id, "best")
         return TrialOutcome(
             trial_id=member.trial_id,
             stack_id=self._plan.stack_id,

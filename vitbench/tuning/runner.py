@@ -25,20 +25,14 @@ from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.records.types import Status
-from vitbench.storage.checkpoints import (
-    CHECKPOINTS,
-    Bucket,
-    BucketCheckpoints,
-    Checkpoints,
-    FolderCheckpoints,
-)
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.storage.place import Place
 from vitbench.storage.retention import Retention
 from vitbench.terminal.progress import SweepView, Tracker, progress_for
 from vitbench.tuning.budget import BudgetMeter, BudgetObserver
 from vitbench.tuning.cluster.capacity import Capacity, LiveSlots, capacity
 from vitbench.tuning.cluster.storage_check import require_on_every_node
-from vitbench.tuning.ddp.channel import Mailbox
-from vitbench.tuning.ddp.cleanup import Reaper
+from vitbench.tuning.ddp.cleanup import GroupCleanup
 from vitbench.tuning.events import StackObserver
 from vitbench.tuning.observers import (
     ErrorLog,
@@ -48,6 +42,7 @@ from vitbench.tuning.observers import (
     TensorBoardObserver,
     planned_rows,
 )
+from vitbench.tuning.ray_private import ON_HEAD
 from vitbench.tuning.recorder import Recorder
 from vitbench.tuning.search.early_stopping import EarlyStopping
 from vitbench.tuning.search.source import (
@@ -58,6 +53,7 @@ from vitbench.tuning.search.source import (
 )
 from vitbench.tuning.search.study import StudySource
 from vitbench.tuning.stop import GivingUp, Interrupt, StopRequests, SweepStop
+from vitbench.tuning.worker.channel import Channel
 from vitbench.tuning.worker.images import SharedImages
 from vitbench.tuning.worker.measure_stack import StackSizes
 from vitbench.tuning.worker.train import WorkerContext, train_stack
@@ -86,14 +82,17 @@ class Job:
     fields: Sequence[str]
     results_dir: Path
     images: ImageSet
-    bucket: Bucket | None = None
+    bucket: Place | None = None
+
+    @property
+    def results(self) -> Place:
+        """The folder of the run as all nodes see it."""
+        return self.bucket or Place(str(self.results_dir))
 
     @property
     def checkpoints(self) -> Checkpoints:
         """Where checkpoints are, one folder per trial."""
-        if self.bucket is not None:
-            return BucketCheckpoints(self.bucket.child(CHECKPOINTS))
-        return FolderCheckpoints(self.results_dir / CHECKPOINTS)
+        return Checkpoints(self.results)
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     sweep = job.sweep
     room = capacity(sweep.resources)
     if job.bucket is not None or room.nodes > 1:
-        require_on_every_node(job.bucket or job.results_dir)
+        require_on_every_node(job.results)
     gpus, workers = room.gpus_each, sweep.resources.workers
     budget = BudgetMeter(sweep.budget, history, gpus_each=gpus * workers)
     if spent := budget.exceeded():
@@ -167,7 +166,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         every_epoch=sweep.search.scheduler != "none",
         stop=requests,
         compile=sweep.compile,
-        mailbox=Mailbox() if workers > 1 else None,
+        channel=Channel() if workers > 1 else None,
     )
     scheduler = _scheduler(job, source, requests)
     tuner = _tuner(job, searcher, recorder, scheduler, context)
@@ -256,13 +255,13 @@ def _tuner(
     context: WorkerContext,
 ) -> tune.Tuner:
     callbacks: list[tune.Callback] = [recorder]
-    if context.mailbox is not None:
+    if context.channel is not None:
         from vitbench.tuning.ddp import group as ddp
 
-        callbacks.append(Reaper(context.mailbox, context.bundle, context.workers))
+        callbacks.append(GroupCleanup(context.channel, context.bundle, context.workers))
         trainable = functools.partial(ddp.train_stack, context=context)
-        # What it trains with belongs to its workers. Tune wants some request: a megabyte.
-        resources: dict[str, Any] = {"cpu": 0, "memory": 1e6}
+        # What it trains with belongs to its workers, which may be on machines that vanish.
+        resources: dict[str, Any] = {"cpu": 0, **ON_HEAD}
     else:
         trainable = functools.partial(train_stack, context=context)
         resources = {name.lower(): amount for name, amount in context.bundle.items()}

@@ -1,1 +1,1 @@
-"""Joining a Ray cluster and what it holds."""
+"""Joins a Ray cluster, counts its capacity and checks that its nodes reach the storage."""

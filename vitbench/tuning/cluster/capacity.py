@@ -1,4 +1,4 @@
-"""What a stack needs in whole, what the cluster has, and how many stacks that makes."""
+"""Counts how many stacks the cluster can train side by side, now and at most."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import yaml
 from vitbench.config import Resources
 from vitbench.errors import UserError
 from vitbench.plan.stacks import gpus_per_worker, slots_of
+from vitbench.tuning.ray_private import free_resources_per_node
 
 # The cluster is asked again at most this often.
 _FRESH_S = 2.0
@@ -27,7 +28,7 @@ Node = tuple[float, float]  # CPUs and GPUs
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the cluster has in whole, and how many stacks of the sweep fit side by side.
+    """CPUs, GPUs and nodes of the cluster, and how many stacks of the sweep fit side by side.
 
     Attributes:
         cpus, gpus, nodes: of the nodes that are up, or that an autoscaler may start.
@@ -102,9 +103,7 @@ def _nodes_up() -> list[Node]:
 
 
 def _free_nodes() -> list[Node]:
-    from ray._private.state import available_resources_per_node  # no public twin per node
-
-    return [_node(node) for node in available_resources_per_node().values()]
+    return [_node(node) for node in free_resources_per_node()]
 
 
 def _nodes_at_most() -> list[Node]:
@@ -114,9 +113,9 @@ def _nodes_at_most() -> list[Node]:
 
 
 def _nodes_of_autoscaler() -> list[Node]:
-    """What the cluster may grow to, as far as anybody says; empty for one that does not grow.
+    """The nodes that an autoscaler may start, as far as is known; none where there is none.
 
-    Ray's autoscalers keep that to themselves. On the head of a cluster that `ray up` made, its file
+    Ray does not tell. On the head of a cluster that `ray up` made, its file
     lies beside them; elsewhere (Kubernetes) the environment says it, see docs/cluster.md.
     """
     told = os.environ.get(GROWS_TO)

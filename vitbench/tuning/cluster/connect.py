@@ -1,4 +1,4 @@
-"""Start or join Ray, quietly."""
+"""Starts a local Ray or joins a cluster, without Ray's own printing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import ray
 
 from vitbench.errors import UserError
 from vitbench.hardware import ALLOCATOR_ENV
+from vitbench.tuning.ray_private import send_process_output_to
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +77,11 @@ def _keep_raylets_quiet() -> None:
 
     The recorder says in one line what that means for the sweep.
     """
-    from ray._private import worker  # there is no setting for this
 
-    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    def log(data: Mapping[str, Any]) -> None:
         logger.info("%s: %s", data["pid"], "\n".join(data["lines"]))
 
-    worker.print_to_stdstream = log
+    send_process_output_to(log)
 
 
 def run_a_task(*, timeout_s: float) -> None:

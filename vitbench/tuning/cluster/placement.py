@@ -1,4 +1,4 @@
-"""Where a sweep's small actors live."""
+"""Keeps a sweep's small actors on the node of the process that makes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
 def on_this_node() -> NodeAffinitySchedulingStrategy:
-    """Beside the process that makes the actor.
+    """Places an actor on the node of the process that makes it.
 
     Ray puts an actor that needs no CPU on any node, so also on one that may vanish; the sweep
     would end with it.

@@ -16,12 +16,12 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.train.v2._internal.exceptions import RayTrainError
 from ray.util.placement_group import get_current_placement_group
 
-from vitbench.errors import UserError
+from vitbench.errors import UserError, in_a_line
 from vitbench.plan import StackPlan
-from vitbench.tuning.ddp.channel import Mailbox
+from vitbench.tuning.ray_private import is_from_train, raised_by_worker, trainer_without
+from vitbench.tuning.worker.channel import Channel
 from vitbench.tuning.worker.train import Reporter, Send, WorkerContext, fit_or_halve, train_part
 
 _TRAIN_ENV = {
@@ -33,9 +33,9 @@ _TRAIN_ENV = {
 }
 _UNUSED_CALLBACKS = (
     "DatasetsCallback",  # Ray Data; images come from the cache
-    "PlacementGroupCleanerCallback",  # see reaper.py
+    "PlacementGroupCleanerCallback",  # see cleanup.py
 )
-# A letter is taken at once; this is how long a group that died goes unnoticed.
+# A message is taken at once; this is how long a group that died goes unnoticed.
 _TAKE_TIMEOUT_S = 1.0
 
 # The group of this process, kept from trial to trial: Tune reuses the process, and starting a
@@ -48,7 +48,7 @@ class WorkersFailed(RuntimeError):
 
 
 def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
-    """Train the stack in `config["plan"]` on several workers; the twin of trainable.train_stack."""
+    """Train the stack in `config["plan"]` on several workers; the twin of worker.train's."""
     plan = StackPlan.from_json(config["plan"])
 
     def run(part: StackPlan) -> bool:
@@ -69,11 +69,11 @@ class WorkerGroup:
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
-        self._mailbox = _mailbox(context)
+        self._channel = _channel(context)
         self._id = uuid.uuid4().hex[:12]
         self._error: BaseException | None = None
         os.environ.update(_TRAIN_ENV)
-        self._mailbox.announce(self._id, str(ray.get_runtime_context().get_actor_id()))
+        self._channel.announce(self._id, str(ray.get_runtime_context().get_actor_id()))
         self._thread = threading.Thread(target=self._run, name="ray-train", daemon=True)
         self._thread.start()
 
@@ -85,33 +85,26 @@ class WorkerGroup:
             UserError: if a worker found a mistake of the user's.
             WorkersFailed: if the workers ended for another reason.
         """
-        self._mailbox.assign(self._id, plan.to_json(), stack_id)
+        self._channel.assign(self._id, plan.to_json(), stack_id)
         while True:
-            letter = self._mailbox.take(self._id, timeout_s=_TAKE_TIMEOUT_S)
-            if letter is None:
+            message = self._channel.take(self._id, timeout_s=_TAKE_TIMEOUT_S)
+            if message is None:
                 if not self._thread.is_alive():
                     raise _cause(self._error)
                 continue
-            if "rows" in letter:
-                report(letter)
-            self._mailbox.acknowledge(self._id)
-            if "whole" in letter:
-                return bool(letter["whole"])
+            if "rows" in message:
+                report(message)
+            self._channel.acknowledge(self._id)
+            if "whole" in message:
+                return bool(message["whole"])
 
     def _run(self) -> None:
         from ray import train
-        from ray.train.torch import TorchConfig, TorchTrainer
-
-        class Trainer(TorchTrainer):
-            """Without the helpers that this use has no need of: each is a process to start."""
-
-            def _create_default_callbacks(self) -> list[Any]:
-                callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # of Train V2
-                return [c for c in callbacks if type(c).__name__ not in _UNUSED_CALLBACKS]
+        from ray.train.torch import TorchConfig
 
         context = self._context
         try:
-            Trainer(
+            trainer_without(_UNUSED_CALLBACKS)(
                 _work,
                 train_loop_config={"context": context, "group": self._id},
                 torch_config=TorchConfig(backend="nccl" if context.gpus else "gloo"),
@@ -126,7 +119,7 @@ class WorkerGroup:
                     failure_config=train.FailureConfig(max_failures=0),  # trying again is Tune's
                 ),
             ).fit()
-        except BaseException as error:  # handed to the thread that waits for letters
+        except BaseException as error:  # handed to the thread that waits for messages
             self._error = error
 
 
@@ -138,32 +131,32 @@ def _work(config: dict[str, Any]) -> None:
 
     context: WorkerContext = config["context"]
     group: str = config["group"]
-    mailbox = _mailbox(context)
+    channel = _channel(context)
     device = get_device()
     parallel = TorchDistributed(device)
     placement = get_current_placement_group()
     if parallel.rank == 0 and placement is not None:
-        mailbox.placed(group, placement)
+        channel.placed(group, placement)
     number = 0
     while True:
-        plan, stack_id = mailbox.assignment(group, number)
+        plan, stack_id = channel.assignment(group, number)
         number += 1
         part = StackPlan.from_json(plan)
         reporter = Reporter(
             stack_id,
             part.shared.train.epochs,
             context,
-            send=lambda letter: mailbox.post(group, letter),
+            send=lambda message: channel.post(group, message),
         )
         whole = train_part(part, context, reporter, device, parallel)
         if parallel.rank == 0:
-            mailbox.post(group, {"whole": whole})
+            channel.post(group, {"whole": whole})
 
 
-def _mailbox(context: WorkerContext) -> Mailbox:
-    if context.mailbox is None:
-        raise ValueError("several workers need a mailbox")
-    return context.mailbox
+def _channel(context: WorkerContext) -> Channel:
+    if context.channel is None:
+        raise ValueError("several workers need a channel")
+    return context.channel
 
 
 def _cause(error: BaseException | None) -> BaseException:
@@ -173,27 +166,20 @@ def _cause(error: BaseException | None) -> BaseException:
 
     if not isinstance(error, WorkerGroupError):
         return _failed("the workers could not be started", error)
-    failures = [(rank, _unwrapped(e)) for rank, e in sorted(error.worker_failures.items())]
+    failures = [(rank, raised_by_worker(e)) for rank, e in sorted(error.worker_failures.items())]
     for kind in (UserError, torch.OutOfMemoryError):
         for _, failure in failures:
             if isinstance(failure, kind):
                 return failure
     # A worker that is gone explains the broken connections of the others, not they it.
-    rank, failure = min(failures, key=lambda found: isinstance(found[1], RuntimeError))
-    gone = isinstance(failure, RayTrainError)
+    rank, failure = min(failures, key=lambda item: isinstance(item[1], RuntimeError))
+    gone = is_from_train(failure)
     return _failed(f"worker {rank} {'is gone' if gone else 'failed'}", failure, error)
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    """The exception that the training code raised, where it was one."""
-    inner = getattr(error, "_base_exc", None)
-    return inner if isinstance(inner, BaseException) else error
 
 
 def _failed(
     what: str, why: BaseException | None, whole: BaseException | None = None
 ) -> WorkersFailed:
-    lines = [line.strip() for line in str(why).splitlines() if line.strip()]
-    failed = WorkersFailed(f"{what}: {type(why).__name__}: {lines[0] if lines else ''}")
+    failed = WorkersFailed(f"{what}: {in_a_line(why) if why else 'no reason was given'}")
     failed.__cause__ = whole or why
     return failed

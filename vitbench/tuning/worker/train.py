@@ -15,8 +15,8 @@ from ray import tune
 from vitbench.plan import StackPlan
 from vitbench.records.types import EpochRow, StackReport, Status, TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
-from vitbench.tuning.ddp.channel import Mailbox
 from vitbench.tuning.stop import StopRequests
+from vitbench.tuning.worker.channel import Channel
 from vitbench.tuning.worker.images import SharedImages
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class WorkerContext:
     every_epoch: bool  # report each epoch by itself: early stopping looks at every one
     stop: StopRequests
     compile: When = False
-    mailbox: Mailbox | None = None  # with more than one worker
+    channel: Channel | None = None  # with more than one worker
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -148,13 +148,13 @@ def train_part(
 
     train = part.shared.train
     images = context.images.open().subset(train.train_images, train.val_images, train.test_images)
-    store = context.checkpoints.store()
+    context.checkpoints.require_results_folder()
     result = fit(
         part,
         images,
         device=device,
         report=reporter,
-        store=store,
+        store=context.checkpoints,
         parallel=parallel,
         checkpoint_every_s=context.checkpoint_every_s,
         compile=context.compile,
@@ -170,7 +170,7 @@ def train_part(
             for outcome in result.trials
         )
         if status.is_done:  # and recorded: nobody will go on from its states
-            store.keep_only([member.trial_id for member in part.members], None)
+            context.checkpoints.keep_only([member.trial_id for member in part.members], None)
     return not result.stopped
 
 

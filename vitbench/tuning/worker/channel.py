@@ -1,7 +1,7 @@
-"""Letters between the process that Tune runs and the workers that train for it.
+"""Carries stacks to groups of workers, and their reports back to the process that Tune runs.
 
 Ray Train hands on what workers report when its controller looks, every few hundred milliseconds
-at best. Here rank 0 posts a letter and waits until Tune has taken it in, as `tune.report` does in
+at best. Here rank 0 sends a message and waits until Tune has taken it in, as `tune.report` does in
 one process: a checkpoint never runs ahead of the ledger, and a report costs milliseconds.
 """
 
@@ -29,13 +29,13 @@ class Group:
 
 
 @ray.remote(num_cpus=0)
-class _MailboxActor:
-    """Assignments to groups of workers, and one letter at a time from each group."""
+class _ChannelActor:
+    """Assignments to groups of workers, and one message at a time from each group."""
 
     def __init__(self) -> None:
         self._groups: dict[str, Group] = {}
         self._assigned: dict[str, list[Assignment]] = {}
-        self._letters: dict[str, dict[str, Any]] = {}
+        self._messages: dict[str, dict[str, Any]] = {}
         self._changed = asyncio.Condition()
 
     async def announce(self, group: str, owner: str) -> None:
@@ -60,32 +60,32 @@ class _MailboxActor:
             await self._changed.wait_for(lambda: len(self._assigned.get(group, ())) > number)
             return self._assigned[group][number]
 
-    async def post(self, group: str, letter: dict[str, Any]) -> None:
+    async def post(self, group: str, message: dict[str, Any]) -> None:
         async with self._changed:
-            self._letters[group] = letter
+            self._messages[group] = message
             self._changed.notify_all()
-            await self._changed.wait_for(lambda: group not in self._letters)
+            await self._changed.wait_for(lambda: group not in self._messages)
 
     async def take(self, group: str, timeout_s: float) -> dict[str, Any] | None:
         async with self._changed:
-            arrived = self._changed.wait_for(lambda: group in self._letters)
+            arrived = self._changed.wait_for(lambda: group in self._messages)
             try:
                 await asyncio.wait_for(arrived, timeout_s)
             except TimeoutError:
                 return None
-            return self._letters[group]
+            return self._messages[group]
 
     async def acknowledge(self, group: str) -> None:
         async with self._changed:
-            del self._letters[group]
+            del self._messages[group]
             self._changed.notify_all()
 
 
-class Mailbox:
-    """Handle to the mailbox, which lives beside its maker; travels with the trainable."""
+class Channel:
+    """Handle to the channel, an actor on its maker's node; travels with the trainable."""
 
     def __init__(self) -> None:
-        actor = _MailboxActor.options(  # type: ignore[attr-defined]  # by the decorator
+        actor = _ChannelActor.options(  # type: ignore[attr-defined]  # by the decorator
             scheduling_strategy=on_this_node()
         )
         self._actor: Any = actor.remote()
@@ -100,8 +100,8 @@ class Mailbox:
 
     def groups(self) -> dict[str, Group]:
         """All groups that were announced and not forgotten."""
-        found: dict[str, Group] = ray.get(self._actor.groups.remote())
-        return found
+        groups: dict[str, Group] = ray.get(self._actor.groups.remote())
+        return groups
 
     def forget(self, group: str) -> None:
         """The group is gone, and what it held is given back."""
@@ -116,15 +116,15 @@ class Mailbox:
         plan, stack_id = ray.get(self._actor.assignment.remote(group, number))
         return plan, stack_id
 
-    def post(self, group: str, letter: dict[str, Any]) -> None:
-        """Send a letter and wait until it was acknowledged."""
-        ray.get(self._actor.post.remote(group, letter))
+    def post(self, group: str, message: dict[str, Any]) -> None:
+        """Send a message and wait until it was acknowledged."""
+        ray.get(self._actor.post.remote(group, message))
 
     def take(self, group: str, *, timeout_s: float) -> dict[str, Any] | None:
-        """Wait for a letter; None after the time. It stays until it is acknowledged."""
-        letter: dict[str, Any] | None = ray.get(self._actor.take.remote(group, timeout_s))
-        return letter
+        """Wait for a message; None after the time. It stays until it is acknowledged."""
+        message: dict[str, Any] | None = ray.get(self._actor.take.remote(group, timeout_s))
+        return message
 
     def acknowledge(self, group: str) -> None:
-        """Let the sender of the letter go on."""
+        """Let the sender of the message go on."""
         ray.get(self._actor.acknowledge.remote(group))

@@ -1,0 +1,44 @@
+"""Places for results: a folder of this disk, and one of a bucket on a loopback S3 server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from vitbench.storage.place import Place
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[str]:
+    """An S3 server with one bucket; the query that leads there."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(key, "testing")
+        made = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        made.start()
+        address, port = made.get_host_and_port()
+        client = boto3.client(
+            "s3", endpoint_url=f"http://{address}:{port}", region_name="us-east-1"
+        )
+        client.create_bucket(Bucket="results")
+        yield f"?scheme=http&endpoint_override={address}:{port}&region=us-east-1"
+        made.stop()
+
+
+@pytest.fixture
+def bucket(server: str, request: pytest.FixtureRequest) -> Place:
+    """A folder of the bucket for one test."""
+    return Place.bucket(f"s3://results/{request.node.originalname}{server}")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A folder on a file system and one in a bucket: everything holds for both."""
+    if request.param == "folder":
+        return Place(str(tmp_path / "with a space"))
+    bucket: Place = request.getfixturevalue("bucket")
+    return bucket

@@ -1,0 +1,117 @@
+"""Copies a run between the driver's disk and its bucket.
+
+A bucket has no append and no rename. So the driver keeps the results folder on its own disk, where
+the ledger is appended to, and copies what changed; workers write checkpoints to the bucket
+themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from vitbench.errors import UserError
+from vitbench.records import tables
+from vitbench.storage import CHECKPOINTS
+from vitbench.storage.place import Place
+
+logger = logging.getLogger(__name__)
+
+# What workers put there themselves, and Tune's working state, which nobody reads after the run.
+_NOT_COPIED = (CHECKPOINTS, "ray")
+# What SQLite keeps beside a database while it writes.
+_HALF_WRITTEN = ("-journal", "-wal", "-shm")
+_COPY_INTERVAL_S = 15.0
+
+
+class Mirror:
+    """Copies a results folder to its bucket, while the sweep runs and at its end.
+
+    Use as a context manager around the run; `copy` once more when the last file is written.
+    """
+
+    def __init__(self, folder: Path, bucket: Place) -> None:
+        self._folder = folder
+        self._bucket = bucket
+        self._copied: dict[Path, tuple[int, int]] = {}
+        self._over = threading.Event()
+
+    def __enter__(self) -> Mirror:
+        self.copy()  # the run does not start where nothing can be written
+        self._thread = threading.Thread(target=self._keep_copying, name="mirror", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def copy(self) -> None:
+        """Copy what changed since the last time.
+
+        Raises:
+            UserError: if the bucket does not take it.
+        """
+        try:
+            for path in self._files():
+                stat = path.stat()
+                seen = stat.st_size, stat.st_mtime_ns
+                if self._copied.get(path) != seen:
+                    self._bucket.write(path.relative_to(self._folder).as_posix(), _content(path))
+                    self._copied[path] = seen
+        except OSError as error:
+            raise UserError(
+                f"storage: cannot write to {self._bucket.address} ({error}); check the address and "
+                f"the permissions. Everything so far is in {self._folder}"
+            ) from error
+
+    def _files(self) -> Iterator[Path]:
+        for path in sorted(self._folder.rglob("*")):
+            inside = path.relative_to(self._folder).parts
+            if inside[0] in _NOT_COPIED or path.name.startswith(".") or not path.is_file():
+                continue
+            if not path.name.endswith(_HALF_WRITTEN):
+                yield path
+
+    def _keep_copying(self) -> None:
+        while not self._over.wait(_COPY_INTERVAL_S):
+            try:
+                self.copy()
+            except UserError as error:  # a short outage; the last copy is made after the run
+                logger.warning("%s", error)
+
+
+def fetch(bucket: Place, folder: Path) -> None:
+    """Bring a run from its bucket to this disk, checkpoints excepted, unless it is here already."""
+    files = bucket.files()
+    here = folder / tables.LEDGER
+    if here.is_file() and here.stat().st_size >= files.get(tables.LEDGER, 0):
+        return
+    disk = Place(str(folder.absolute()))
+    for name in sorted(files, key=lambda name: name == tables.LEDGER):  # last: with it all is here
+        if Path(name).parts[0] not in _NOT_COPIED:
+            disk.write(name, bucket.read(name))
+
+
+def fetch_latest(bucket: Place, out: Path, name: str) -> None:
+    """Bring the latest run of a sweep from the bucket to `out`, if there is one."""
+    runs = sorted({Path(file).parts[0] for file in bucket.child(name).files()})
+    if runs:
+        fetch(bucket.child(name).child(runs[-1]), out / name / runs[-1])
+
+
+def _content(path: Path) -> bytes:
+    """The file as it is; a database as of its last whole transaction."""
+    if path.suffix != ".db":
+        return path.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        source, target = sqlite3.connect(path), sqlite3.connect(copy)
+        source.backup(target)
+        source.close()
+        target.close()
+        return copy.read_bytes()
