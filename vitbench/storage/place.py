@@ -90,7 +90,7 @@ class Place:
                 stream.write(content)
         else:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(Path(path), content)
+            write_atomically(Path(path), content, sync=True)
 
     def files(self) -> dict[str, int]:
         """Bytes of each file in this folder and below, by its name; none where there is none."""
