@@ -7,11 +7,14 @@ import math
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import result_folder
 
 from vitbench.analysis import results
+from vitbench.analysis.findings.render import sentence
+from vitbench.analysis.search import findings, forest
 from vitbench.analysis.search import numbers as search
 
 
@@ -49,10 +52,64 @@ def _searched(n: int) -> pd.DataFrame:
 def test_importance_finds_the_setting_that_matters_despite_one_huge_loss() -> None:
     """The order of the shares, and intervals that hold them; the outlier is clipped."""
     names = ["lr", "depth", "heads"]
-    found = search.importance(_searched(60), names, repeats=6, trees=16).set_index("setting")
-    assert found["share"].idxmax() == "lr" and found.loc["lr", "share"] > 0.7
-    assert found["share"].idxmin() == "heads"
-    assert (found["low"] <= found["high"]).all() and found.loc["lr", "low"] > 0.5
+    made = _searched(60)
+    table = search.importance(made, names).set_index("setting")
+    assert table["share"].idxmax() == "lr" and table.loc["lr", "share"] > 0.7
+    assert table["share"].idxmin() == "heads"
+    ends = search.share_intervals(made, names, repeats=6).set_index("setting")
+    assert (ends["low"] <= ends["high"]).all() and ends.loc["lr", "low"] > 0.5
+    told = findings.important(table.reset_index())
+    assert told[0].asserts and told[0].arms == ("lr",)
+    assert "heads" in told[-1].arms and not told[-1].asserts
+    assert "Setting lr matters in this space" in sentence(told[0])
+    assert "heads" in sentence(told[-1]) and "not told from noise" in sentence(told[-1])
+
+
+def test_noise_gives_a_large_share_and_no_claim() -> None:
+    """A forest on losses that no setting moves: the share is large, p and R^2 say what it is."""
+    rng = np.random.default_rng(4)
+    made = _searched(24).assign(loss=rng.normal(size=24))
+    table = search.importance(made, ["lr", "depth"])
+    assert table["share"].max() > 0.4
+    assert (table["p_adjusted"] > 0.05).all() and (table["p"] <= table["p_adjusted"]).all()
+    assert table["r2"].iloc[0] < 0
+    assert not any(finding.asserts for finding in findings.important(table))
+
+
+def test_forest_shares_are_those_of_another_implementation() -> None:
+    """Main effects of 400 points against optuna's fANOVA, and against the exact variances.
+
+    f = 3 a + b on three levels each: shares 9/10 and 1/10.
+    """
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 3, 400), rng.integers(0, 3, 400)
+    loss = 3.0 * a + b
+    levels = np.stack([forest.levels(pd.Series(values)) for values in (a, b)], axis=1)
+    shares = forest.shares(forest.grow(levels, loss, 16, rng))
+    assert shares == pytest.approx([0.9, 0.1], abs=0.01)
+    study = optuna.create_study()
+    space = {name: optuna.distributions.FloatDistribution(-0.5, 2.5) for name in "ab"}
+    for row in zip(a, b, loss, strict=True):
+        params = {"a": float(row[0]), "b": float(row[1])}
+        study.add_trial(
+            optuna.create_trial(params=params, distributions=space, value=float(row[2]))
+        )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=16, seed=0)
+    other = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+    assert shares == pytest.approx([other["a"], other["b"]], abs=0.02)
+
+
+def test_levels_keep_text_and_missing_values_apart() -> None:
+    """`label: null` is a level of its own, numbers are in their order."""
+    assert forest.levels(pd.Series([0.1, 10.0, 1.0])).tolist() == [1 / 6, 5 / 6, 3 / 6]
+    text = forest.levels(pd.Series(["7", None, "3", None], dtype="string"))
+    assert len(set(text)) == 3 and text[1] == text[3]
+
+
+@pytest.mark.parametrize(("n", "mean"), [(1, 0.0), (2, 1 / math.sqrt(math.pi)), (10, 1.53875)])
+def test_luck_of_the_lowest_of_n(n: int, mean: float) -> None:
+    """Closed form for two; the published table (Teichroew 1956) for ten."""
+    assert search.lowest_of(n) == pytest.approx(-mean, abs=1e-5)
 
 
 def test_few_suggestions_show_no_importance() -> None:
@@ -60,33 +117,63 @@ def test_few_suggestions_show_no_importance() -> None:
     assert search.importance(_searched(19), ["lr", "depth"]).empty
 
 
-def test_grid_anova_is_the_two_way_table_by_hand(tmp_path: Path) -> None:
-    """loss = 2a + b + ab on a balanced 2 x 2 grid coded -1, 1, and seeds of known variance."""
+def test_grid_anova_is_the_two_way_table_by_hand() -> None:
+    """loss = 2a + b + ab on a balanced 2 x 2 grid coded -1, 1, seeds that shift all cells alike.
+
+    SS: 4, 1, 1 and 0.25 times 8 trials; a shift that all cells share is no noise, so MS_e = 0.
+    """
     rows = [
         {"lr": a, "width": b, "seed": s, "status": "finished", "initial_val_loss": 99.0}
         | {"val_loss": 10 + 2 * a + b + a * b + 0.5 * s}
         for a, b, s in itertools.product((-1, 1), (-1, 1), (-1, 1))
     ]
-    found = search.grid_anova(pd.DataFrame(rows), ["lr", "width"]).set_index("effect")["share"]
+    table = search.grid_anova(pd.DataFrame(rows), ["lr", "width"]).set_index("effect")["share"]
     total = 4 + 1 + 1 + 0.25
-    assert found["lr"] == pytest.approx(4 / total)
-    assert found["width"] == pytest.approx(1 / total)
-    assert found["lr x width"] == pytest.approx(1 / total)
-    assert found["seeds"] == pytest.approx(0.25 / total)
+    assert table["lr"] == pytest.approx(4 / total)
+    assert table["width"] == pytest.approx(1 / total)
+    assert table["lr x width"] == pytest.approx(1 / total)
+    assert table["seeds"] == pytest.approx(0.25 / total)
     assert search.grid_anova(pd.DataFrame(rows[:-1]), ["lr", "width"]).empty
+    one_seed = pd.DataFrame([row for row in rows if row["seed"] == 1])
+    assert search.grid_anova(one_seed, ["lr", "width"]).empty
 
 
-def test_grid_anova_of_three_settings_sums_to_one() -> None:
-    """Every share is at least zero and nothing is counted twice."""
-    rng = np.random.default_rng(0)
+def test_omega_squared_takes_off_the_noise_by_hand() -> None:
+    """One setting, two levels, two seeds: cells (0, 4) and (6, 6).
+
+    Grand mean 4; SS_lr = 2 (4 + 4) = 16, SS_seed = 2 (1 + 1) = 4, SS_total = 16 + 0 + 4 + 4 = 24,
+    SS_e = 4 with one degree of freedom: omega2 = (16 - 4) / (24 + 4).
+    """
     rows = [
-        {"lr": a, "width": b, "depth": c, "seed": s, "status": "finished"}
-        | {"initial_val_loss": 99.0, "val_loss": rng.normal()}
-        for a, b, c, s in itertools.product(range(3), range(2), range(4), range(3))
+        {"lr": lr, "seed": seed, "status": "finished", "initial_val_loss": 99.0, "val_loss": loss}
+        for lr, seed, loss in ((1, 0, 0.0), (1, 1, 4.0), (2, 0, 6.0), (2, 1, 6.0))
     ]
-    found = search.grid_anova(pd.DataFrame(rows), ["lr", "width", "depth"])
-    assert found["share"].sum() == pytest.approx(1) and (found["share"] >= 0).all()
-    assert len(found) == 3 + 3 + 1 + 1
+    table = search.grid_anova(pd.DataFrame(rows), ["lr"]).set_index("effect")["share"]
+    assert table["lr"] == pytest.approx(12 / 28) and table["seeds"] == pytest.approx(16 / 28)
+
+
+def test_grid_anova_of_pure_noise_gives_settings_nothing() -> None:
+    """Plain shares of 24 cells and 3 seeds add up to a third of pure noise; omega squared to none.
+
+    Each effect is unbiased before it is cut at zero, so its mean over grids is near zero.
+    """
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        [
+            {"lr": a, "width": b, "depth": c, "seed": s, "status": "finished"}
+            | {"initial_val_loss": 99.0}
+            for a, b, c, s in itertools.product(range(3), range(2), range(4), range(3))
+        ]
+    )
+    settings = []
+    for _ in range(20):
+        table = search.grid_anova(
+            rows.assign(val_loss=rng.normal(size=72)), ["lr", "width", "depth"]
+        )
+        assert len(table) == 3 + 3 + 1 + 1
+        assert table["share"].sum() == pytest.approx(1) and (table["share"] >= 0).all()
+        settings.append(table.set_index("effect")["share"][["lr", "width", "depth"]].max())
+    assert np.mean(settings) < 0.04
 
 
 def test_rungs_are_ashas_and_tau_is_of_trials_that_finished(tmp_path: Path) -> None:

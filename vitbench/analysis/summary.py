@@ -16,11 +16,15 @@ from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import claim_sentence, sentence
 from vitbench.analysis.learning_rate import findings as learning_rate
 from vitbench.analysis.results import Results
+from vitbench.analysis.search import findings as search
+from vitbench.analysis.time_to_target import findings as time_to_target
 
 # Topics in the order of the report; each returns its findings, none where it has nothing to say.
 TOPICS: tuple[Callable[[Results], list[Finding]], ...] = (
     settings.findings,
     learning_rate.findings,
+    search.findings,
+    time_to_target.findings,
 )
 
 

@@ -19,7 +19,7 @@ from vitbench.analysis.report import page, svg_curves, verdict
 from vitbench.analysis.report.page import Embedder, Picture, number
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import in_words, varying
-from vitbench.analysis.time_to_target import words as speed_words
+from vitbench.analysis.time_to_target import numbers as speed
 from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.rows import STATUSES
@@ -82,7 +82,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "paired": paired.to_dict("records"),
         "labels": labels.table(results),
         "target": results.target,
-        "speed": speed_words.table(results),
+        "speed": speed.table(results),
         "search": None if grid else results.sweep["search"],
         "plates": _plates(results.folder, embedder),
         "looks": attention_plates.table(results.folder),

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from vitbench.analysis import statistics
+from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.labels import words as label_words
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.learning_rate import words as lr_words
 from vitbench.analysis.results import Results, computed_once
-from vitbench.analysis.search import numbers as search
+from vitbench.analysis.search import findings as search
 from vitbench.analysis.statistics import varying
-from vitbench.analysis.time_to_target import words as speed_words
+from vitbench.analysis.time_to_target import findings as time_to_target
 
 _MAX_SENTENCES = 6
 _MORE_SETTINGS = ("weight_decay", "dropout", "schedule", "image_size", "train_images")
@@ -78,10 +79,9 @@ def verdict(results: Results, paired: pd.DataFrame) -> Verdict:
             _pairs(paired, said)
         if results.sweep["search"]["method"] == "grid":
             _learning_rate(results, said)
-        else:
-            _search(results, said)
-        said.findings += [text for text in [speed_words.finding(results)] if text]
-        said.limits += [text for text in [speed_words.limit(results)] if text]
+        for topic in (search, time_to_target):
+            said.findings += [sentence(finding) for finding in topic.findings(results)]
+            said.limits += [sentence(limit) for limit in topic.limits(results)]
     gone = trials["status"].value_counts()
     for status, what in (
         ("diverged", "diverged"),
@@ -161,34 +161,6 @@ def _learning_rate(results: Results, said: Verdict) -> None:
         text = lr_words.standing_sentence(lr_words.standing(trials, results.epochs, setting))
         if text:
             said.findings.append(text)
-
-
-def _search(results: Results, said: Verdict) -> None:
-    """When the search found its best, whether early losses told, and why there is no importance."""
-    found = search.suggestions(results)
-    curve = search.best_so_far(found)
-    at = int(curve["loss"].argmin())
-    said.findings.append(
-        f"The lowest validation loss at any epoch, {curve['loss'].iloc[at]:.4g}, came with "
-        f"suggestion {at + 1} of {len(curve)}, after {curve['epochs_spent'].iloc[at]:,} of "
-        f"{curve['epochs_spent'].iloc[-1]:,} epochs."
-    )
-    if results.sweep["search"]["scheduler"] == "asha":
-        table = search.rung_correlation(results)
-        known = table.dropna(subset=["tau"]).to_dict("records")
-        parts = [f"{row['tau']:.2f} at epoch {row['epoch']} (n = {row['trials']})" for row in known]
-        said.findings.append(
-            f"Kendall's tau between the losses at a rung and at the end, of trials that finished: "
-            f"{', '.join(parts)}. Near 1, stopping early cost little; near 0, it was a lottery."
-            if parts
-            else "Too few trials finished to say whether early losses foretold the final ones."
-        )
-    whole = int((found["status"] != "stopped").sum())
-    if whole < search.MIN_FOR_IMPORTANCE:
-        said.limits.append(
-            f"{whole} suggestions ran to an end of their own; the importance of settings needs "
-            f"{search.MIN_FOR_IMPORTANCE}, so none is shown."
-        )
 
 
 def _limits(results: Results, frame: pd.DataFrame, paired: pd.DataFrame, said: Verdict) -> None:

@@ -124,9 +124,10 @@ def describe_slices(data: pd.DataFrame) -> str:
 
 @computed_once
 def importance_data(results: Results) -> pd.DataFrame | None:
-    """Exact shares on a grid with at least two settings, fANOVA on a search, else None.
+    """Omega squared on a grid with at least two settings and seeds, fANOVA on a search, else None.
 
-    Columns: `setting`, `share`, `low`, `high` (NaN where exact), `trials`, `method`.
+    Columns: `setting`, `share`, `low`, `high`, `p`, `p_adjusted`, `r2` (all five NaN on a grid),
+    `trials`, `method` (omega2 or forest).
     """
     if results.sweep["search"]["method"] == "grid":
         names = [n for n in search.settings(results) if n != "seed"]
@@ -134,9 +135,11 @@ def importance_data(results: Results) -> pd.DataFrame | None:
         if len(shares) < 4:  # one setting and the seeds: nothing to compare
             return None
         shares = shares.rename(columns={"effect": "setting"})
-        return shares.assign(low=np.nan, high=np.nan, trials=len(results.trials), method="exact")
-    shares = search.importance(search.suggestions(results), search.settings(results))
-    return several(shares.assign(method="forest"))
+        unknown = dict.fromkeys(("low", "high", "p", "p_adjusted", "r2"), np.nan)
+        return shares.assign(**unknown, trials=len(results.trials), method="omega2")
+    shares = search.importance_of(results)
+    ends = search.share_intervals(search.suggestions(results), search.settings(results))
+    return several(shares.merge(ends, on="setting").assign(method="forest"))
 
 
 def draw_importance(data: pd.DataFrame, title: str) -> Figure:
@@ -151,17 +154,34 @@ def draw_importance(data: pd.DataFrame, title: str) -> Figure:
             ax.hlines(
                 np.flatnonzero(known), order["low"][known], order["high"][known], color="0.2", lw=2
             )
-        exact = str(data["method"].iloc[0]) == "exact"
-        how = "exact, full grid" if exact else "fANOVA; lines: 5 to 95 % of bootstrap samples"
+        how = "omega squared, full grid"
+        if str(data["method"].iloc[0]) == "forest":
+            how = f"fANOVA; lines: 5 to 95 % of bootstrap\n{_out_of_bag(data)}"
+            for place, row in enumerate(order.to_dict("records")):
+                end = max(row["share"], row["high"])
+                ax.annotate(
+                    f"p = {row['p_adjusted']:.2f}", (end, place), (4, 0), va="center",
+                    textcoords="offset points", fontsize=8,
+                )  # fmt: skip
+            ax.margins(x=0.12)
         ax.set_xlabel(f"share of the variance of the validation loss ({how})")
         ax.set_xlim(left=0)
     return figure
 
 
+def _out_of_bag(data: pd.DataFrame) -> str:
+    return f"p adjusted, from permuted losses; out-of-bag R² of the forest {data['r2'].iloc[0]:.2f}"
+
+
 def describe_importance(data: pd.DataFrame) -> str:
-    """The largest shares."""
-    parts = [f"{row['setting']}: {row['share']:.0%}" for row in data.head(8).to_dict("records")]
-    return f"Share of the variance of the validation loss. {', '.join(parts)}."
+    """The largest shares; of a forest with the adjusted p of each."""
+    forest = str(data["method"].iloc[0]) == "forest"
+    parts = [
+        f"{row['setting']}: {row['share']:.0%}" + (f" (p = {row['p_adjusted']:.2f})" * forest)
+        for row in data.head(8).to_dict("records")
+    ]
+    end = f" ({_out_of_bag(data)})" if forest else ""
+    return f"Share of the variance of the validation loss{end}. {', '.join(parts)}."
 
 
 @of_search

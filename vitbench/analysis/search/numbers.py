@@ -1,24 +1,26 @@
 """What a search over settings shows: which settings matter, what more trials would bring.
 
-Needs the tables alone. optuna is imported where the random forest is asked for, and nowhere else.
+Needs the tables alone.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
+import math
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import integrate, stats
 
 from vitbench.analysis.learning_rate.sensitivity import capped_loss
 from vitbench.analysis.results import Results, computed_once
+from vitbench.analysis.search import forest
 from vitbench.analysis.statistics import Floats
 
 MIN_FOR_IMPORTANCE = 20
 CLIP_QUANTILE = 0.9
+TREES = 16
 _ENDED = ("finished", "stopped", "diverged", "budget")
 _MIN_RANKED = 5
 
@@ -114,104 +116,150 @@ def rung_correlation(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["epoch", "tau", "trials"])
 
 
-def importance(
-    found: pd.DataFrame, names: list[str], *, repeats: int = 20, trees: int = 32, seed: int = 0
-) -> pd.DataFrame:
-    """Share of the loss' variance by setting: fANOVA on a random forest (Hutter et al. 2014).
+@computed_once
+def importance_of(results: Results) -> pd.DataFrame:
+    """`importance` of the settings of a search; empty below 20 suggestions."""
+    return importance(suggestions(results), settings(results))
 
-    Losses above their 90 % quantile are clipped there, so that a few that diverged do not decide
-    it. `low` and `high` are the 5 % and 95 % quantiles over bootstrap samples of the suggestions.
+
+def importance(
+    made: pd.DataFrame,
+    names: list[str],
+    *,
+    permutations: int = 50,
+    trees: int = TREES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Share of the loss' variance that each setting explains alone, and whether noise does that.
+
+    fANOVA on a random forest (Hutter, Hoos and Leyton-Brown 2014): in each tree, the variance of
+    the prediction averaged over all other settings, over the variance of the prediction; what is
+    left belongs to settings together. Every different value of a setting weighs the same. Losses
+    above their 90 % quantile are clipped there, so that a few that diverged do not decide it.
+
+    A forest fits noise as well. So each setting is tested by how much worse the forest predicts
+    losses that its trees were not fitted to when the setting is shuffled (Breiman 2001), against
+    the same of forests fitted to losses permuted over the suggestions (Altmann et al. 2010,
+    doi:10.1093/bioinformatics/btq134). p is the share of these tables, the observed one included,
+    in which the rise is at least as large. For `p_adjusted` each setting's rises are
+    standardised over the tables and compared with the largest of all settings (max-T, Westfall
+    and Young 1993). Exact where no setting matters and settings were drawn independently of the
+    losses (random search), approximate for a sampler that learns.
 
     Args:
-        found: of `suggestions`; ones that were stopped early are left out.
+        made: of `suggestions`; ones that were stopped early are left out.
         names: the settings.
+        permutations: of the losses; p is never below 1 / (permutations + 1).
 
     Returns:
-        Columns `setting`, `share`, `low`, `high`, `trials`; empty below 20 suggestions.
+        Columns `setting`, `share`, `p`, `p_adjusted`, `r2` (of the forest's out-of-bag
+        predictions), `trials`; the largest share first; empty below 20 suggestions or where all
+        losses are equal.
     """
-    columns = ["setting", "share", "low", "high", "trials"]
-    whole = found[found["status"] != "stopped"]
-    names = [name for name in names if whole[name].nunique() > 1]
-    if len(whole) < MIN_FOR_IMPORTANCE or not names:
+    columns = ["setting", "share", "p", "p_adjusted", "r2", "trials"]
+    names, levels_ND, loss_N = _regressed(made, names)
+    if not names:
         return pd.DataFrame(columns=columns)
-    losses = whole["loss"].clip(upper=float(whole["loss"].quantile(CLIP_QUANTILE)))
-    whole = whole.assign(loss=losses)
     rng = np.random.default_rng(seed)
-    shares = _forest_shares(whole, names, trees, seed)
-    samples = [
-        _forest_shares(whole.iloc[rng.integers(0, len(whole), len(whole))], names, trees, seed + k)
-        for k in range(1, repeats + 1)
+    grown = forest.grow(levels_ND, loss_N, trees, rng)
+    share_D = forest.shares(grown)
+    rise_D, r2 = forest.out_of_bag(grown, levels_ND, loss_N, rng)
+    rises = [rise_D]
+    for _ in range(permutations):
+        shuffled_N = rng.permutation(loss_N)
+        grown = forest.grow(levels_ND, shuffled_N, trees, rng)
+        rises.append(forest.out_of_bag(grown, levels_ND, shuffled_N, rng)[0])
+    rise_PD = np.array(rises)
+    p_D = (rise_PD >= rise_D).mean(axis=0)
+    spread_D = rise_PD.std(axis=0)
+    scaled_PD = (rise_PD - rise_PD.mean(axis=0)) / np.where(spread_D > 0, spread_D, 1.0)
+    adjusted_D = (scaled_PD.max(axis=1)[:, None] >= scaled_PD[0] - 1e-12).mean(axis=0)
+    table = pd.DataFrame(
+        {"setting": names, "share": share_D, "p": p_D, "p_adjusted": adjusted_D, "r2": r2,
+         "trials": len(loss_N)}
+    )  # fmt: skip
+    return table.sort_values("share", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def share_intervals(
+    made: pd.DataFrame, names: list[str], *, repeats: int = 20, trees: int = TREES, seed: int = 0
+) -> pd.DataFrame:
+    """How far the shares of `importance` move over bootstrap samples of the suggestions.
+
+    Returns:
+        Columns `setting`, `low`, `high`: 5 % and 95 % quantiles; empty where `importance` is.
+    """
+    names, levels_ND, loss_N = _regressed(made, names)
+    if not names:
+        return pd.DataFrame(columns=["setting", "low", "high"])
+    rng = np.random.default_rng(seed)
+    samples = [rng.integers(0, len(loss_N), len(loss_N)) for _ in range(repeats)]
+    share_RD = [
+        forest.shares(forest.grow(levels_ND[rows], loss_N[rows], trees, rng)) for rows in samples
     ]
-    rows = []
-    for name in sorted(names, key=lambda n: -shares[n]):
-        low, high = np.quantile([sample[name] for sample in samples], [0.05, 0.95])
-        rows.append([name, shares[name], float(low), float(high), len(whole)])
-    return pd.DataFrame(rows, columns=columns)
+    low_D, high_D = np.quantile(share_RD, [0.05, 0.95], axis=0)
+    return pd.DataFrame({"setting": names, "low": low_D, "high": high_D})
 
 
-def _forest_shares(
-    whole: pd.DataFrame, names: list[str], trees: int, seed: int
-) -> dict[str, float]:
-    """Optuna's fANOVA on a study made of these rows."""
-    import optuna
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-    from optuna.importance import FanovaImportanceEvaluator
+def _regressed(made: pd.DataFrame, names: list[str]) -> tuple[list[str], Floats, Floats]:
+    """Settings that vary, their levels [N, D] and the clipped losses [N]; no names if too few."""
+    whole = made[made["status"] != "stopped"]
+    names = [name for name in names if whole[name].nunique(dropna=False) > 1]
+    if len(whole) < MIN_FOR_IMPORTANCE or not names or whole["loss"].nunique() < 2:
+        return [], np.empty((0, 0)), np.empty(0)
+    loss_N = whole["loss"].clip(upper=float(whole["loss"].quantile(CLIP_QUANTILE)))
+    levels_ND = np.stack([forest.levels(whole[name]) for name in names], axis=1)
+    return names, levels_ND, loss_N.to_numpy(dtype=np.float64)
 
-    varying = [name for name in names if whole[name].nunique() > 1]
-    shares = dict.fromkeys(names, 0.0)
-    if whole["loss"].nunique() < 2 or not varying:
-        return shares
-    space: dict[str, BaseDistribution] = {}
-    for name in varying:
-        values = whole[name]
-        if pd.api.types.is_numeric_dtype(values):
-            low, high = float(values.min()), float(values.max())
-            space[name] = FloatDistribution(low, high, log=low > 0 and high / low >= 30)
-        else:
-            space[name] = CategoricalDistribution([str(v) for v in values.unique()])
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        study = optuna.create_study()
-        for row in whole.to_dict("records"):
-            params: dict[str, Any] = {
-                name: float(row[name]) if isinstance(space[name], FloatDistribution) else
-                str(row[name])
-                for name in varying
-            }  # fmt: skip
-            trial = optuna.create_trial(params=params, distributions=space, value=row["loss"])
-            study.add_trial(trial)
-        evaluator = FanovaImportanceEvaluator(n_trees=trees, seed=seed)
-        shares.update(optuna.importance.get_param_importances(study, evaluator=evaluator))
-    finally:
-        optuna.logging.set_verbosity(level)
-    return shares
+
+def lowest_of(n: int) -> float:
+    """E[min] of n independent standard normals: the integral of n z phi(z) (1 - Phi(z))^(n-1).
+
+    It is their first order statistic (David and Nagaraja 2003, Order Statistics, section 3.1):
+    how many standard deviations the lowest of n equal trials lies below their mean by luck.
+    """
+    value, _ = integrate.quad(
+        lambda z: n * z * stats.norm.pdf(z) * stats.norm.sf(z) ** (n - 1), -10.0, 10.0, limit=200
+    )
+    return float(value)
 
 
 def grid_anova(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Exact shares of the loss' variance on a full grid, with what seeds alone explain.
+    """Shares of the loss' variance on a full grid, free of what the noise of seeds adds to them.
 
     With f_U the part of the cell means that depends on the settings U jointly and on no fewer,
-    Var = sum over U of mean(f_U^2) + mean variance within cells. Interactions of three or more
-    settings are one row. Columns: `effect`, `share`; empty where the grid has gaps.
+    SS_U = N mean(f_U^2) of N trials holds df_U = product of (levels - 1) times the variance of
+    the noise. Omega squared takes that off (Hays 1963; Olejnik and Algina 2003,
+    doi:10.1037/1082-989X.8.4.434):
+
+        omega2_U = (SS_U - df_U MS_e) / (SS_total + MS_e)
+
+    and is 0 where it would be negative. Seeds are blocks, as every cell has the same ones: MS_e
+    is the mean square of seed by cell, (cells - 1)(seeds - 1) degrees of freedom.
+
+    Returns:
+        Columns `effect`, `share`, the largest first; interactions of three or more settings are
+        one row, and the last row, `seeds`, is what is left. Empty where the grid has gaps, with
+        one seed (its noise is unknown) or where all losses are equal.
     """
-    frame = trials.assign(loss=capped_loss(trials)).dropna(subset=["loss"])
-    levels = {name: frame[name].nunique(dropna=False) for name in names}
-    names = [name for name in names if levels[name] > 1]
     columns = ["effect", "share"]
-    if not names:
+    frame = trials.assign(loss=capped_loss(trials)).dropna(subset=["loss"])
+    names = [name for name in names if frame[name].nunique(dropna=False) > 1]
+    seeds = frame["seed"].nunique()
+    shape = [frame[name].nunique(dropna=False) for name in names]
+    table = frame.groupby([*names, "seed"], dropna=False)["loss"].agg(["mean", "count"])
+    whole = len(table) == np.prod([*shape, seeds]) and (table["count"] == 1).all()
+    if not names or seeds < 2 or not whole or frame["loss"].nunique() < 2:
         return pd.DataFrame(columns=columns)
-    cells = frame.groupby(names, dropna=False)["loss"].agg(["mean", "count"])
-    size = int(np.prod([levels[name] for name in names]))
-    if len(cells) != size or cells["count"].nunique() != 1:
-        return pd.DataFrame(columns=columns)
-    shape = [levels[name] for name in names]
-    mean: Floats = cells["mean"].sort_index().to_numpy(dtype=np.float64).reshape(shape)
-    total = float(frame["loss"].var(ddof=0))
-    if total == 0:
-        return pd.DataFrame(columns=columns)
+    loss = table["mean"].sort_index().to_numpy(dtype=np.float64).reshape([*shape, seeds])
+    mean: Floats = loss.mean(axis=-1)
+    of_seeds = loss.mean(axis=tuple(range(len(names))))
+    grand = loss.mean()
+    error_ss = float(((loss - mean[..., None] - of_seeds + grand) ** 2).sum())
+    error_ms = error_ss / ((mean.size - 1) * (seeds - 1))
+    total = float(((loss - grand) ** 2).sum()) + error_ms
     axes = range(len(names))
-    parts: dict[tuple[int, ...], Floats] = {(): np.broadcast_to(mean.mean(), mean.shape)}
+    parts: dict[tuple[int, ...], Floats] = {(): np.broadcast_to(grand, mean.shape)}
     rows: list[tuple[str, float]] = []
     rest = 0.0
     for order in range(1, len(names) + 1):
@@ -222,14 +270,15 @@ def grid_anova(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
                 for below in itertools.combinations(chosen, size_below):
                     effect = effect - parts[below]
             parts[chosen] = effect
-            share = float((effect**2).mean()) / total
+            freedom = math.prod(shape[a] - 1 for a in chosen)
+            square = seeds * float((effect**2).sum())
+            share = max(0.0, (square - freedom * error_ms) / total)
             if order <= 2:
                 rows.append((" x ".join(names[a] for a in chosen), share))
             else:
                 rest += share
     if len(names) > 2:
         rows.append(("three or more together", rest))
-    within = 1.0 - sum(share for _, share in rows)
     rows.sort(key=lambda row: -row[1])
-    rows.append(("seeds", max(0.0, within)))
+    rows.append(("seeds", 1.0 - sum(share for _, share in rows)))
     return pd.DataFrame(rows, columns=columns)

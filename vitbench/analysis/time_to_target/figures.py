@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,86 +13,77 @@ from vitbench.analysis.figure_spec import FigureSpec, at_target
 from vitbench.analysis.results import Results
 from vitbench.analysis.time_to_target import numbers as speed
 
-_MAX_ARMS = 24
 _MAX_LINES = 6
 
 
 def target_data(results: Results) -> pd.DataFrame | None:
-    """The times of all trials, arms in the order of speed; None where no target is stated."""
+    """The Kaplan-Meier curve of every arm; None where no target is stated.
+
+    Columns: `arm` (lowest median first), `models`, `median`, `epochs`, `share` (arrived by then),
+    `at_risk`, `arrivals`, `censored`, `target`. Every arm begins with a row at epoch 0.
+    """
     times = speed.times_of(results)
     if times is None:
         return None
-    order = {arm: n for n, arm in enumerate(speed.by_arm(times)["arm"])}
-    times = times.assign(target=results.target)
-    return times.sort_values("arm", key=lambda arms: arms.map(order), kind="stable")
+    parts = []
+    for arm in speed.by_arm(times)["arm"]:
+        part = times[times["arm"] == arm]
+        curve = speed.arrivals(part)
+        steps = pd.DataFrame(
+            {
+                "epochs": [0.0, *curve.time],
+                "share": [0.0, *(1.0 - curve.waiting)],
+                "at_risk": [len(part), *curve.at_risk],
+                "arrivals": [0, *curve.arrived],
+                "censored": [0, *curve.censored],
+            }
+        )
+        parts.append(steps.assign(arm=arm, models=len(part), median=curve.median))
+    return pd.concat(parts, ignore_index=True).assign(target=results.target)
 
 
 def draw_target(data: pd.DataFrame, title: str) -> Figure:
-    """A row per arm, a dot per trial, a bar at the median; hollow dots never arrived."""
+    """A staircase per arm: the estimated share that has arrived, ticks where some are censored."""
     arms = list(data["arm"].unique())
-    shown = arms[:_MAX_ARMS]
+    shown = arms[:_MAX_LINES]
     if len(arms) > len(shown):
-        title += f"; the fastest {len(shown)} of {len(arms)}"
-    with style.canvas(8.0, 1.5 + 0.32 * len(shown), title, wrap=84, grid="x") as figure:
+        title += f"; the {len(shown)} lowest medians of {len(arms)}"
+    with style.canvas(7.5, 4.2, title, wrap=84) as figure:
         ax = figure.subplots()
-        edge = 1.08 * float(data["last"].max())
-        for number, arm in enumerate(shown):
+        for arm, colour in style.colour_of(shown).items():
             part = data[data["arm"] == arm]
-            count = len(part)
-            spread = 0.12 * (np.arange(count) - (count - 1) / 2) / max(1, (count - 1) / 2)
-            times = part["epochs"].to_numpy(dtype=float)
-            there = np.isfinite(times)
-            for kind, dots, label in (
-                (style.MARKS["finished"], there, "reached"),
-                (style.MARKS["stopped"], ~there, "not reached in its epochs"),
-            ):
-                ax.plot(
-                    np.where(there, times, edge)[dots],
-                    number + spread[dots],
-                    ls="",
-                    ms=5,
-                    alpha=0.8,
-                    color=style.COLOURS[0],
-                    label=label,
-                    **kind,
-                )
-            middle = float(speed.by_arm(part)["epochs"].iloc[0])
-            if np.isfinite(middle):
-                ax.vlines(
-                    middle,
-                    number - 0.3,
-                    number + 0.3,
-                    color=style.COLOURS[1],
-                    lw=2.5,
-                    label="median",
-                )
-        ax.set_yticks(range(len(shown)), shown)
-        ax.set_ylim(len(shown) - 0.5, -0.5)
-        ax.set_xlim(0, 1.04 * edge)
+            models = int(part["models"].iloc[0])
+            label = f"{arm} (n = {models})"
+            ax.step(part["epochs"], part["share"], where="post", color=colour, lw=2, label=label)
+            cut = part[part["censored"] > 0]
+            ax.plot(cut["epochs"], cut["share"], ls="", marker="|", ms=9, color=colour)
+        ax.axhline(0.5, color="0.6", lw=0.8, ls=":", zorder=0)
+        ax.set_xlim(0, 1.04 * float(data["epochs"].max()))
+        ax.set_ylim(-0.02, 1.02)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         target = float(data["target"].iloc[0])
-        ax.set_xlabel(f"epochs until the validation accuracy is {target:g}")
-        handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-        figure.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles)
-        )
+        ax.set_xlabel("epochs; ticks: models that were last seen before they arrived")
+        ax.set_ylabel(f"share that reached {target:g} (Kaplan-Meier)")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
 def describe_target(data: pd.DataFrame) -> str:
-    """The median epochs of the fastest arms."""
+    """The medians of the first arms."""
+    medians = data.groupby("arm", sort=False)["median"].first()
     parts = [
-        f"{row['arm']}: {row['epochs']:g} epochs"
-        if math.isfinite(row["epochs"])
-        else f"{row['arm']}: not reached by most"
-        for row in speed.by_arm(data).head(8).to_dict("records")
+        f"{arm}: {median:g} epochs" if math.isfinite(median) else f"{arm}: not reached by half"
+        for arm, median in list(medians.items())[:8]
     ]
-    return f"Median epochs to validation accuracy {data['target'].iloc[0]:g}. {', '.join(parts)}."
+    return (
+        f"Kaplan-Meier median of the epochs to validation accuracy {data['target'].iloc[0]:g}. "
+        f"{', '.join(parts)}."
+    )
 
 
 def profile_data(results: Results) -> pd.DataFrame | None:
     """The performance profiles; None without a target, empty below two arms or three workloads."""
-    times = target_data(results)
+    times = speed.times_of(results)
     if times is None:
         return None
     return speed.profile(speed.ratios(times)).assign(target=results.target)

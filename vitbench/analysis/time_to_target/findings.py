@@ -1,0 +1,118 @@
+"""Findings on speed: median epochs to a stated accuracy, and which settings arrive sooner."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, all_pairs, smallest_p
+from vitbench.analysis.results import Results
+from vitbench.analysis.statistics import MIN_SEEDS
+from vitbench.analysis.time_to_target import numbers as speed
+
+FAMILY = "time_to_target"
+METRIC = "epochs_to_target"
+
+
+def findings(results: Results) -> list[Finding]:
+    """The medians, every pair of settings that is told apart, and the best profile.
+
+    All pairs of settings are one family. They are compared seed by seed in the mean of
+    min(epochs to the target, common horizon), which no censoring touches.
+    """
+    times = speed.times_of(results)
+    if times is None:
+        return []
+    arms = speed.by_arm(times)
+    reached = int(times["reached"].sum())
+    counts = {"target": results.target, "models": len(times), "reached": reached}
+    if not reached:
+        return [Finding("target_reached_by_none", metric=METRIC, n=len(times), facts=counts)]
+    medians = dict(zip(arms["arm"], arms["epochs"], strict=True))
+    told = [
+        Finding(
+            "target_medians",
+            arms=tuple(medians),
+            metric=METRIC,
+            n=int(times["seed"].nunique()),
+            facts=counts | {"medians": {arm: m for arm, m in medians.items() if math.isfinite(m)},
+                            "settings": len(medians)},
+        )
+    ]  # fmt: skip
+    return told + _sooner(speed.restricted(times), results.target) + _profile(times)
+
+
+def _sooner(compared: speed.Restricted, target: float | None) -> list[Finding]:
+    """Pairs of settings of which one arrives sooner; the slower stands first."""
+    seeds, arms = compared.values.shape
+    told = []
+    if compared.left_out:
+        told.append(
+            Finding("target_arms_left_out", arms=compared.left_out, metric=METRIC,
+                    n=len(compared.left_out))
+        )  # fmt: skip
+    if arms < 2 or seeds < 2:
+        return told
+    pairs = all_pairs(compared.values)
+    apart = [pair for pair in pairs if pair.told_apart]
+    facts: dict[str, object] = {"horizon": compared.horizon, "target": target, "pairs": len(pairs)}
+    told += [
+        Finding(
+            "target_sooner",
+            family=FAMILY,
+            asserts=True,
+            arms=(pair.a, pair.b),
+            metric=METRIC,
+            effect=pair.difference.mean,
+            low=pair.difference.low,
+            high=pair.difference.high,
+            p=pair.p,
+            p_adjusted=pair.p_adjusted,
+            n=seeds,
+            facts=facts,
+        )
+        for pair in apart
+    ]
+    if not apart:
+        facts |= {
+            "can_claim": seeds >= MIN_SEEDS_TO_CLAIM,
+            "smallest_p": smallest_p(seeds),
+            "seeds_needed": MIN_SEEDS_TO_CLAIM,
+        }
+        told.append(Finding("target_none_sooner", FAMILY, metric=METRIC, n=seeds, facts=facts))
+    return told
+
+
+def _profile(times: pd.DataFrame) -> list[Finding]:
+    """The highest score of a performance profile, as a description: scores have no test."""
+    profile = speed.profile(speed.ratios(times))
+    if profile.empty:
+        return []
+    top = profile.iloc[0]
+    scores = profile.groupby("arm", sort=False)["score"].first()
+    facts = {"scores": scores.to_dict()}
+    return [
+        Finding("target_profile", arms=(str(top["arm"]),), metric="profile_score",
+                effect=float(top["score"]), n=int(top["workloads"]), facts=facts)
+    ]  # fmt: skip
+
+
+def limits(results: Results) -> list[Finding]:
+    """What the times cannot say: a target stated late, whole epochs, trials cut short."""
+    times = speed.times_of(results)
+    if times is None:
+        return []
+    seeds = int(results.trials["seed"].nunique())
+    censored = times[~times["reached"] & ~times["never"]]
+    cut = int((~times["whole"]).sum())
+    facts = {"target": results.target, "cut": cut, "never": int(times["never"].sum())}
+    told = []
+    if results.target_is_late:
+        told.append(Finding("limit_target_late", facts=facts))
+    if seeds < MIN_SEEDS:
+        told.append(Finding("limit_target_few_seeds", n=seeds, facts=facts))
+    if len(censored):
+        told.append(Finding("limit_target_censored", n=len(censored), facts=facts))
+    return told
