@@ -52,7 +52,8 @@ def _sections(model: type[BaseModel], name: str) -> list[tuple[str, type[BaseMod
     for key, field in model.model_fields.items():
         for inner in _models_in(field.annotation):
             path = f"{name}.{key}" if name else key
-            deeper = path if inner is field.annotation else f"{path}.<name>"
+            many = "[]" if typing.get_origin(field.annotation) is list else ".<name>"
+            deeper = path if inner is field.annotation else f"{path}{many}"
             found += _sections(inner, deeper)
     return found
 
@@ -75,7 +76,7 @@ def _fields(model: type[BaseModel], section: str) -> list[str]:
             meaning = "; ".join(
                 part for part in (field.description or "", "stackable" if stackable else "") if part
             )
-        lines.append(f"| `{key}` | {kind} | {default} | {meaning} |")
+        lines.append(f"| `{field.alias or key}` | {kind} | {default} | {meaning} |")
     return lines
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from vitbench.analysis.findings import power
 from vitbench.config import Range, Sweep, is_whole
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
@@ -99,6 +100,8 @@ def dry_run(
         for plan in plans
     )
     say(f"disk:   {_disk_text(sweep, members, largest, min(slots, len(plans)) * plans[0].size)}")
+    for number, line in enumerate(power.forecast(sweep)):
+        say(f"{'        ' if number else 'claims: '}{line}")
     rate = measure(plans, images, slots=slots)
     hardware = "GPU" if on_gpu else "CPU core"
     say(

@@ -121,6 +121,11 @@ def _train(
                 label_noise=images.label_noise,
                 storage=None if job.bucket is None else job.bucket.address,
                 id_version=ID_VERSION,
+                claims=environment.claims_at_start(
+                    folder,
+                    [claim.fingerprint for claim in job.sweep.claims],
+                    resumed=settled.resume_from is not None,
+                ),
             )
             title = f"{job.sweep.name} at scale {settled.scale}: {images.source}"
             console.print(title, soft_wrap=True, markup=False)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from vitbench.config import claim_checks
 from vitbench.config.models import AXES, Dataset, Sweep, is_stackable, is_whole
 from vitbench.config.problems import Path, Problem, shorten, translate
 from vitbench.config.search import Range, Search
@@ -16,12 +17,16 @@ from vitbench.words import did_you_mean
 
 def problems(sweep: Sweep) -> list[Problem]:
     """Everything that is wrong with a sweep whose fields are right one by one."""
-    found = [
+    of_axes = [
         *_axis_problems(sweep.search.space, ("search", "space")),
         *_axis_problems(sweep.search.inner, ("search", "inner")),
+    ]
+    found = [
+        *of_axes,
         *_search_problems(sweep.search),
         *_dataset_problems(sweep.dataset),
         *_label_problems(sweep),
+        *claim_checks.problems(sweep, axes_are_right=not of_axes),
     ]
     return found or [
         *_shape_problems(sweep),

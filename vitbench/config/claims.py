@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from vitbench.config.search import Scalar
 from vitbench.config.section import Section
 
 Relation = Literal["highest", "lowest", "higher", "lower", "ordered", "associated"]
-ClaimMetric = Literal[
+TrialMetric = Literal[
     "train_loss", "val_loss", "test_loss", "train_accuracy", "val_accuracy", "test_accuracy",
-    "train_loss_over_constant", "nce", "excess", "ap_norm", "roc_auc", "mcc",
-    "effective_patches",
 ]  # fmt: skip
+# Of models that learned one label.
+LabelMetric = Literal["train_loss_over_constant", "nce", "ap_norm", "roc_auc", "mcc"]
+ClaimMetric = Literal[TrialMetric, LabelMetric, "effective_patches"]
+LABEL_METRICS: tuple[str, ...] = get_args(LabelMetric)
 Arm = dict[str, Scalar]
 
 
 class Claim(Section):
     """One comparison, stated before the first trial."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="short name of the claim")
     says: str = Field(min_length=1, description="the claim in a sentence")
-    metric: ClaimMetric = Field(description="what is compared")
+    metric: ClaimMetric = Field(
+        description="what is compared, a column of trials or labels; train_loss_over_constant is "
+        "the training loss over H(p) of the training images; effective_patches is the spread of "
+        "attention that `attention` measures"
+    )
     of: Arm | list[Arm] = Field(
         default_factory=dict,
         description="the arm by its settings, e.g. {lr: 0.003}; settings that it leaves open are "
@@ -56,7 +60,13 @@ class Claim(Section):
     )
 
     @property
+    def arms(self) -> list[Arm]:
+        """The arms that it names, `than` last."""
+        named = self.of if isinstance(self.of, list) else [self.of]
+        return [*(arm for arm in named if arm), *([self.than] if self.than else [])]
+
+    @property
     def fingerprint(self) -> str:
         """First 16 hex digits of the SHA-256 of the claim; a changed claim is another claim."""
-        content = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        content = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

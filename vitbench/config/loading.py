@@ -91,7 +91,7 @@ def results_values(results_dir: FilePath) -> dict[str, Any]:
 
 def resolved_yaml(sweep: Sweep) -> str:
     """The sweep as a file that loads to the same sweep, every default written out."""
-    content = sweep.model_dump(mode="json")
+    content = sweep.model_dump(mode="json", by_alias=True)
     content["scales"] = {}  # the scale has been applied
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
@@ -135,6 +135,8 @@ def _problems_of_the_rest(values: dict[str, Any], found: list[Problem]) -> list[
     except ValidationError:
         return []
     shapes_known = not wrong & {"dataset", "model"}
+    if "search" in wrong:
+        wrong.add("claims")  # they are about its space
     return [
         problem
         for problem in checks.problems(sweep)
@@ -144,7 +146,7 @@ def _problems_of_the_rest(values: dict[str, Any], found: list[Problem]) -> list[
 
 def _scale_problems(sweep: Sweep, tree: dict[str, Any]) -> list[Problem]:
     """Problems that the sweep would have at a scale, so that a typo shows before it is needed."""
-    values = sweep.model_dump(mode="json", exclude={"scales"}, exclude_unset=True)
+    values = sweep.model_dump(mode="json", by_alias=True, exclude={"scales"}, exclude_unset=True)
     _merge(values, tree)
     try:
         return checks.problems(Sweep.model_validate(values))

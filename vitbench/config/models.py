@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic.config import JsonDict
 
 from vitbench.config import identity
+from vitbench.config.claims import Claim
 from vitbench.config.search import Budget, Checkpoints, Search
 from vitbench.config.section import Section
 
@@ -179,6 +180,11 @@ class Sweep(Section):
         lt=1,
         description="validation accuracy that the report times the settings by: stated here, "
         "before the sweep",
+    )
+    claims: list[Claim] = Field(
+        default=[],
+        description="what the sweep is to decide, stated before its first trial; the report judges "
+        "each: supported, refuted or undecided. One that is added or changed later is marked so",
     )
     stack_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="most members that train together as one stack"

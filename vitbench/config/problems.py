@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -72,7 +72,8 @@ def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     shown = "" if isinstance(value, dict) else shorten(value)
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = list(_model_at(model, path[:-1]).model_fields)
+        fields = _model_at(model, path[:-1]).model_fields
+        known = [field.alias or name for name, field in fields.items()]
         return Problem(path, "", "there is no such key", did_you_mean(str(path[-1]), known))
     if kind == "missing":
         return Problem(path, "", "is missing", f"add `{path[-1]}:` to the file")
@@ -88,7 +89,8 @@ def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         return Problem(path, shown, rule, f"did you mean '{close}'?" if close else "choose one")
     if kind == "string_pattern_mismatch":
         rule = "may hold letters, digits, '_', '-' and '.' only"
-        return Problem(path, shown, rule, "it names the results folder; leave spaces and / out")
+        why = "it names the results folder; " if path == ("name",) else ""
+        return Problem(path, shown, rule, f"{why}leave spaces and / out")
     return Problem(path, shown, str(error["msg"]).lower(), "correct the value")
 
 
@@ -113,6 +115,7 @@ def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
     for part in path:
         field = model.model_fields.get(str(part))
         annotation = field.annotation if field else None
+        annotation = next(iter(get_args(annotation)), annotation)  # of a list: of its items
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     return model

@@ -31,6 +31,7 @@ _FREE = (
     "attention",
     "exports",
     "max_failures",
+    "claims",
     "scales",
 )
 _FREE_SEARCH = ("suggestions", "concurrency")

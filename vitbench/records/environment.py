@@ -51,6 +51,18 @@ def write(results_dir: Path, *, argv: Sequence[str], **facts: Any) -> None:
     write_atomically(results_dir / "environment.json", text)
 
 
+def claims_at_start(results_dir: Path, fingerprints: Sequence[str], *, resumed: bool) -> list[str]:
+    """Claims that were stated before the first trial: those of now, or a resumed run's own.
+
+    A resume adds none, so that a claim that was made with results in sight is known as such.
+    """
+    if not resumed:
+        return list(fingerprints)
+    file = results_dir / "environment.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return [str(fingerprint) for fingerprint in before.get("claims") or ()]
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

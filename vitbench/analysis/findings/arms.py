@@ -12,7 +12,7 @@ from vitbench.analysis.results import Results
 from vitbench.errors import UserError
 
 # Column of a setting where it is not the setting's own name.
-_COLUMNS = {"epochs": "planned_epochs"}
+COLUMNS = {"epochs": "planned_epochs"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def names_of(results: Results) -> list[str]:
     """
     search = results.sweep["search"]
     axes = [*search.get("space", {}), *search.get("inner", search.get("stack", {}))]
-    names = [_COLUMNS.get(axis, axis) for axis in dict.fromkeys(axes) if axis != "seed"]
+    names = [COLUMNS.get(axis, axis) for axis in dict.fromkeys(axes) if axis != "seed"]
     missing = [name for name in names if name not in results.trials]
     if missing:
         raise UserError(
@@ -53,7 +53,7 @@ def names_of(results: Results) -> list[str]:
     return names
 
 
-def by_arm(results: Results, metric: str) -> Arms:
+def by_arm(results: Results, metric: str, values: pd.Series | None = None) -> Arms:
     """The metric of every arm, with what stands in for models that diverged.
 
     Losses are capped at the loss before training, so that a model that diverged is never better
@@ -61,7 +61,8 @@ def by_arm(results: Results, metric: str) -> Arms:
 
     Args:
         results: of a sweep.
-        metric: a column of the trials table.
+        metric: a column of the trials table, or what `values` are.
+        values: of every trial, with what stands in; from the trials table if left out.
 
     Raises:
         UserError: if two trials are of one arm and seed.
@@ -76,9 +77,9 @@ def by_arm(results: Results, metric: str) -> Arms:
             f"average over them would count one seed twice; the tables are damaged, or were "
             f"joined by hand; remove one of the two"
         )
-    table = trials.assign(value=standing_in(trials, metric)).pivot(
-        index="seed", columns="arm", values="value"
-    )
+    if values is None:
+        values = standing_in(trials, metric)
+    table = trials.assign(value=values).pivot(index="seed", columns="arm", values="value")
     table = table.reindex(columns=trials["arm"].unique()).astype(float)
     lacking = table.isna().sum()
     gone = trials[trials["status"] == "diverged"].groupby("arm", sort=False).size()

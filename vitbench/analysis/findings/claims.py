@@ -3,24 +3,27 @@
 Every claim is a set of elementary comparisons over the same seeds. All comparisons of a family
 are tested together (`pairs`), so that at most 5 % of families hold any false verdict. A claim is
 supported where all of its comparisons come out its way, and refuted where one comes out the other
-way. Associations are tested by permuting units (labels, arms) and share the level of the family
-with the comparisons by Bonferroni.
+way. With a margin the differences less the margin are flipped: supported means by at least so
+much, refuted means by less. Associations are tested by permuting units (labels, arms) and share
+the level of the family with the comparisons by Bonferroni.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from vitbench.analysis.findings.arms import Arms, by_arm, labels, setting
-from vitbench.analysis.findings.pairs import LEVEL, Contrast, Pair, adjusted
+from vitbench.analysis.findings.arms import COLUMNS, Arms, by_arm, labels, setting
+from vitbench.analysis.findings.measures import MissingMeasureError, by_trial
+from vitbench.analysis.findings.pairs import LEVEL, MIN_SEEDS_TO_CLAIM, sign_flip
 from vitbench.analysis.results import Results
+from vitbench.analysis.statistics import Floats, mean_interval
 from vitbench.config.claims import Arm, Claim
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_TESTED = "supported", "refuted", "undecided", "not tested"
@@ -42,7 +45,8 @@ class Verdict:
         low, high: its 95 % interval.
         p_adjusted: over the family.
         n: seeds, or units of an association.
-        why: what is missing, where the claim was not tested or cannot be decided.
+        why: what is missing, where the claim was not tested or cannot be decided; else the
+            comparison that decided.
         added_after: whether the claim was not yet there when the first trial started.
     """
 
@@ -70,9 +74,18 @@ def judge(results: Results) -> list[Verdict]:
     ]
 
 
+@dataclass(frozen=True)
+class _Comparison:
+    """One arm against another: a difference per seed, positive where it speaks for the claim."""
+
+    a: str
+    b: str
+    d_S: Floats
+
+
 def _family(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
     """Judge claims that are corrected together."""
-    contrasts: dict[str, list[Contrast]] = {}
+    compared: dict[str, list[_Comparison]] = {}
     units: dict[str, pd.DataFrame] = {}
     refused: dict[str, str] = {}
     for claim in claims:
@@ -80,13 +93,13 @@ def _family(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
             if claim.relation == "associated":
                 units[claim.id] = _units(results, claim)
             else:
-                contrasts[claim.id] = _contrasts(results, claim)
-        except _NotTestable as reason:
+                compared[claim.id] = _comparisons(results, claim)
+        except (_NotTestableError, MissingMeasureError) as reason:
             refused[claim.id] = str(reason)
-    shares = len(units) + bool(contrasts)
-    flat = [contrast for of_claim in contrasts.values() for contrast in of_claim]
-    seeds = {len(contrast.d_S) for contrast in flat}
-    pairs = iter(_together(flat, seeds))
+    shares = len(units) + bool(compared)
+    adjusted = _adjusted(
+        [(claim.metric, c.d_S) for claim in claims for c in compared.get(claim.id, ())]
+    )
     verdicts = []
     for claim in claims:
         if claim.id in refused:
@@ -94,92 +107,104 @@ def _family(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
         elif claim.id in units:
             verdicts.append(_associated(claim, units[claim.id], shares))
         else:
-            of_claim = list(itertools.islice(pairs, len(contrasts[claim.id])))
-            verdicts.append(_compared(claim, of_claim, shares))
+            p = [min(1.0, next(adjusted) * shares) for _ in compared[claim.id]]
+            verdicts.append(_compared(claim, compared[claim.id], p))
     return verdicts
 
 
-def _together(contrasts: Sequence[Contrast], seeds: set[int]) -> list[Pair]:
-    """Contrasts over the same seeds are flipped together; other ones share the level equally."""
-    if len(seeds) <= 1:
-        return adjusted(contrasts)
-    by_seeds = {n: iter(adjusted([c for c in contrasts if len(c.d_S) == n])) for n in seeds}
-    pairs = [next(by_seeds[len(contrast.d_S)]) for contrast in contrasts]
-    return [_scaled(pair, len(seeds)) for pair in pairs]
+def _adjusted(differences: Sequence[tuple[str, Floats]]) -> Iterator[float]:
+    """Adjusted p of comparisons, by metric and differences per seed, in their order.
+
+    Every metric is first divided by its typical size (the median over its comparisons of the root
+    mean square), because accuracies and losses have no unit in common. Flips leave that size as it
+    is, so the test stays exact.
+    """
+    if not differences:
+        return iter(())
+    sizes: dict[str, list[float]] = {}
+    for metric, d_S in differences:
+        sizes.setdefault(metric, []).append(float(np.sqrt((d_S**2).mean())))
+    unit = {metric: float(np.median(size)) or 1.0 for metric, size in sizes.items()}
+    d_SP = np.stack([d_S / unit[metric] for metric, d_S in differences], axis=1)
+    return iter(sign_flip(d_SP)[1].tolist())
 
 
-def _scaled(pair: Pair, times: int) -> Pair:
-    return Pair(pair.a, pair.b, pair.difference, pair.p, min(1.0, pair.p_adjusted * times))
-
-
-class _NotTestable(Exception):
+class _NotTestableError(Exception):
     """Why the results cannot judge a claim."""
 
 
-def _contrasts(results: Results, claim: Claim) -> list[Contrast]:
+def _comparisons(results: Results, claim: Claim) -> list[_Comparison]:
     """Elementary comparisons of a claim; a positive mean speaks for it, zero is its margin."""
-    groups = _groups(results, claim)
+    against_all = claim.relation in ("highest", "lowest")
+    groups = _groups(results, claim, claim.metric, [] if against_all else claim.arms)
     sign = -1.0 if claim.relation in ("lowest", "lower") else 1.0
+    names = [_name(arm) for arm in claim.arms]
+    for name in names:
+        if name not in groups:
+            raise _NotTestableError(f"no trial has {name}")
     if claim.relation == "ordered":
-        arms = claim.of if isinstance(claim.of, list) else [claim.of]
-        chain = [_group(groups, arm, claim) for arm in arms]
-        steps = [(upper, lower) for lower, upper in itertools.pairwise(chain)]
+        steps = [(upper, lower) for lower, upper in itertools.pairwise(names)]
+    elif against_all:
+        steps = [(names[0], other) for other in groups if other != names[0]]
+        if not steps:
+            raise _NotTestableError(f"there is no other setting than {names[0]}")
     else:
-        arm = claim.of if isinstance(claim.of, dict) else claim.of[0]
-        name = _group(groups, arm, claim)
-        if claim.than is not None:
-            others = [_group(groups, claim.than, claim)]
-        else:
-            others = [other for other in groups if other != name]
-            if not others:
-                raise _NotTestable(f"there is no other setting than {name}")
-        steps = [(name, other) for other in others]
+        steps = [(names[0], names[1])]
     return [
-        Contrast(a, b, sign * (groups[a] - groups[b]).to_numpy(dtype=np.float64) - claim.margin)
+        _Comparison(a, b, sign * (groups[a] - groups[b]).to_numpy(dtype=np.float64) - claim.margin)
         for a, b in steps
     ]
 
 
-def _groups(results: Results, claim: Claim) -> dict[str, pd.Series]:
+def _groups(
+    results: Results, claim: Claim, metric: str, wanted: Sequence[Arm]
+) -> dict[str, pd.Series]:
     """The metric by seed of every combination of the settings that the claim names.
 
     Settings that it leaves open are averaged over, each combination weighing the same.
+
+    Args:
+        results: of a sweep.
+        claim: which settings, and where.
+        metric: what to average.
+        wanted: combinations to look at; all if empty.
     """
-    keys = _keys(claim)
-    arms, settings = _arms(results, claim.metric)
-    unknown = [key for key in (*keys, *claim.where) if key not in settings.columns]
-    if unknown:
-        raise _NotTestable(f"the sweep does not vary {unknown[0]}")
-    kept = settings[[_matches(row, claim.where) for _, row in settings.iterrows()]]
-    if kept.empty:
-        raise _NotTestable(f"no trial has {_words(claim.where)}")
-    lacking = [str(arm) for arm in kept.index if arm in arms.incomplete]
-    if lacking:
-        raise _NotTestable(f"{lacking[0]} lacks {arms.incomplete[lacking[0]]} of its seeds")
-    if len(arms.values) < 2:
-        raise _NotTestable("one seed: differences between seeds are unknown")
-    groups: dict[str, pd.Series] = {}
-    for values, part in kept.groupby(keys, sort=False, dropna=False):
-        named = dict(zip(keys, values if isinstance(values, tuple) else (values,), strict=True))
-        groups[_words(named)] = arms.values[list(part.index)].mean(axis=1)
-    return groups
+    arms, settings = _arms(results, metric)
+    names = (
+        [claim.over] if claim.over else list(dict.fromkeys(k for arm in claim.arms for k in arm))
+    )
+    for name in (*names, *claim.where):
+        if COLUMNS.get(name, name) not in settings.columns:
+            raise _NotTestableError(f"the sweep does not vary {name}")
+    parts: dict[str, list[str]] = {}
+    open_settings: dict[str, set[str]] = {}
+    columns = [COLUMNS.get(name, name) for name in names]
+    sought = {_name(arm) for arm in wanted}
+    for arm, row in settings.iterrows():
+        here = _name({name: row[COLUMNS.get(name, name)] for name in names})
+        holds = {name: row[COLUMNS.get(name, name)] for name in claim.where}
+        if _name(holds) == _name(claim.where) and (not sought or here in sought):
+            parts.setdefault(here, []).append(str(arm))
+            others = _name({name: row[name] for name in settings.columns if name not in columns})
+            open_settings.setdefault(here, set()).add(others)
+    if not parts:
+        raise _NotTestableError(f"no trial has {_name(claim.where) or 'these settings'}")
+    for arm in itertools.chain.from_iterable(parts.values()):
+        if arm in arms.incomplete:
+            raise _NotTestableError(f"{arm} lacks {arms.incomplete[arm]} of its seeds")
+    first, *rest = open_settings
+    for name in rest:
+        if differ := open_settings[name] ^ open_settings[first]:
+            raise _NotTestableError(
+                f"{first} and {name} were not trained with the same other settings "
+                f"({min(differ)} is with one of them only)"
+            )
+    return {name: arms.values[part].mean(axis=1) for name, part in parts.items()}
 
 
-def _keys(claim: Claim) -> list[str]:
-    arms = claim.of if isinstance(claim.of, list) else [claim.of]
-    return list(dict.fromkeys(key for arm in (*arms, claim.than or {}) for key in arm))
-
-
-def _group(groups: Mapping[str, pd.Series], arm: Arm, claim: Claim) -> str:
-    name = _words(arm)
-    if name not in groups:
-        raise _NotTestable(f"no trial has {name}")
-    return name
-
-
-def _words(arm: Mapping[str, object]) -> str:
-    """`lr 0.003, batch size 16`, with numbers as one type writes them."""
-    return ", ".join(setting(name, _plain(value)) for name, value in arm.items())
+def _name(arm: Mapping[str, object]) -> str:
+    """`lr 0.003, batch size 16`, by the order of names, with numbers as one type writes them."""
+    return ", ".join(setting(name, _plain(arm[name])) for name in sorted(arm))
 
 
 def _plain(value: object) -> object:
@@ -188,60 +213,51 @@ def _plain(value: object) -> object:
     return float(value)
 
 
-def _matches(row: pd.Series, wanted: Arm) -> bool:
-    return all(_words({key: row[key]}) == _words({key: value}) for key, value in wanted.items())
-
-
 def _arms(results: Results, metric: str) -> tuple[Arms, pd.DataFrame]:
     """The metric by arm, and the settings of each arm (a row each, by the arm's name)."""
-    if metric not in results.trials:
-        raise _NotTestable(f"these results hold no {metric}")
-    arms = by_arm(results, metric)
+    arms = by_arm(results, metric, by_trial(results, metric))
     names = list(arms.names)
     rows = results.trials.assign(arm=labels(results.trials, names))
     return arms, rows.drop_duplicates("arm").set_index("arm")[names]
 
 
-def _compared(claim: Claim, pairs: Sequence[Pair], shares: int) -> Verdict:
+def _compared(claim: Claim, comparisons: Sequence[_Comparison], p: Sequence[float]) -> Verdict:
     """Supported if all comparisons come out the claim's way, refuted if one comes out against."""
-    p = [min(1.0, pair.p_adjusted * shares) for pair in pairs]
-    means = [pair.difference.mean for pair in pairs]
-    against = [k for k in range(len(pairs)) if p[k] < LEVEL and means[k] < 0]
+    means = [float(c.d_S.mean()) for c in comparisons]
+    against = [k for k in range(len(p)) if p[k] < LEVEL and means[k] < 0]
     if against:
         verdict, decisive = REFUTED, min(against, key=lambda k: means[k])
     else:
         verdict = SUPPORTED if all(x < LEVEL for x in p) else UNDECIDED
-        decisive = max(range(len(pairs)), key=lambda k: (p[k], -means[k]))
-    pair = pairs[decisive]
+        decisive = max(range(len(p)), key=lambda k: (p[k], -means[k]))
+    one = comparisons[decisive]
     back = -1.0 if claim.relation in ("lowest", "lower") else 1.0
-    ends = [
-        None if end is None else back * (end + claim.margin)
-        for end in (pair.difference.low, pair.difference.high)
-    ]
-    low, high = ends if back > 0 else ends[::-1]
+    interval = mean_interval(back * (one.d_S + claim.margin))
+    few = f"; {MIN_SEEDS_TO_CLAIM} seeds are the fewest that can decide"
     return Verdict(
         claim,
         verdict,
-        effect=back * (pair.difference.mean + claim.margin),
-        low=low,
-        high=high,
+        effect=interval.mean,
+        low=interval.low,
+        high=interval.high,
         p_adjusted=p[decisive],
-        n=pair.difference.n,
-        why=f"{pair.a} against {pair.b}",
+        n=interval.n,
+        why=f"{one.a} against {one.b}" + (few if interval.n < MIN_SEEDS_TO_CLAIM else ""),
     )
 
 
 def _units(results: Results, claim: Claim) -> pd.DataFrame:
     """Means over seeds of both metrics for each value of `over`."""
     if claim.with_metric is None or claim.over is None:
-        raise _NotTestable("`associated` needs with_metric and over")
-    columns = []
-    for metric in (claim.metric, claim.with_metric):
-        part = claim.model_copy(update={"metric": metric, "of": {claim.over: None}})
-        columns.append(pd.Series({k: v.mean() for k, v in _groups(results, part).items()}))
-    table = pd.concat(columns, axis=1, join="inner").dropna()
+        raise _NotTestableError("`associated` needs with_metric and over")
+    table = pd.DataFrame(
+        {
+            metric: {name: v.mean() for name, v in _groups(results, claim, metric, []).items()}
+            for metric in (claim.metric, claim.with_metric)
+        }
+    )
     if len(table) < MIN_UNITS:
-        raise _NotTestable(
+        raise _NotTestableError(
             f"{len(table)} values of {claim.over} are the units; an association needs {MIN_UNITS}"
         )
     return table

@@ -1,0 +1,78 @@
+"""What claims compare: the metric of every trial, from whichever table holds it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from vitbench.analysis.findings.arms import standing_in
+from vitbench.analysis.results import Results
+from vitbench.config.claims import LABEL_METRICS
+from vitbench.records.labels import entropy
+
+# What a constant answer scores, and whether a model that learned less scores higher.
+_NOTHING_LEARNED = {
+    "train_loss_over_constant": (1.0, True),
+    "nce": (1.0, True),
+    "ap_norm": (0.0, False),
+    "roc_auc": (0.5, False),
+    "mcc": (0.0, False),
+}
+
+
+class MissingMeasureError(Exception):
+    """Why these results do not hold a metric."""
+
+
+def by_trial(results: Results, metric: str) -> pd.Series:
+    """The metric of every trial, in the order of the trials table; missing where there is none.
+
+    For a model that diverged stands what a model scores that has learned nothing, and no other
+    model counts as worse than that. The spread of attention of a model that diverged is unknown.
+
+    Args:
+        results: of a sweep.
+        metric: one that a claim may name (config.claims.ClaimMetric).
+
+    Raises:
+        MissingMeasureError: if no trial has it.
+    """
+    if metric in LABEL_METRICS:
+        values = _of_labels(results, metric)
+    elif metric == "effective_patches":
+        values = _of_attention(results)
+    else:
+        values = standing_in(results.trials, metric)
+    if values.isna().all():
+        raise MissingMeasureError(f"no trial has a {metric.replace('_', ' ')}")
+    return values
+
+
+def _of_labels(results: Results, metric: str) -> pd.Series:
+    """A measure of the labels table, of models that learned one label."""
+    trials = results.trials
+    alone = results.labels[results.labels["task"] == "one label"].set_index("trial_id")
+    if metric == "train_loss_over_constant":
+        constant = alone["train_base_rate"].astype(float).map(entropy)
+        measured = alone["train_loss"].astype(float) / constant.replace(0.0, math.nan)
+    else:
+        measured = alone[metric].astype(float)
+    values = trials["trial_id"].map(measured).astype(float)
+    nothing, is_upper = _NOTHING_LEARNED[metric]
+    values = values.clip(upper=nothing) if is_upper else values.clip(lower=nothing)
+    diverged = (trials["status"] == "diverged") & trials["label"].notna()
+    values = values.where(np.isfinite(values) & ~diverged)
+    values = values.mask(diverged, nothing)
+    return values.where(trials["status"].isin(["finished", "diverged"]))
+
+
+def _of_attention(results: Results) -> pd.Series:
+    """Effective number of patches of the last layer's map (attention.export.spread)."""
+    path = results.folder / "attention" / "spread.csv"
+    if not path.is_file():
+        raise MissingMeasureError("attention/spread.csv is not there: no spread was measured")
+    spread = pd.read_csv(path).set_index("trial_id")["effective_patches"].astype(float)
+    trials = results.trials
+    return trials["trial_id"].map(spread).where(trials["status"] == "finished").astype(float)

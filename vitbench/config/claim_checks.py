@@ -1,0 +1,133 @@
+"""Rules of `claims`: arms that the sweep trains, and what each relation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vitbench.config.claims import LABEL_METRICS, Arm, Claim
+from vitbench.config.models import Sweep
+from vitbench.config.problems import Path, Problem, shorten
+from vitbench.config.search import Range
+from vitbench.words import did_you_mean
+
+
+def problems(sweep: Sweep, *, axes_are_right: bool) -> Iterator[Problem]:
+    """Everything that is wrong with the claims of a sweep.
+
+    Args:
+        sweep: with the scale applied.
+        axes_are_right: whether the space can be relied on; without it no arm is looked up there.
+    """
+    ids: list[str] = []
+    for number, claim in enumerate(sweep.claims):
+        path: Path = ("claims", number)
+        if claim.id in ids:
+            yield Problem((*path, "id"), claim.id, "stands twice", "give each claim its own id")
+        ids.append(claim.id)
+        yield from _relation_problems(claim, path)
+        yield from _metric_problems(sweep, claim, path)
+        if axes_are_right:
+            yield from _setting_problems(sweep, claim, path)
+
+
+def _relation_problems(claim: Claim, path: Path) -> Iterator[Problem]:
+    """What the relation needs, and what belongs to another one."""
+    relation = claim.relation
+    compares_two = relation in ("higher", "lower")
+    if compares_two and not claim.than:
+        fix = "add `than: {setting: value}`"
+        yield Problem((*path, "than"), "", f"{relation} needs the arm to compare with", fix)
+    if claim.than and not compares_two:
+        rule = f"belongs to higher and lower, not to {relation}"
+        yield Problem((*path, "than"), "", rule, "leave it out")
+    for key in ("with_metric", "over"):
+        value = getattr(claim, key)
+        if relation == "associated" and value is None:
+            yield Problem((*path, key), "", "is needed by associated", f"add `{key}:`")
+        if relation != "associated" and value is not None:
+            rule = f"belongs to associated, not to {relation}"
+            yield Problem((*path, key), value, rule, "leave it out")
+    if relation == "associated":
+        if claim.of:
+            yield Problem((*path, "of"), "", "associated names no arm", "leave it out; use `over`")
+        if claim.margin:
+            rule = "a correlation has no margin in units of the metric"
+            yield Problem((*path, "margin"), f"{claim.margin:g}", rule, "leave it out")
+        if claim.with_metric == claim.metric:
+            rule = "is the metric itself"
+            yield Problem((*path, "with_metric"), claim.metric, rule, "name another one")
+        return
+    if relation == "ordered":
+        if not isinstance(claim.of, list) or len(claim.of) < 2:
+            rule = "ordered needs a list of at least two arms"
+            fix = "write e.g. `of: [{lr: 0.001}, {lr: 0.01}]`, the lowest metric first"
+            yield Problem((*path, "of"), "", rule, fix)
+    elif isinstance(claim.of, list):
+        yield Problem((*path, "of"), "", f"{relation} is about one arm", "name one arm")
+    if not claim.arms or not all(claim.of if isinstance(claim.of, list) else [claim.of]):
+        yield Problem((*path, "of"), "", "names no setting", "write e.g. `of: {lr: 0.001}`")
+    elif len({frozenset(arm) for arm in claim.arms}) > 1:
+        rule = "all arms of a claim name the same settings"
+        yield Problem((*path, "of"), "", rule, "name what they have in common in `where`")
+    elif any(arm in claim.arms[:n] for n, arm in enumerate(claim.arms)):
+        yield Problem((*path, "of"), "", "an arm stands twice", "keep one of them")
+
+
+def _metric_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Problem]:
+    """Metrics that the sweep cannot give."""
+    search = sweep.search
+    axis = search.space.get("label") or search.inner.get("label") or [sweep.train.label]
+    learns_a_label = isinstance(axis, list) and any(label is not None for label in axis)
+    for key in ("metric", "with_metric"):
+        metric = getattr(claim, key)
+        if metric in LABEL_METRICS and not learns_a_label:
+            rule = "is of models that learn one label, and there are none"
+            fix = "name labels, e.g. `search.space.label: [...]`"
+            yield Problem((*path, key), metric, rule, fix)
+        if metric == "effective_patches" and not sweep.attention.top:
+            rule = "is measured with the attention plates, and attention.top is 0"
+            yield Problem((*path, key), metric, rule, "raise attention.top")
+
+
+def _setting_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Problem]:
+    """Settings that do not vary, and values that are not trained."""
+    arms: list[tuple[Path, Arm]] = [((*path, "where"), claim.where)]
+    if isinstance(claim.of, list):
+        arms += [((*path, "of", number), arm) for number, arm in enumerate(claim.of)]
+    else:
+        arms.append(((*path, "of"), claim.of))
+    arms.append(((*path, "than"), claim.than or {}))
+    compared = {name for arm in claim.arms for name in arm} | {claim.over}
+    for name in claim.where:
+        if name in compared:
+            rule = "is what the claim compares, and the same in all arms"
+            yield Problem((*path, "where", name), "", rule, "keep it in one of them")
+    if claim.over is not None:
+        yield from _unknown(sweep, claim.over, (*path, "over"), claim.over)
+    axes = {**sweep.search.space, **sweep.search.inner}
+    for place, arm in arms:
+        for name, value in arm.items():
+            here = (*place, name)
+            unknown = list(_unknown(sweep, name, here))
+            yield from unknown
+            axis = axes.get(name)
+            if unknown or axis is None:
+                continue
+            if isinstance(axis, Range):
+                rule = "is searched in a range, which may never try this value"
+                yield Problem(here, shorten(value), rule, "list values in search.space")
+            elif value not in axis:
+                rule = f"is not among the values of {name} in this sweep"
+                fix = f"use one of {', '.join(str(known) for known in axis)}, or drop the claim "
+                yield Problem(here, shorten(value), rule, fix + "(--set claims=[] drops all)")
+
+
+def _unknown(sweep: Sweep, name: str, path: Path, value: str = "") -> Iterator[Problem]:
+    """Whether a setting is no axis of the sweep, or is the seed."""
+    axes = [axis for axis in (*sweep.search.space, *sweep.search.inner) if axis != "seed"]
+    if name == "seed":
+        yield Problem(path, value, "seeds are pairs, not arms", "leave it out")
+    elif name not in axes:
+        rule = "does not vary in this sweep"
+        fix = did_you_mean(name, axes) if axes else "add it to search.space"
+        yield Problem(path, value, rule, fix)
