@@ -1,4 +1,4 @@
-"""The noise floor of a label's normalised cross entropy, against labels that were really flipped."""
+"""The noise floor of a label's cross entropy, against labels that were really flipped."""
 
 from __future__ import annotations
 

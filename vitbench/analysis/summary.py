@@ -14,6 +14,7 @@ from vitbench.analysis.findings.arms import by_arm, labels, names_of
 from vitbench.analysis.findings.claims import Verdict
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import claim_sentence, sentence
+from vitbench.analysis.labels import findings as label_findings
 from vitbench.analysis.learning_rate import findings as learning_rate
 from vitbench.analysis.results import Results
 
@@ -21,6 +22,7 @@ from vitbench.analysis.results import Results
 TOPICS: tuple[Callable[[Results], list[Finding]], ...] = (
     settings.findings,
     learning_rate.findings,
+    label_findings.findings,
 )
 
 

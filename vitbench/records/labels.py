@@ -57,6 +57,11 @@ def noise_floor(w: float, p: float, e: float) -> float:
     return left / entropy(w)
 
 
+def wrong_among_positives(p: float, e: float) -> float:
+    """Share of the images labelled yes that are truly no; p and e as in `noise_floor`."""
+    return 1.0 - (p - e) / (1.0 - 2.0 * e) * (1.0 - e) / p
+
+
 def excess(nce: float, floor: float) -> float:
     """What is left of the NCE above the floor, as a share: 0 knows the truth, 1 learned nothing."""
     return (nce - floor) / (1.0 - floor)
