@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from vitbench.analysis.attention import findings as attention_findings
 from vitbench.analysis.findings import claims, limits, settings
 from vitbench.analysis.findings.arms import by_arm, labels, names_of
 from vitbench.analysis.findings.claims import Verdict
@@ -23,6 +24,7 @@ TOPICS: tuple[Callable[[Results], list[Finding]], ...] = (
     settings.findings,
     learning_rate.findings,
     label_findings.findings,
+    attention_findings.findings,
 )
 
 
