@@ -19,7 +19,7 @@ from vitbench.records.labels import entropy, excess, noise_floor
 from vitbench.records.rows import LABEL_COLUMNS
 
 SWEEPS = int(os.environ.get("VITBENCH_CALIBRATION_SWEEPS", "120"))
-_OF_LABELS = SWEEPS // 3  # each reads whole tables
+_OF_LABELS = SWEEPS // 4  # each reads whole tables
 RATES = (0.065, 0.48, 0.32, 0.15, 0.05, 0.47)
 NOISE = 0.02
 # What is truly equal between labels in each kind of sweep; the other measures truly differ.

@@ -42,8 +42,9 @@ def findings(results: Results) -> list[Finding]:
         return told
     rows = choice.rows
     table, head = labels.summary(rows), labels.headline(rows)
-    chain = [m for m in _chain(rows) if labels.by_seed(rows, m) is not None]
-    pairs = _pairs(rows, chain)
+    by_seed = {measure: labels.by_seed(rows, measure) for measure in _chain(rows)}
+    values = {measure: seen for measure, seen in by_seed.items() if seen is not None}
+    chain, pairs = list(values), _pairs(values)
     return [
         *(_order(rows, table, measure, pairs[measure.column]) for measure in chain),
         *(
@@ -97,21 +98,20 @@ def _chain(rows: pd.DataFrame) -> list[Measure]:
     return [*chain, labels.EXCESS] if labels.headline(rows) == labels.EXCESS else chain
 
 
-def _pairs(rows: pd.DataFrame, chain: list[Measure]) -> dict[str, list[Pair]]:
+def _pairs(by_measure: dict[Measure, pd.DataFrame]) -> dict[str, list[Pair]]:
     """Every pair of labels by each measure, harder first; one family. Empty with one seed."""
     contrasts: list[Contrast] = []
-    for measure in chain:
-        values = labels.by_seed(rows, measure)
-        if values is None or len(values) < 2:
-            return {m.column: [] for m in chain}
+    for values in by_measure.values():
+        if len(values) < 2:
+            return {measure.column: [] for measure in by_measure}
         order = values.mean().sort_values(ascending=False, kind="stable").index
         contrasts += [
             Contrast(str(a), str(b), (values[a] - values[b]).to_numpy(dtype=np.float64))
             for a, b in itertools.combinations(order, 2)
         ]
     every = iter(adjusted(contrasts))
-    each = len(contrasts) // max(1, len(chain))
-    return {measure.column: list(itertools.islice(every, each)) for measure in chain}
+    each = len(contrasts) // max(1, len(by_measure))
+    return {measure.column: list(itertools.islice(every, each)) for measure in by_measure}
 
 
 def _order(rows: pd.DataFrame, table: pd.DataFrame, measure: Measure, pairs: list[Pair]) -> Finding:
@@ -195,11 +195,11 @@ def _harder(pair: Pair, measure: Measure) -> Finding:
 
 def _disagreement(table: pd.DataFrame, head: Measure) -> list[Finding]:
     """Measures whose means put the labels in another order than the headline's."""
-    others = {}
+    others, order = {}, labels.order(table, head.column)
     for measure in labels.MEASURES:
-        tau = labels.agreement(table, head.column, measure.column)
-        if measure != head and tau < 1.0:
-            others[measure.title] = {"order": labels.order(table, measure.column), "tau": tau}
-    order = labels.order(table, head.column)
+        there = labels.order(table, measure.column)
+        if len(there) > 1 and there != order:
+            tau = labels.agreement(table, head.column, measure.column)
+            others[measure.title] = {"order": there, "tau": tau}
     facts = {"title": head.title, "order": order, "others": others}
     return [Finding("label_measures_disagree", facts=facts)] if others else []
