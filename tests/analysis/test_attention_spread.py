@@ -1,67 +1,132 @@
-"""Spread of attention against loss: the correlation, its interval, and what is said of it."""
+"""Spread of attention against loss, and where labels look: what is asserted, and on what units."""
 
 from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import result_folder
 
-from vitbench.analysis.attention.spread import caption, rank_correlation
+from vitbench.analysis import results
+from vitbench.analysis.attention.association import associations, intraclass, within_rho
+from vitbench.analysis.attention.findings import looks
+from vitbench.analysis.attention.spread import caption, spread_data
+from vitbench.analysis.findings.render import sentence
 
 
-def table(slope: float, count: int = 30) -> pd.DataFrame:
+def models(units: int, slope: float, seeds: int = 6, within: float = 0.01) -> pd.DataFrame:
+    """Models whose spread differs between units; their loss follows the units' by `slope`."""
     rng = np.random.default_rng(0)
-    width = rng.uniform(5, 60, count)
+    width = np.repeat(np.linspace(10, 50, units), seeds)
     return pd.DataFrame(
         {
-            "group": np.where(np.arange(count) % 2, "A", "B"),
-            "label": np.where(np.arange(count) % 2, "A", "B"),
-            "effective_patches": width,
+            "group": np.repeat([f"label {k}" for k in range(units)], seeds),
+            "unit": "label",
+            "lr": 0.001,
+            "effective_patches": width + rng.normal(0, within, len(width)),
             "patches": 64,
-            "train_loss": 0.5 + slope * width + rng.normal(0, 0.05, count),
-            "nce": rng.uniform(0, 1, count),
+            "train_loss": 0.5 + slope * width + rng.normal(0, within, len(width)),
+            "nce": rng.uniform(0, 1, len(width)),
+            "excess": np.nan,
         }
     )
 
 
-def test_rank_correlation_is_of_ranks() -> None:
-    """Spearman's rho from the definition, 1 - 6 sum d^2 / (n (n^2 - 1)), without ties."""
-    x, y = pd.Series([1.0, 5.0, 2.0, 9.0, 4.0]), pd.Series([0.1, 0.3, 9.0, 8.0, 0.2])
-    rank = [[1, 4, 2, 5, 3], [1, 3, 5, 4, 2]]
-    by_hand = 1 - 6 * sum((a - b) ** 2 for a, b in zip(*rank, strict=True)) / (5 * 24)
-    found = rank_correlation(x, y)
-    assert found.rho == pytest.approx(by_hand)
-    assert found.low is not None and found.high is not None
-    assert -1 <= found.low <= found.rho <= found.high <= 1
+@pytest.mark.parametrize(("slope", "direction"), [(0.02, "higher"), (-0.02, "lower")])
+def test_many_units_can_carry_a_direction(slope: float, direction: str) -> None:
+    """Eight labels in order: asserted for the loss that follows, not for the one that is noise."""
+    first, second = associations(models(8, slope))
+    assert first.asserts and first.effect == pytest.approx(np.sign(slope)) and first.n == 8
+    assert f"goes with a {direction} training loss" in sentence(first)
+    assert not second.asserts and "no direction can be told" in sentence(second)
 
 
-def test_few_models_have_no_interval() -> None:
-    """Four points could be put in any order by chance."""
-    x = pd.Series([1.0, 2.0, 3.0, 4.0])
-    found = rank_correlation(x, x)
-    assert found.rho == pytest.approx(1.0)
-    assert found.low is None
+def test_three_labels_carry_none_however_many_models() -> None:
+    """Three labels of 50 models each in perfect order are three units."""
+    first, _ = associations(models(3, 0.02, seeds=50))
+    assert not first.asserts and first.effect is None
+    assert "3 labels are the units" in sentence(first) and "fewer than 5" in sentence(first)
 
 
-def test_the_interval_covers_no_correlation() -> None:
-    """Independent values: the interval holds zero in nearly all of 60 draws."""
+def test_p_is_that_of_permuted_units() -> None:
+    """Five units in order: 2 of 120 orders are as extreme, twice that over two losses."""
+    first, _ = associations(models(5, 0.02))
+    assert first.p == pytest.approx(2 / 120)
+    assert first.p_adjusted == pytest.approx(4 / 120)
+
+
+def test_variance_between_units_by_hand() -> None:
+    """ICC(1) of two groups of two, and the rank correlation within groups of three."""
+    rows = pd.DataFrame({"group": list("aabb"), "x": [1.0, 3.0, 7.0, 9.0]})
+    assert intraclass(rows, "x") == pytest.approx((36 - 2) / (36 + 2))
+    alike = pd.DataFrame({"group": list("aaabbb"), "effective_patches": [1.0, 2, 3, 30, 20, 10],
+                          "loss": [5.0, 6, 7, 3, 2, 1]})  # fmt: skip
+    assert within_rho(alike, "loss") == pytest.approx(1.0)
+    assert math.isnan(within_rho(alike.iloc[[0, 1, 3, 4]], "loss"))
+
+
+def test_a_rate_that_drives_both_is_named() -> None:
+    """Models of several learning rates: the association is not one at a given rate."""
+    data = models(8, 0.02).assign(lr=np.repeat([0.001, 0.01], 24))
+    assert "learning rate differs" in caption(data)
+    assert "learning rate differs" not in caption(models(8, 0.02))
+
+
+def test_spread_meets_the_loss_of_its_own_epoch(tmp_path: Path) -> None:
+    """Maps are of the best weights, so the training loss is that of the best epoch."""
+    folder = result_folder.make(tmp_path / "r")
+    ledger = folder / "ledger.jsonl"
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "outcome" and line["best_epoch"]:
+            line["best_epoch"] = 2
+    ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "trials.parquet").unlink()
+    found = results.load(folder)
+    (folder / "attention").mkdir()
+    kept = found.trials[found.trials["status"] == "finished"]
+    kept[["trial_id"]].assign(effective_patches=3.0, patches=4, images=8).to_csv(
+        folder / "attention" / "spread.csv", index=False
+    )
+    data = spread_data(found)
+    assert data is not None and len(data) == 24
+    assert set(data["unit"]) == {"setting"} and data["group"].nunique() == 4
+    for row in data.to_dict("records"):
+        curve = found.epochs[found.epochs["trial_id"] == row["trial_id"]].set_index("epoch")
+        assert row["train_loss"] == curve.loc[2, "train_loss"] != curve.loc[3, "train_loss"]
+
+
+def looked(eyes: float, seeds: int = 6) -> pd.DataFrame:
+    """Lifts of three labels; Eyeglasses looks at the eyes by `eyes` more."""
     rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(60):
-        found = rank_correlation(pd.Series(rng.normal(size=20)), pd.Series(rng.normal(size=20)))
-        assert found.low is not None and found.high is not None
-        covered += found.low <= 0 <= found.high
-    assert covered >= 50
+    rows = [
+        {
+            "label": label,
+            "seed": seed,
+            "eyes_lift": 1.2 + eyes * (label == "Eyeglasses") + rng.normal(0, 0.05),
+            "mouth_lift": 1.4 + rng.normal(0, 0.05),
+        }
+        for label in ("Eyeglasses", "Smiling", "Wavy_Hair")
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize(
-    ("slope", "said"),
-    [(0.02, "wider attention goes with a higher loss"),
-     (-0.02, "wider attention goes with a lower loss")],
-)  # fmt: skip
-def test_the_caption_says_what_the_interval_says(slope: float, said: str) -> None:
-    """The direction of the training loss, and none for noise; two labels are an anecdote."""
-    text = caption(table(slope))
-    assert f"training loss: {said}" in text
-    assert "corrected for base rate: no direction can be told" in text
-    assert "an anecdote" in text
+def test_a_label_that_looks_elsewhere_is_told_from_the_others() -> None:
+    """Eyes by Eyeglasses, not the mouth that all look at; the interval holds the truth."""
+    told = looks(looked(1.0))
+    first = next(f for f in told if f.arms == ("Eyeglasses",) and f.metric == "eyes_lift")
+    assert first.asserts and first.low is not None and first.high is not None
+    assert first.low < 1.0 < first.high
+    assert "Eyeglasses put more attention on the eyes" in sentence(first)
+    assert not any(finding.metric == "mouth_lift" for finding in told)
+
+
+def test_few_seeds_claim_nothing_of_where_labels_look() -> None:
+    """Five seeds, however large the difference."""
+    (only,) = looks(looked(5.0, seeds=5))
+    assert not only.asserts and "nothing is claimed" in sentence(only)

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 from vitbench.analysis import results
+from vitbench.analysis.attention import findings as attention_findings
 from vitbench.attention import scores as attention_scores
 from vitbench.attention.__main__ import main
+from vitbench.attention.export import shared_images
 from vitbench.attention.maps import compute, faithfulness
 from vitbench.attention.subject import open_images, open_subject
 from vitbench.attention.summary import summarise
@@ -162,7 +164,7 @@ def test_the_command_writes_maps_scores_and_plates(
     other = str(results.load(folder).trials.sort_values("best_val_loss")["trial_id"].iloc[-1])
     assert main([str(folder), "--trial", other, "--images", "8"]) == 0
     said = capsys.readouterr().out
-    assert "than chance" in said and f"plate_{other}.png" in said
+    assert "against another image's ink" in said and f"plate_{other}.png" in said
     rows = pd.read_parquet(folder / "attention" / "attention.parquet")
     mine = rows[rows["trial_id"] == other]
     assert len(mine) == 8 * 3 and not mine.duplicated(["test_index", "method"]).any()
@@ -258,18 +260,36 @@ def test_a_model_of_all_labels_is_seen_through_each(of_labels: dict[str, Path]) 
 
 
 def test_the_spread_of_every_trial_is_recorded(of_labels: dict[str, Path]) -> None:
-    """All four models, with as many effective patches as their own maps have."""
+    """All four models on the same images, with the patches and lifts that their own maps have."""
     folder = of_labels["alone"]
     spread = pd.read_csv(folder / "attention" / "spread.csv").set_index("trial_id")
     assert len(spread) == 4
-    assert spread["effective_patches"].between(1, 16).all()
-    rows = pd.read_parquet(folder / "attention" / "attention.parquet")
-    last = rows[rows["method"] == "last"].groupby("trial_id")["effective_patches"].mean()
-    for trial_id, value in last.items():
-        assert spread.loc[trial_id, "effective_patches"] == pytest.approx(value)
+    assert spread["images"].nunique() == 1
+    found = results.load(folder)
+    images = open_images(found, None)
+    by_label = found.trials.drop_duplicates("label")["trial_id"]
+    subjects = [open_subject(found, str(trial_id), images) for trial_id in by_label]
+    drawn = shared_images(subjects, 8, 0)
+    own = [set(subject.drawn(4, 0)) for subject in subjects]
+    assert set(drawn) == own[0] | own[1]
+    for trial_id in spread.index:
+        subject = open_subject(found, str(trial_id), images)
+        shown = images.test.take(drawn)
+        maps = compute(subject.model, subject.normalised(shown.images)).by_method["last"]
+        widths = attention_scores.effective_patches(maps)
+        assert spread.loc[trial_id, "effective_patches"] == pytest.approx(widths.mean())
+        masks = [
+            attention_scores.landmark_regions(marks.astype(float), 16, ("eyes",))["eyes"]
+            for marks in shown.landmarks
+        ]
+        cover = attention_scores.patch_cover(np.stack(masks), 4)
+        lift = attention_scores.lift(maps, cover).mean()
+        assert spread.loc[trial_id, "eyes_lift"] == pytest.approx(lift)
     assert (folder / "figures" / "attention_spread.png").is_file()
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "Where it looks" in page and "too few models" in page and "hair band" in page
+    assert "Where it looks" in page and "2 labels are the units" in page and "hair band" in page
+    (looks,) = attention_findings.looks(attention_findings.lifts(found))
+    assert looks.kind == "looks_unclear" and looks.n == 2
 
 
 def test_the_label_on_the_command_line(

@@ -286,12 +286,13 @@ def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
 def test_another_share_of_wrong_labels_is_another_data_set() -> None:
     """The noise is recorded with the images and is part of the cache's name."""
     dataset = Dataset(name="faces", count=100, image_size=8)
-    clean, usual = data_set.load(dataset, noise=0.0), data_set.load(dataset)
+    noiseless = dataset.model_copy(update={"label_noise": 0.0})
+    clean, usual = data_set.load(noiseless), data_set.load(dataset)
     assert (clean.label_noise, usual.label_noise) == (0.0, faces.NOISE)
     assert "0 % of the labels" in clean.source and "2 % of the labels" in usual.source
     assert np.array_equal(clean.train.images, usual.train.images)
     assert not np.array_equal(clean.train.targets, usual.train.targets)
-    assert data_set.key(dataset, noise=0.0) != data_set.key(dataset)
+    assert data_set.key(noiseless) != data_set.key(dataset)
 
 
 @pytest.fixture(scope="module")

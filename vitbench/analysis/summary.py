@@ -9,11 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from vitbench.analysis.attention import findings as attention_findings
 from vitbench.analysis.findings import claims, limits, settings
 from vitbench.analysis.findings.arms import by_arm, labels, names_of
 from vitbench.analysis.findings.claims import Verdict
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import claim_sentence, sentence
+from vitbench.analysis.labels import findings as label_findings
 from vitbench.analysis.learning_rate import findings as learning_rate
 from vitbench.analysis.results import Results
 from vitbench.analysis.search import findings as search
@@ -25,6 +27,8 @@ TOPICS: tuple[Callable[[Results], list[Finding]], ...] = (
     learning_rate.findings,
     search.findings,
     time_to_target.findings,
+    label_findings.findings,
+    attention_findings.findings,
 )
 
 

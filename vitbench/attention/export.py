@@ -14,6 +14,8 @@ from torch import Tensor
 
 from vitbench.analysis import results
 from vitbench.analysis.attention import plates as attention_plates
+from vitbench.analysis.findings.render import sentence
+from vitbench.analysis.labels import numbers as labels
 from vitbench.attention import scores as attention_scores
 from vitbench.attention.maps import METHODS, Maps, compute, faithfulness
 from vitbench.attention.subject import Subject, open_images, open_subject
@@ -31,8 +33,8 @@ def export_best(folder: Path, *, top: int, count: int, data_dir: Path | None) ->
     """Export the best trials of a sweep, by validation loss; returns the names of their plates.
 
     Where labels are compared, losses of different labels are not: `top` is shared out between the
-    labels, at least one trial each. How far every other trial spreads its attention is recorded,
-    too.
+    labels, at least one trial each. How far every other trial spreads its attention, and on which
+    regions, is recorded, too.
     """
     found = results.load(folder)
     images = open_images(found, data_dir)
@@ -50,11 +52,11 @@ def _best(found: results.Results, images: ImageSet, top: int) -> list[tuple[str,
     trials = found.trials[found.trials["checkpoint"].notna()]
     trials = trials.sort_values("best_val_loss", kind="stable")
     if trials["label"].notna().any():
-        labels = list(trials["label"].dropna().unique())
-        each = max(1, top // len(labels))
+        names = list(trials["label"].dropna().unique())
+        each = max(1, top // len(names))
         return [
             (str(trial_id), str(label))
-            for label in labels
+            for label in names
             for trial_id in trials.loc[trials["label"] == label, "trial_id"].head(each)
         ]
     if not images.classes:  # models of all labels: the best one, through each label
@@ -67,38 +69,49 @@ def _best(found: results.Results, images: ImageSet, top: int) -> list[tuple[str,
 
 
 def spread(found: results.Results, images: ImageSet, *, count: int, seed: int = 0) -> pd.DataFrame:
-    """How many patches every trial's attention is spread over: `attention/spread.csv`.
+    """How widely and where trials look, all on the same test images: `attention/spread.csv`.
 
     Columns: `trial_id`, `effective_patches` (mean over `images` test images of the last layer's
-    CLS-to-patch map), `effective_patches_rollout`, `patches`, `images`. The best 200 trials are
-    looked at; models of all labels are seen as one, whatever the label.
+    CLS-to-patch map), `effective_patches_rollout`, `<region>_lift` (mean of the same map's),
+    `patches`, `images`. Looked at are, where labels are compared, all seeds of each label's chosen
+    settings, else the best 200 trials; models of all labels are seen as one, whatever the label.
     """
     trials = found.trials[found.trials["checkpoint"].notna()]
+    chosen = labels.chosen(found)
+    if len(chosen):
+        trials = trials[trials["trial_id"].isin(chosen["trial_id"])]
     trials = trials.sort_values("best_val_loss", kind="stable").head(_MAX_SPREAD)
+    if trials.empty:
+        return pd.DataFrame()
+    firsts = trials.drop_duplicates("label")["trial_id"]
+    drawn = shared_images([open_subject(found, str(i), images) for i in firsts], count, seed)
+    shown = images.test.take(drawn)
     rows = []
     for trial_id in trials["trial_id"]:
         subject = open_subject(found, str(trial_id), images)
-        drawn = subject.drawn(count, seed)
-        maps = compute(subject.model, subject.normalised(images.test.take(drawn).images))
-        widths = {
-            method: attention_scores.effective_patches(maps.by_method[method]).mean()
-            for method in ("last", "rollout")
+        grid = subject.model.shape.patch_grid
+        maps = compute(subject.model, subject.normalised(shown.images)).by_method
+        row = {
+            "trial_id": subject.trial_id,
+            "effective_patches": attention_scores.effective_patches(maps["last"]).mean(),
+            "effective_patches_rollout": attention_scores.effective_patches(maps["rollout"]).mean(),
+            "patches": grid**2,
+            "images": len(drawn),
         }
-        rows.append(
-            {
-                "trial_id": trial_id,
-                "effective_patches": widths["last"],
-                "effective_patches_rollout": widths["rollout"],
-                "patches": subject.model.shape.patch_grid**2,
-                "images": len(drawn),
-            }
-        )
+        for region, cover_BM in _regions(shown, grid).items():
+            row[f"{region}_lift"] = np.nanmean(attention_scores.lift(maps["last"], cover_BM))
+        rows.append(row)
     table = pd.DataFrame(rows)
-    if rows:
-        folder = found.folder / "attention"
-        folder.mkdir(exist_ok=True)
-        table.to_csv(folder / "spread.csv", index=False)
+    folder = found.folder / "attention"
+    folder.mkdir(exist_ok=True)
+    table.to_csv(folder / "spread.csv", index=False)
     return table
+
+
+def shared_images(subjects: Sequence[Subject], count: int, seed: int) -> NDArray[np.int64]:
+    """About `count` test images, of which the draw of each subject's label is an equal share."""
+    each = max(2, count // len(subjects))
+    return np.unique(np.concatenate([subject.drawn(each, seed) for subject in subjects]))
 
 
 def export(
@@ -132,7 +145,7 @@ def export(
     arrays: dict[str, Any] = {"test_index": drawn, "heads": maps.heads_BHM, **maps.by_method}
     np.savez_compressed(folder / f"maps_{name}.npz", **arrays)
     _draw_plate(found, subject, folder, seed=seed, layer=layer, method=method)
-    return attention_plates.words(summary)
+    return [sentence(lift) for lift in attention_plates.lifts_of_model(summary)]
 
 
 def _rows(

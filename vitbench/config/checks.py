@@ -139,6 +139,7 @@ _DATASET_SETTINGS = {
     "labels": ("celeba", "faces", "folder"),
     "split": ("celeba",),
     "count": ("faces",),
+    "label_noise": ("faces",),
     "path": ("folder",),
     "channels": ("folder",),
 }

@@ -56,7 +56,11 @@ FROZEN: dict[str, dict[str, Any]] = {
         "test_images": None,
     },
 }
-ADDED: dict[str, dict[str, Any]] = {"dataset": {}, "model": {}, "train": {}}
+ADDED: dict[str, dict[str, Any]] = {
+    "dataset": {"label_noise": None},
+    "model": {},
+    "train": {},
+}
 
 
 def identifying(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

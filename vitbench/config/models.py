@@ -45,6 +45,12 @@ class Dataset(Section):
     count: int | None = Field(
         default=None, ge=100, description="of faces: images to draw, 20,000 if left out"
     )
+    label_noise: float | None = Field(
+        default=None,
+        ge=0,
+        lt=0.5,
+        description="of faces: share of the labels that are wrong on purpose, 0.02 if left out",
+    )
     path: str | None = Field(
         default=None,
         min_length=1,

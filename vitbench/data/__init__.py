@@ -60,7 +60,8 @@ def resolve(dataset: Dataset, data_dir: Path | None) -> Resolved:
     else:
         return Resolved(used)
     if there:
-        return Resolved(used)
+        # How often photographs are labelled wrongly is not for the sweep file to say.
+        return Resolved(used.model_copy(update={"label_noise": None}))
     name = _NAMES[dataset.name]
     if dataset.offline is None:
         raise UserError(

@@ -4,6 +4,8 @@ Per label and model, after methods that `types.LabelScore` describes column by c
 
     H(p)        = -p ln p - (1-p) ln(1-p), the cross entropy of the best constant answer
     NCE         = BCE / H(p), information gain RIG = 1 - NCE (He et al. 2014, doi:10.1145/2648584)
+    floor       = NCE of a model that knows the truth (`noise_floor`), excess = (NCE - floor) /
+                  (1 - floor): what is left of the loss that flipped labels do not explain
     AP_norm     = (AP - p) / (1 - p): a random order has AP = p
     ALC         = mean of the validation RIG over the epochs trained
 """
@@ -26,6 +28,45 @@ def entropy(p: float) -> float:
     return -sum(q * math.log(q) for q in (p, 1.0 - p) if q > 0.0)
 
 
+def noise_floor(w: float, p: float, e: float) -> float:
+    """NCE of a model that knows the truth, where labels were flipped at random.
+
+    With t the share of images that truly have the label, p = t (1 - e) + (1 - t) e. The label is
+    right with probability a = t (1 - e) / p where it says yes, and wrong with b = t e / (1 - p)
+    where it says no. Choosing images by their labels changes neither. The best answer to a true
+    yes is then q1 = w a / T, with T = w a + (1 - w) b, and to a true no q0 = w (1 - a) / (1 - T).
+
+    Args:
+        w: share of images labelled yes among those that are scored: 0.5 where they are matched.
+        p: the same before images were chosen by their labels.
+        e: share of labels that were flipped, below 0.5.
+
+    Returns:
+        (T H(q1) + (1 - T) H(q0)) / H(w); NaN where the three contradict each other: flips alone
+        give more of a label than p, or all images are on one side.
+    """
+    if e == 0.0 and 0.0 < w < 1.0:
+        return 0.0
+    t = (p - e) / (1.0 - 2.0 * e)
+    if not 0.0 < t < 1.0 or not 0.0 < w < 1.0:
+        return math.nan
+    a, b = t * (1.0 - e) / p, t * e / (1.0 - p)
+    true_share = w * a + (1.0 - w) * b
+    after_yes, after_no = w * a / true_share, w * (1.0 - a) / (1.0 - true_share)
+    left = true_share * entropy(after_yes) + (1.0 - true_share) * entropy(after_no)
+    return left / entropy(w)
+
+
+def wrong_among_positives(p: float, e: float) -> float:
+    """Share of the images labelled yes that are truly no; p and e as in `noise_floor`."""
+    return 1.0 - (p - e) / (1.0 - 2.0 * e) * (1.0 - e) / p
+
+
+def excess(nce: float, floor: float) -> float:
+    """What is left of the NCE above the floor, as a share: 0 knows the truth, 1 learned nothing."""
+    return (nce - floor) / (1.0 - floor)
+
+
 def label_row(
     trial: TrialOutcome, score: LabelScore, curve: Sequence[tuple[int, float]]
 ) -> LabelScore:
@@ -42,6 +83,8 @@ def label_row(
     constant = entropy(p)
     nce = score.test_bce / constant if constant > 0.0 else None
     ap = score.average_precision
+    rate, noise = score.observed_rate, score.label_noise
+    floor = math.nan if rate is None or noise is None else noise_floor(p, rate, noise)
     alc, reached, epochs_to_target = _speed(curve, entropy(val_p))
     return replace(
         score,
@@ -69,6 +112,8 @@ def label_row(
         constant_bce=constant,
         nce=nce,
         rig=None if nce is None else 1.0 - nce,
+        floor=None if math.isnan(floor) else floor,
+        excess=None if nce is None or math.isnan(floor) else excess(nce, floor),
         ap_norm=None if ap is None else (ap - p) / (1.0 - p),
         majority_rate=max(p, 1.0 - p),
         alc=alc,

@@ -138,6 +138,18 @@ class LabelScore:
         float | None, "normalised cross entropy, test_bce / constant_bce; 1 is nothing learned"
     ] = None
     rig: Annotated[float | None, "relative information gain, 1 - nce"] = None
+    label_noise: Annotated[
+        float | None, "share of labels that are wrong on purpose; empty where it is not known"
+    ] = None
+    observed_rate: Annotated[
+        float | None, "share of test images with the label before any were matched"
+    ] = None
+    floor: Annotated[
+        float | None, "nce of a model that knows the truth, whose labels are wrong so often"
+    ] = None
+    excess: Annotated[
+        float | None, "(nce - floor) / (1 - floor); 0 knows the truth, 1 is nothing learned"
+    ] = None
     average_precision: Annotated[
         float | None, "area under precision against recall; p by chance"
     ] = None

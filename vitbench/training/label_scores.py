@@ -65,6 +65,8 @@ def label_scores(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[L
                     val_positives=int(val_NO[:, o].sum()),
                     test_images=len(test_NO),
                     test_positives=int(test_NO[:, o].sum()),
+                    label_noise=images.label_noise,
+                    observed_rate=float(images.binary_targets("test", name).mean()),
                     **scores(scores_NO[:, o], test_NO[:, o]),
                 )
                 for o, name in enumerate(names)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from vitbench.analysis import style
+from vitbench.analysis.findings.finding import Finding
 
 _CMAP = "viridis"
 
@@ -62,21 +63,24 @@ def save_plate(
     return paths
 
 
-def words(summary: pd.DataFrame) -> list[str]:
-    """Say for each region whether the model looks there more than chance explains."""
-    lines = []
-    lifts = summary[summary["score"].str.endswith("_lift")]
-    for row in lifts.to_dict("records"):
-        region = str(row["score"]).removesuffix("_lift")
-        better = row["margin_low"] > 0 and row["low"] > 1
-        verdict = "better than chance" if better else "not better than chance"
-        lines.append(
-            f"{row['method']}: lift {row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}] on "
-            f"{region} over {row['images']} images, {row['margin']:+.2f} "
-            f"[{row['margin_low']:+.2f}, {row['margin_high']:+.2f}] against another image's "
-            f"{region}: {verdict}"
+def lifts_of_model(summary: pd.DataFrame) -> list[Finding]:
+    """The lift of each region in one model, with intervals over images; asserts nothing."""
+    return [
+        Finding(
+            kind="lift_of_model",
+            metric=str(row["score"]),
+            effect=row["mean"],
+            low=row["low"],
+            high=row["high"],
+            n=int(row["images"]),
+            facts={
+                "method": row["method"],
+                "region": str(row["score"]).removesuffix("_lift"),
+                **{name: row[name] for name in ("margin", "margin_low", "margin_high")},
+            },
         )
-    return lines
+        for row in summary[summary["score"].str.endswith("_lift")].to_dict("records")
+    ]
 
 
 def table(folder: Path) -> list[dict[str, object]]:
@@ -104,7 +108,6 @@ def table(folder: Path) -> list[dict[str, object]]:
                     "region": region.replace("_", " "),
                     "pointing": means[f"{region}_pointing"],
                     "pointing_chance": means[f"{region}_pointing_other_image"],
-                    "better": bool(row["margin_low"] > 0 and row["low"] > 1),
                 }
             )
     return found

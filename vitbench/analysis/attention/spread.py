@@ -1,99 +1,58 @@
 """The paper's conclusion as a figure: does a wider attention go with a higher training loss?
 
 Spread is the effective number of patches, exp(entropy) of the last layer's CLS-to-patch map, mean
-over test images (arXiv:2303.06296 logs the same entropy). Losses are the training loss, as in the
-paper, and, where models learned labels, the normalised cross entropy, which base rates do not move.
+over test images (arXiv:2303.06296 logs the same entropy), of the weights of the epoch of lowest
+validation loss. Losses are of the same epoch.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
-from vitbench.analysis import statistics, style
+from vitbench.analysis import style
+from vitbench.analysis.attention.association import LOSSES, associations, losses_of
 from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.findings.arms import labels, names_of
+from vitbench.analysis.findings.render import sentence
+from vitbench.analysis.labels import numbers
 from vitbench.analysis.results import Results
 
-_MIN_POINTS = 5
-_RESAMPLES = 2000
 _MAX_GROUPS = 8
-LOSSES = {
-    "train_loss": "training loss at the last epoch (nats)",
-    "nce": "normalised cross entropy, test",
-}
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """Spearman's rho with its bootstrap interval; None where there are too few points."""
-
-    rho: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 def spread_data(results: Results) -> pd.DataFrame | None:
-    """A row per model: `trial_id`, `group`, `effective_patches`, `patches`, `train_loss`, `nce`.
+    """A row per model: effective_patches, patches, and the losses of its best epoch.
 
-    `group` is the label, or else the learning rate. None where no spread was recorded, or of fewer
-    than three models.
+    Further columns: `trial_id`, `seed`, `lr`, `group` and `unit`: where labels are compared, the
+    label, with the models of each label's own best settings; else the setting. None where no
+    spread was recorded, or of fewer than three models.
     """
     path = results.folder / "attention" / "spread.csv"
     if not path.is_file():
         return None
     spread = pd.read_csv(path)[["trial_id", "effective_patches", "patches", "images"]]
-    columns = ["trial_id", "label", "lr", "seed", "train_loss"]
-    rows = spread.merge(results.trials[columns], on="trial_id").dropna(subset=["train_loss"])
-    alone = results.labels[results.labels["task"] == "one label"]
-    nce = alone.set_index("trial_id")["nce"].astype(float)
-    rows["nce"] = rows["trial_id"].map(nce).astype(float)
-    rows["group"] = (
-        rows["label"].astype("string")
-        if rows["label"].nunique() > 1
-        else rows["lr"].map(lambda lr: statistics.setting("lr", float(lr)))
-    )
-    return rows.reset_index(drop=True) if len(rows) >= 3 else None
-
-
-def rank_correlation(x: pd.Series, y: pd.Series) -> RankCorrelation:
-    """Spearman's rho over models, with a percentile bootstrap interval over models.
-
-    Models of one label are not independent, so the interval is if anything too narrow; below five
-    models there is none.
-    """
-    known = x.notna() & y.notna()
-    a, b = x[known].to_numpy(dtype=float), y[known].to_numpy(dtype=float)
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return RankCorrelation(math.nan, None, None, len(a))
-    rho = float(stats.spearmanr(a, b).statistic)
-    if len(a) < _MIN_POINTS:
-        return RankCorrelation(rho, None, None, len(a))
-    # Not by scipy.stats.bootstrap, which has no place for resamples of one value throughout:
-    # they have no rho and are left out.
-    index = np.random.default_rng(0).integers(0, len(a), (_RESAMPLES, len(a)))
-    x_ranks, y_ranks = (stats.rankdata(values[index], axis=1) for values in (a, b))
-    x_ranks -= x_ranks.mean(axis=1, keepdims=True)
-    y_ranks -= y_ranks.mean(axis=1, keepdims=True)
-    length = np.sqrt((x_ranks**2).sum(axis=1) * (y_ranks**2).sum(axis=1))
-    varies = length > 0
-    resampled = (x_ranks * y_ranks).sum(axis=1)[varies] / length[varies]
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return RankCorrelation(rho, float(low), float(high), len(a))
-
-
-def losses_of(data: pd.DataFrame) -> list[str]:
-    """The losses that the models have."""
-    return [name for name in LOSSES if data[name].notna().any()]
+    columns = ["trial_id", "best_epoch", "lr", "seed"]
+    trials = results.trials.assign(group=labels(results.trials, names_of(results)), unit="setting")
+    compared = numbers.chosen(results)
+    alone = len(compared) > 0 and bool((compared["task"] == "one label").all())
+    if alone:
+        trials = trials[trials["trial_id"].isin(compared["trial_id"])]
+        trials = trials.assign(group=trials["label"], unit="label")
+    rows = spread.merge(trials[[*columns, "group", "unit"]], on="trial_id")
+    at_best = results.epochs.set_index(["trial_id", "epoch"])["train_loss"].astype(float)
+    index = pd.MultiIndex.from_frame(rows[["trial_id", "best_epoch"]])
+    rows["train_loss"] = at_best.reindex(index).to_numpy()
+    scores = compared.set_index("trial_id") if alone else None
+    for name in ("nce", "excess"):
+        of_trial = {} if scores is None else scores[name].astype(float).to_dict()
+        rows[name] = rows["trial_id"].map(of_trial).astype(float)
+    rows = rows.dropna(subset=["train_loss"]).reset_index(drop=True)
+    return rows if len(rows) >= 3 else None
 
 
 def draw_spread(data: pd.DataFrame, title: str) -> Figure:
-    """A panel per loss: effective patches against it, a dot per model, a diamond per group."""
+    """A panel per loss: effective patches against it, a dot per model, a diamond per unit."""
     shown = losses_of(data)
     with style.canvas(4.9 * len(shown) + 0.6, 4.4, title, wrap=50 * len(shown)) as figure:
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
@@ -111,8 +70,6 @@ def draw_spread(data: pd.DataFrame, title: str) -> Figure:
                     mec="black",
                     label=str(group) if len(groups) <= _MAX_GROUPS else None,
                 )
-            found = rank_correlation(data["effective_patches"], data[name])
-            ax.set_title(_said(found), fontsize=9)
             patches = int(data["patches"].max())
             ax.set_xlabel(f"effective patches of {patches}, last layer")
             ax.set_ylabel(LOSSES[name])
@@ -122,41 +79,9 @@ def draw_spread(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _said(found: RankCorrelation) -> str:
-    if not math.isfinite(found.rho):
-        return f"no rank correlation (n = {found.n})"
-    interval = (
-        f"95 % interval {found.low:.2f} to {found.high:.2f}"
-        if found.low is not None and found.high is not None
-        else "too few models for an interval"
-    )
-    return f"Spearman's rho {found.rho:.2f}, {interval}, n = {found.n}"
-
-
 def caption(data: pd.DataFrame) -> str:
     """What the data support of "the wider the attention, the higher the training loss"."""
-    parts = []
-    for name in losses_of(data):
-        found = rank_correlation(data["effective_patches"], data[name])
-        what = "training loss" if name == "train_loss" else "the loss corrected for base rate"
-        if found.low is None or found.high is None:
-            parts.append(f"against {what}: too few models to say")
-        else:
-            said = "no direction can be told"
-            if found.low > 0:
-                said = "wider attention goes with a higher loss"
-            elif found.high < 0:
-                said = "wider attention goes with a lower loss"
-            parts.append(f"against {what}: {said} ({_said(found)})")
-    groups = data["group"].nunique()
-    text = f"Spread of the last layer's attention {'; '.join(parts)}."
-    if data["label"].notna().any():
-        text += (
-            f" The paper concludes from three labels that wider attention means a higher training "
-            f"loss; here {groups} label{'s are' if groups != 1 else ' is'} behind the dots, so "
-            f"between labels this remains {'an anecdote' if groups < 6 else 'a tendency'}."
-        )
-    return text
+    return " ".join(map(sentence, associations(data)))
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (

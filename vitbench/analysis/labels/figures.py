@@ -28,6 +28,9 @@ def curves_data(results: Results) -> pd.DataFrame | None:
         return None
     columns = ["trial_id", "label", "train_base_rate", "val_base_rate"]
     merged = results.epochs.merge(rows[columns], on="trial_id")
+    start = results.trials.set_index("trial_id")["initial_val_loss"].astype(float)
+    for loss in ("train_loss", "val_loss"):  # a model that diverged is back at its start
+        merged[loss] = merged[loss].astype(float).fillna(merged["trial_id"].map(start))
     merged["constant"] = merged["train_base_rate"].map(entropy)
     merged["val_rig"] = 1.0 - merged["val_loss"] / merged["val_base_rate"].map(entropy)
     parts = []
@@ -101,7 +104,7 @@ def difficulty_data(results: Results) -> pd.DataFrame | None:
 def _chance(rows: pd.DataFrame, measure: str) -> pd.Series:
     if measure == "train_loss":
         return rows["train_base_rate"].map(entropy)
-    known = {"nce": 1.0, "roc_auc": 0.5}
+    known = {"train_loss_over_constant": 1.0, "nce": 1.0, "excess": 1.0, "roc_auc": 0.5}
     return pd.Series(known.get(measure, 0.0), index=rows.index)
 
 

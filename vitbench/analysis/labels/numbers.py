@@ -1,13 +1,13 @@
 """Which labels are harder: raw losses, losses corrected for base rates, and their orders.
 
 Each label is taken at its own learning rate (and other settings): that of lowest mean validation
-loss over seeds, so that no label is judged at a rate that suits another. Seeds are pairs. What
-the measures mean is said in records.rows.LABELS; all follow the methods named in records.labels.
+loss over seeds, so that no label is judged at a rate that suits another. What a model scores that
+learned nothing stands in for models that diverged; arms that lack seeds are not chosen. Seeds are
+pairs. The measures are described in records.rows.LABELS.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,13 @@ import pandas as pd
 from scipy import stats
 
 from vitbench.analysis import statistics
+from vitbench.analysis.findings.arms import by_arm, labels, names_of
+from vitbench.analysis.findings.pairs import Pair, all_pairs
 from vitbench.analysis.results import Results, computed_once
+from vitbench.data.faces.faces import BASE_RATES, NOISE
+from vitbench.records.labels import entropy, excess, noise_floor
 
-HEADLINE = "nce"
-# Settings beside label and seed in which arms of one label may differ.
-_SETTINGS = ("lr", "weight_decay", "patch_grid", "depth", "heads", "width", "batch_size",
-             "optimizer")  # fmt: skip
+_CHOOSE_BY = "best_val_loss"
 
 
 @dataclass(frozen=True)
@@ -33,40 +34,153 @@ class Measure:
     less_is_easier: bool
 
 
+RAW = Measure("train_loss", "training loss (the paper's measure)", True)
+OVER_CONSTANT = Measure("train_loss_over_constant", "training loss over H(base rate)", True)
+NCE = Measure("nce", "normalised cross entropy, test", True)
+EXCESS = Measure("excess", "normalised cross entropy above the noise floor, test", True)
 MEASURES = (
-    Measure("train_loss", "training loss (the paper's measure)", True),
-    Measure("nce", "normalised cross entropy, test", True),
+    RAW,
+    OVER_CONSTANT,
+    NCE,
+    EXCESS,
     Measure("ap_norm", "average precision above chance, test", False),
     Measure("roc_auc", "ROC-AUC, test", False),
     Measure("mcc", "Matthews correlation, test", False),
     Measure("alc", "information gained, mean over epochs", False),
 )
+# What a model that learned nothing scores; its NCE and training loss are those before training.
+_NOTHING_LEARNED = {"ap_norm": 0.0, "roc_auc": 0.5, "mcc": 0.0, "alc": 0.0,
+                    "balanced_accuracy": 0.5, "reached": False}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The labels at their best settings.
+
+    Attributes:
+        rows: of the labels table, a row per label and seed, with `arm` (the settings chosen) and
+            `train_loss_over_constant`. Empty unless there are two labels to compare.
+        incomplete: labels without any arm that has all seeds.
+        diverged: label -> models of the chosen arm that diverged.
+    """
+
+    rows: pd.DataFrame
+    incomplete: tuple[str, ...] = ()
+    diverged: dict[str, int] | None = None
 
 
 @computed_once
-def chosen(results: Results) -> pd.DataFrame:
-    """Rows of the labels table at each label's own best settings, with `arm` naming them.
+def choice(results: Results) -> Choice:
+    """Each label at the complete arm of lowest mean validation loss."""
+    table = results.labels
+    asked = results.trials["label"].dropna().nunique()
+    if table.empty or max(asked, table["label"].nunique()) < 2:
+        return Choice(table.iloc[:0].copy())
+    names = [name for name in names_of(results) if name != "label"]
+    arms = by_arm(results, _CHOOSE_BY)
+    trials = results.trials.assign(arm=labels(results.trials, names_of(results)))
+    trials = trials[trials["arm"].isin(arms.values.columns)]
+    means = arms.values.mean()
+    parts, incomplete, diverged = [], [], {}
+    alone = asked > 1
+    wanted = results.trials["label"].dropna().unique() if alone else table["label"].unique()
+    for label in wanted:
+        of_label = trials[trials["label"] == label] if alone else trials
+        if of_label.empty:
+            incomplete.append(str(label))
+            continue
+        best = means[of_label["arm"].unique()].idxmin()
+        models = of_label[of_label["arm"] == best]
+        part = _rows(models, table[table["label"] == label], str(label))
+        shown = labels(models, names) if names else pd.Series("", index=models.index)
+        parts.append(part.assign(arm=shown.iloc[0]))
+        if gone := int((models["status"] == "diverged").sum()):
+            diverged[str(label)] = gone
+    if len(parts) < 2:
+        return Choice(table.iloc[:0].copy(), tuple(incomplete), diverged)
+    rows = pd.concat(parts, ignore_index=True)
+    return Choice(_scored(rows, results), tuple(incomplete), diverged)
 
-    Empty unless at least two labels have been learned in the same way (`task`), so that there is
-    something to compare. Models that diverged are left out.
-    """
-    rows = results.labels
-    if rows.empty:
-        return rows.copy()
-    loss = results.trials.set_index("trial_id")["best_val_loss"].astype(float)
-    rows = rows.assign(val_loss=rows["trial_id"].map(loss)).dropna(subset=["val_loss"])
-    if len(rows):
-        rows = rows[rows["task"] == rows["task"].iloc[0]]
-    if rows["label"].nunique() < 2:
-        return rows.iloc[:0]
-    names = [name for name in _SETTINGS if rows[name].nunique(dropna=False) > 1]
-    rows = rows.assign(arm=statistics.arm_labels(rows, names) if names else "")
-    parts = []
-    for _, part in rows.groupby("label", sort=False):
-        means = part.groupby("arm", sort=False)["val_loss"].mean()
-        best = part[part["arm"] == means.idxmin()]
-        parts.append(best.drop_duplicates("seed", keep="last"))
-    return pd.concat(parts, ignore_index=True)
+
+def chosen(results: Results) -> pd.DataFrame:
+    """The rows of `choice`."""
+    return choice(results).rows
+
+
+def _rows(models: pd.DataFrame, of_label: pd.DataFrame, label: str) -> pd.DataFrame:
+    """A row per model of one label; a model that diverged scores as one that learned nothing."""
+    known = of_label.set_index("trial_id")
+    part = known.reindex(models["trial_id"]).reset_index()
+    part["label"], part["seed"] = label, models["seed"].to_numpy()
+    if pd.notna(models["matched"].iloc[0]):
+        part["matched"] = part["matched"].fillna(models["matched"].iloc[0])
+    if models["label"].notna().all():
+        part["task"] = part["task"].fillna("one label")
+    gone = (models["status"] == "diverged").to_numpy()
+    if not gone.any():
+        return part
+    rates = [f"{split}_base_rate" for split in ("train", "val", "test")]
+    shared = [*rates, "task", "constant_bce", "majority_rate", "label_noise", "observed_rate"]
+    for column in (name for name in (*shared, "floor") if name in part):
+        first = of_label[column].dropna()
+        if len(first):
+            part[column] = part[column].fillna(first.iloc[0])
+    start = pd.Series(models["initial_val_loss"].astype(float).to_numpy())
+    before = (start / part["constant_bce"].astype(float)).fillna(1.0)
+    for column, value in _NOTHING_LEARNED.items():
+        part.loc[gone, column] = value
+    part["nce"] = part["nce"].astype(float).where(~gone, before)
+    part["rig"] = 1.0 - part["nce"]
+    part["test_bce"] = part["test_bce"].astype(float).where(~gone, start)
+    part["train_loss"] = part["train_loss"].astype(float).where(~gone, start)
+    return part
+
+
+def _scored(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """With columns that the labels table lacks, or lacked in earlier versions."""
+    constant = rows["train_base_rate"].astype(float).map(_entropy)
+    raw = rows["train_loss"].astype(float)
+    floor, rate = (
+        rows.get(name, pd.Series(math.nan, index=rows.index)).astype(float)
+        for name in ("floor", "observed_rate")
+    )
+    noise = results.environment.get("label_noise")
+    if noise is not None:
+        older = [_rate(row, float(noise), results.dataset) for row in rows.to_dict("records")]
+        rate = rate.fillna(pd.Series(older, index=rows.index))
+        shares = rows["test_base_rate"].astype(float)
+        known = [_floor(w, p, float(noise)) for w, p in zip(shares, rate, strict=True)]
+        floor = floor.fillna(pd.Series(known, index=rows.index))
+    return rows.assign(
+        train_loss_over_constant=raw / constant,
+        observed_rate=rate,
+        floor=floor,
+        excess=[excess(*pair) for pair in zip(rows["nce"].astype(float), floor, strict=True)],
+    )
+
+
+def _entropy(p: float) -> float:
+    return entropy(p) or math.nan
+
+
+def _rate(row: dict[Any, Any], noise: float, dataset: str) -> float:
+    """The rate of a label before matching where it was not recorded; NaN where it is not known."""
+    if pd.isna(row["matched"]):
+        return float(row["test_base_rate"])
+    documented = dataset == "faces" and noise == NOISE
+    return BASE_RATES.get(str(row["label"]), math.nan) if documented else math.nan
+
+
+def _floor(w: float, p: float, noise: float) -> float:
+    if noise == 0.0:
+        return 0.0
+    return math.nan if math.isnan(p) or math.isnan(w) else noise_floor(w, p, noise)
+
+
+def headline(rows: pd.DataFrame) -> Measure:
+    """What labels are ranked by: the excess where labels are known to be noisy, else the NCE."""
+    floor = rows["floor"]
+    return EXCESS if floor.notna().all() and (floor > 0).any() else NCE
 
 
 def is_matched(rows: pd.DataFrame) -> bool:
@@ -88,17 +202,11 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             if values.empty:
                 continue
             interval = statistics.mean_interval(values.to_numpy())
+            low, high = interval.low, interval.high
             means.append(
-                {
-                    "label": label,
-                    "measure": measure.column,
-                    "title": measure.title,
-                    "mean": interval.mean,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "seeds": interval.n,
-                }
-            )
+                {"label": label, "measure": measure.column, "title": measure.title,
+                 "mean": interval.mean, "low": low, "high": high, "seeds": interval.n}
+            )  # fmt: skip
         means.sort(key=_mean, reverse=not measure.less_is_easier)
         found += [{**row, "rank": place} for place, row in enumerate(means, 1)]
     table = pd.DataFrame(found)
@@ -130,30 +238,19 @@ def agreement(table: pd.DataFrame, one: str, other: str) -> float:
     return float(stats.kendalltau(*places).statistic)
 
 
-def pairs(rows: pd.DataFrame, measure: str = HEADLINE) -> pd.DataFrame:
-    """Every label against every other, seed by seed: statistics.PAIRED_COLUMNS.
+def by_seed(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame | None:
+    """A measure of every label (columns) by seed (rows), more being harder; None with gaps."""
+    values = rows.pivot(index="seed", columns="label", values=measure.column).astype(float)
+    values = values[list(rows["label"].unique())]
+    if values.isna().to_numpy().any():
+        return None
+    return values if measure.less_is_easier else -values
 
-    `arm` is the harder one of a pair by its mean, so `difference` is not negative where the
-    measure is a loss.
-    """
-    by_seed = {
-        str(label): {
-            int(seed): float(value)
-            for seed, value in zip(part["seed"], part[measure].astype(float), strict=True)
-            if math.isfinite(value)
-        }
-        for label, part in rows.groupby("label", sort=False)
-    }
-    found = []
-    for one, other in itertools.combinations(by_seed, 2):
-        if not set(by_seed[one]) & set(by_seed[other]):
-            continue
-        result = statistics.paired(by_seed[one], by_seed[other])
-        if result.difference.mean < 0:
-            one, other = other, one
-            result = statistics.paired(by_seed[one], by_seed[other])
-        found.append({"arm": one, "against": other, "missing": 0, **result.row})
-    return pd.DataFrame(found, columns=list(statistics.PAIRED_COLUMNS))
+
+def pairs(rows: pd.DataFrame) -> list[Pair]:
+    """Every label against every other by the headline measure, all pairs corrected together."""
+    values = by_seed(rows, headline(rows))
+    return [] if values is None or len(values) < 2 else all_pairs(values)
 
 
 def table(results: Results) -> list[dict[str, object]]:
@@ -163,7 +260,7 @@ def table(results: Results) -> list[dict[str, object]]:
         return []
     measures = summary(rows)
     found = []
-    for label in order(measures, HEADLINE):
+    for label in order(measures, headline(rows).column):
         of_label = measures[measures["label"] == label]
         means = dict(zip(of_label["measure"], of_label["mean"].astype(float), strict=True))
         part = rows[rows["label"] == label]
@@ -178,7 +275,7 @@ def table(results: Results) -> list[dict[str, object]]:
                     name: float(part[name].astype(float).mean())
                     for name in (
                         "train_base_rate", "test_base_rate", "constant_bce", "test_bce", "rig",
-                        "balanced_accuracy", "test_accuracy", "majority_rate",
+                        "balanced_accuracy", "test_accuracy", "majority_rate", "floor",
                     )
                 },
                 **{m.column: means.get(m.column, math.nan) for m in MEASURES},

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from vitbench.analysis import statistics
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import sentence
+from vitbench.analysis.labels import findings as label_findings
 from vitbench.analysis.labels import numbers as labels
-from vitbench.analysis.labels import words as label_words
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.learning_rate import words as lr_words
 from vitbench.analysis.results import Results, computed_once
@@ -55,7 +56,14 @@ def paired_table(results: Results) -> pd.DataFrame:
     Where labels are compared: every label against every other in normalised cross entropy.
     """
     if compares_labels(results):
-        return labels.pairs(labels.chosen(results))
+        rows = [
+            {"arm": pair.a, "against": pair.b, "pairs": pair.difference.n, "missing": 0,
+             "difference": pair.difference.mean, "low": pair.difference.low,
+             "high": pair.difference.high, "p": pair.p_adjusted,
+             "claim": "greater" if pair.told_apart else "none"}
+            for pair in labels.pairs(labels.chosen(results))
+        ]  # fmt: skip
+        return pd.DataFrame(rows, columns=list(statistics.PAIRED_COLUMNS))
     frame = ended(results.trials)
     names = arm_names(results.trials)
     if frame.empty or not names or frame["seed"].nunique() < 2:
@@ -72,8 +80,10 @@ def verdict(results: Results, paired: pd.DataFrame) -> Verdict:
         said.findings.append("No trial has come to its end yet, so there is nothing to compare.")
     else:
         if compares_labels(results):
-            said.findings += label_words.findings(results)
-            said.limits += label_words.limits(results)
+            said.findings += map(sentence, label_findings.findings(results))
+            said.limits += map(sentence, label_findings.limits(results))
+            if results.dataset == "faces":
+                said.limits.append(sentence(Finding("limit_faces")))
         else:
             _best(results, frame, said)
             _pairs(paired, said)
@@ -214,11 +224,6 @@ def _limits(results: Results, frame: pd.DataFrame, paired: pd.DataFrame, said: V
             "censored and their losses are those of fewer epochs."
         )
     if of_labels:
-        if len(paired) > 1 and paired["p"].notna().any():
-            said.limits.append(
-                f"{len(paired)} pairs of labels: each p is for one pair, and about "
-                f"{0.05 * len(paired):.2g} of them would fall below 0.05 without any difference."
-            )
         return
     said.limits.append(
         "Losses at the last epoch are compared. A setting that is best earlier and overfits "

@@ -15,25 +15,24 @@ from vitbench.data.resize import channel_statistics
 COUNT = 20_000
 
 
-def key(dataset: Dataset, noise: float = faces.NOISE) -> str:
+def key(dataset: Dataset) -> str:
     """Name of the prepared images; changes with the settings and the drawing's version."""
     count = dataset.count or COUNT
-    settings = (dataset.image_size, dataset.labels, count, noise, faces.VERSION)
+    settings = (dataset.image_size, dataset.labels, count, _noise(dataset), faces.VERSION)
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
-def load(dataset: Dataset, watch: Watch | None = None, noise: float = faces.NOISE) -> ImageSet:
+def load(dataset: Dataset, watch: Watch | None = None) -> ImageSet:
     """Draw the faces, on all cores.
 
     Args:
-        dataset: how many, how large, which labels (all if None).
+        dataset: how many, how large, which labels (all if None), how many of them wrong.
         watch: told of the progress.
-        noise: share of labels that are wrong on purpose.
 
     Raises:
         UserError: for a label that is not drawn.
     """
-    count, size = dataset.count or COUNT, dataset.image_size
+    count, size, noise = dataset.count or COUNT, dataset.image_size, _noise(dataset)
     names, columns = attributes.chosen_columns(dataset.labels, faces.ATTRIBUTES, "faces")
     report = None if watch is None else lambda done: watch("drawing faces", done, count)
     drawn = faces.draw(count, size, noise=noise, progress=report)
@@ -60,3 +59,7 @@ def load(dataset: Dataset, watch: Watch | None = None, noise: float = faces.NOIS
         f"{100 * noise:g} % of the labels are wrong on purpose)",
         label_noise=noise,
     )
+
+
+def _noise(dataset: Dataset) -> float:
+    return faces.NOISE if dataset.label_noise is None else dataset.label_noise
