@@ -29,7 +29,7 @@ class Run:
         name: what varies in the sweep, and the trial id.
         group: the sweep and the results folder.
         config: settings that are set, by the columns of the table of trials; sweep and trial id.
-        status: one of records.rows.STATUSES.
+        status: value of a records.types.Status.
         outcome: finite numbers that the model ended with and that no epoch has.
         epochs: finite numbers of each epoch, by the columns of the table of epochs.
     """
