@@ -51,6 +51,11 @@ class Finding:
     fix: str = ""
 
 
+def _expect(fine: bool, subject: str, detail: str, fix: str) -> Finding:
+    """Ok, or a warning with what mends it."""
+    return Finding("ok", subject, detail) if fine else Finding("warn", subject, detail, fix)
+
+
 def python() -> Iterator[Finding]:
     """The interpreter and this package."""
     detail = f"{platform.python_version()} at {sys.executable}, vitbench {__version__}"
@@ -140,11 +145,8 @@ def gpu() -> Iterator[Finding]:
             memory_gib = properties.total_memory / _GIB
             major, minor = properties.major, properties.minor
             detail = f"{properties.name}, {memory_gib:.0f} GiB, compute {major}.{minor}"
-            if major < 8:
-                fix = "it has no fast bfloat16, so models train in float32, which is slower"
-                yield Finding("warn", f"gpu {index}", f"{detail}, {built_for}", fix)
-            else:
-                yield Finding("ok", f"gpu {index}", f"{detail}, {built_for}")
+            fix = "it has no fast bfloat16, so models train in float32, which is slower"
+            yield _expect(major >= 8, f"gpu {index}", f"{detail}, {built_for}", fix)
     elif present and torch.version.cuda is None:
         detail = f"{present} on this machine, but {built_for} is built without CUDA"
         fix = "install PyTorch's CUDA build of the same version (README, 'GPU')"
@@ -165,30 +167,18 @@ def memory() -> Iterator[Finding]:
         for name in ("MemTotal", "MemAvailable")
     )
     detail = f"{free_gib:.1f} GiB free of {total_gib:.1f}"
-    if free_gib < _MIN_MEMORY_GIB:
-        fix = f"close something, or run fewer trials side by side; {_MIN_MEMORY_GIB} GiB are safe"
-        yield Finding("warn", "memory", detail, fix)
-    else:
-        yield Finding("ok", "memory", detail)
+    fix = f"close something, or run fewer trials side by side; {_MIN_MEMORY_GIB} GiB are safe"
+    yield _expect(free_gib >= _MIN_MEMORY_GIB, "memory", detail, fix)
 
     shm_gib = shutil.disk_usage("/dev/shm").total / _GIB
-    if shm_gib < _MIN_SHM_GIB:
-        fix = "Ray keeps objects there; in a container: docker run --shm-size=4g"
-        yield Finding("warn", "/dev/shm", f"{shm_gib:.2f} GiB", fix)
-    else:
-        yield Finding("ok", "/dev/shm", f"{shm_gib:.1f} GiB")
+    enough = shm_gib >= _MIN_SHM_GIB
+    fix = "Ray keeps objects there; in a container: docker run --shm-size=4g"
+    yield _expect(enough, "/dev/shm", f"{shm_gib:.{1 if enough else 2}f} GiB", fix)
 
     for folder in (Path.cwd(), Path(os.environ.get("RAY_TMPDIR", "/tmp"))):
         free_gib = shutil.disk_usage(folder).free / _GIB
-        if free_gib < _MIN_DISK_GIB:
-            yield Finding(
-                "warn",
-                "disk",
-                f"{free_gib:.1f} GiB free at {folder}",
-                "free some, or use --out",
-            )
-        else:
-            yield Finding("ok", "disk", f"{free_gib:.1f} GiB free at {folder}")
+        detail = f"{free_gib:.1f} GiB free at {folder}"
+        yield _expect(free_gib >= _MIN_DISK_GIB, "disk", detail, "free some, or use --out")
 
 
 def data() -> Iterator[Finding]:
@@ -197,27 +187,24 @@ def data() -> Iterator[Finding]:
 
     yield Finding("ok", "digits, faces", "embedded")
     folder = data_folder(None)
-    if mnist.find(folder):
-        yield Finding("ok", "mnist", f"in {folder / 'MNIST' / 'raw'}")
-    else:
-        yield Finding(
-            "warn",
-            "mnist",
-            f"not in {folder / 'MNIST' / 'raw'}",
-            "the first sweep of it tries to download it; or put the four files there, or name "
-            "their folder with --data or $VITBENCH_DATA",
-        )
+    there, place = mnist.find(folder) is not None, folder / "MNIST" / "raw"
+    yield _expect(
+        there,
+        "mnist",
+        f"in {place}" if there else f"not in {place}",
+        "the first sweep of it tries to download it; or put the four files there, or name "
+        "their folder with --data or $VITBENCH_DATA",
+    )
+    if not there:
         yield _writable("data folder", folder, "$VITBENCH_DATA")
-    if celeba.find(folder):
-        yield Finding("ok", "celeba", f"in {folder / 'celeba'}")
-    else:
-        yield Finding(
-            "warn",
-            "celeba",
-            f"not in {folder / 'celeba'}",
-            "its home hands it out by browser: put img_align_celeba.zip and the three lists there; "
-            "until then sweeps with `offline: faces` use drawn faces",
-        )
+    there, place = celeba.find(folder) is not None, folder / "celeba"
+    yield _expect(
+        there,
+        "celeba",
+        f"in {place}" if there else f"not in {place}",
+        "its home hands it out by browser: put img_align_celeba.zip and the three lists there; "
+        "until then sweeps with `offline: faces` use drawn faces",
+    )
     yield _writable("image cache", cache.folder(None), "$VITBENCH_CACHE")
 
 
@@ -294,10 +281,11 @@ def _cgroup_cpus(path: Path) -> float | None:
 
 def _writable(subject: str, folder: Path, variable: str) -> Finding:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not os.access(existing, os.W_OK):
-        fix = f"name a folder that you may write to in {variable}"
-        return Finding("warn", subject, f"{folder} cannot be written", fix)
-    return Finding("ok", subject, f"{folder}{'' if folder.exists() else ' (will be made)'}")
+    fine = os.access(existing, os.W_OK)
+    state = "" if folder.exists() else " (will be made)"
+    fix = f"name a folder that you may write to in {variable}"
+    detail = f"{folder}{state}" if fine else f"{folder} cannot be written"
+    return _expect(fine, subject, detail, fix)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -66,11 +67,19 @@ def _run(request: Request, console: Console) -> int:
     bucket = job.bucket
     mirror = None if bucket is None else Mirror(results_dir, bucket)
     ending = _train(settled, job, prepared, mirror, console)
-    code = _finish(settled, job, results_dir, ending, console)
-    if bucket is not None and mirror is not None:
-        mirror.copy()
-        console.print(f"copied to: {bucket.address}", soft_wrap=True, highlight=False, markup=False)
-    return code
+    try:
+        code = _finish(settled, job, results_dir, ending, console)
+        if bucket is not None and mirror is not None:
+            mirror.copy()
+            text = f"copied to: {bucket.address}"
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
+        return code
+    except KeyboardInterrupt:
+        state = "training had been interrupted" if ending.interrupted else "training is complete"
+        again = shlex.join(["vitbench", "analysis", str(results_dir)])
+        text = f"interrupted while the report was written; {state}; to write the report: {again}"
+        Console(stderr=True).print(text, style="red", soft_wrap=True, markup=False)
+        return EXIT_INTERRUPTED
 
 
 def _job(

@@ -183,6 +183,31 @@ def test_a_refused_run_is_removed_only_if_it_holds_no_epoch(
     assert len(list((tmp_path / "out").glob("*/*/ledger.jsonl"))) == trained
 
 
+def test_an_interrupt_after_training_says_that_it_is_complete(
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ctrl-C while the report is written loses no training, and the user learns how to go on."""
+    from vitbench.analysis.report import report
+    from vitbench.tuning import runner
+    from vitbench.tuning.cluster import connect
+
+    def interrupt(folder: Path) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", lambda *_: runner.Ending())
+    monkeypatch.setattr(connect, "connect", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(report, "draw_and_write", interrupt)
+    out = tmp_path / "out"
+    assert sweep.main([str(tiny), "--out", str(out), "--set", "attention.top=0"]) == 130
+    folder = sweep_runs.results_of(out)
+    message = capsys.readouterr().err
+    assert "training is complete" in message and "before anything" not in message
+    assert f"vitbench analysis {folder}" in message and (folder / "trials.parquet").is_file()
+
+
 def test_a_refused_resume_leaves_the_folder(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray import train, tune
 from ray.train.torch import TorchTrainer
@@ -18,7 +19,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from rich.console import Console
 
 from vitbench import data
-from vitbench.config import Sweep
+from vitbench.bench.contest import Turns
+from vitbench.config import Resources, Sweep
 from vitbench.plan import StackPlan, expand
 from vitbench.records import tables
 from vitbench.records.history import History
@@ -27,36 +29,22 @@ from vitbench.tuning import runner
 from vitbench.tuning.cluster.connect import connect
 
 
-class Turns(Protocol):
-    """The contest's pipe (bench.contest starts these by name, so its class is not imported)."""
-
-    def ready(self) -> None:
-        """The imports are done."""
-
-    def wait(self) -> bool:
-        """Block until it is our turn; False at the end."""
-
-    def done(self, units: float, seconds: float) -> None:
-        """So many trials in so many seconds."""
+def _small_sweep(name: str, model: dict[str, int], train: dict[str, int], **rest: Any) -> Sweep:
+    """A sweep of digits that hardly validates or tests."""
+    held_out = {"val_images": 16, "test_images": 16}
+    dataset = {"name": "digits"}
+    sections = {"dataset": dataset, "model": model, "train": {**train, **held_out}}
+    return Sweep.model_validate({"name": name, **sections, **rest})
 
 
 def tiny_sweep(trials: int) -> Sweep:
     """A sweep of near-zero work: one epoch of 16 digits for a model of one narrow block."""
-    return Sweep.model_validate(
-        {
-            "name": "overhead",
-            "dataset": {"name": "digits"},
-            "model": {"patch_grid": 2, "depth": 1, "heads": 1, "width": 8},
-            "train": {
-                "epochs": 1,
-                "batch_size": 16,
-                "train_images": 16,
-                "val_images": 16,
-                "test_images": 16,
-            },
-            "search": {"space": {"lr": [1e-4 * (1 + n) for n in range(trials)]}},
-            "stack_size": 1,
-        }
+    return _small_sweep(
+        "overhead",
+        {"patch_grid": 2, "depth": 1, "heads": 1, "width": 8},
+        {"epochs": 1, "batch_size": 16, "train_images": 16},
+        search={"space": {"lr": [1e-4 * (1 + n) for n in range(trials)]}},
+        stack_size=1,
     )
 
 
@@ -101,14 +89,10 @@ def vitbench(turns: Turns, *, trials: int, slots: int, workers: int = 1) -> None
     With more than one worker each trial trains with DistributedDataParallel under Ray Train and
     takes as many slots.
     """
-    sweep = with_workers(tiny_sweep(trials), workers)
-    with connect(None, verbose=False), tempfile.TemporaryDirectory() as folder:
-        turns.ready()
-        turn = 0
-        while turns.wait():
-            turn += 1
-            seconds = _run(sweep, Path(folder) / f"turn-{turn}", trials)
-            turns.done(trials * workers, seconds)
+    sweep = tiny_sweep(trials)
+    sweep = sweep.model_copy(update={"resources": Resources(workers=workers)})
+    for _, seconds in _sweeps(turns, sweep, trials):
+        turns.done(trials * workers, seconds)
 
 
 def ddp(turns: Turns, *, workers: int, images: int, **settings: Any) -> None:
@@ -120,52 +104,31 @@ def ddp(turns: Turns, *, workers: int, images: int, **settings: Any) -> None:
         images: digits of one epoch, repeated in two epochs.
         settings: batch_size, depth, width.
     """
-    model = {"patch_grid": 4, "heads": 4, "depth": settings["depth"], "width": settings["width"]}
-    sweep = Sweep.model_validate(
-        {
-            "name": "scaling",
-            "dataset": {"name": "digits"},
-            "model": model,
-            "train": {
-                "epochs": 2,
-                "batch_size": settings["batch_size"],
-                "train_images": images,
-                "val_images": 16,
-                "test_images": 16,
-            },
-            "resources": {"gpus": 0},
-        }
+    sweep = _small_sweep(
+        "scaling",
+        {"patch_grid": 4, "heads": 4, "depth": settings["depth"], "width": settings["width"]},
+        {"epochs": 2, "batch_size": settings["batch_size"], "train_images": images},
+        resources={"gpus": 0, "workers": workers},
     )
-    sweep = with_workers(sweep, workers)
+    for results_dir, _ in _sweeps(turns, sweep, 1):
+        trials, _ = tables.build(results_dir)
+        turns.done(2 * images, 2 * images / float(trials["images_per_s"].iloc[0]))
+
+
+def _sweeps(turns: Turns, sweep: Sweep, trials: int) -> Iterator[tuple[Path, float]]:
+    """Run the sweep on a local Ray in each turn: its results folder, the seconds that it took."""
     with connect(None, verbose=False), tempfile.TemporaryDirectory() as folder:
         turns.ready()
-        turn = 0
         while turns.wait():
-            turn += 1
-            results_dir = Path(folder) / f"turn-{turn}"
-            _run(sweep, results_dir, 1)
-            trials, _ = tables.build(results_dir)
-            turns.done(2 * images, 2 * images / float(trials["images_per_s"].iloc[0]))
-
-
-def with_workers(sweep: Sweep, workers: int) -> Sweep:
-    """The sweep with so many processes for each stack."""
-    resources = sweep.resources.model_copy(update={"workers": workers})
-    return sweep.model_copy(update={"resources": resources})
+            results_dir = Path(tempfile.mkdtemp(dir=folder))
+            yield results_dir, _run(sweep, results_dir, trials)
 
 
 def _run(sweep: Sweep, results_dir: Path, trials: int) -> float:
     """Run a sweep on the connected Ray; returns the seconds that it took."""
-    results_dir.mkdir()
     start_s = time.perf_counter()
     images = data.load(sweep.dataset, None)
-    job = runner.Job(
-        sweep=sweep,
-        trials=expand(sweep),
-        fields=["lr"],
-        results_dir=results_dir,
-        images=images,
-    )
+    job = runner.Job(sweep, expand(sweep), ["lr"], results_dir, images)
     path = results_dir / "ledger.jsonl"
     with Ledger(path) as ledger:
         runner.run(job, ledger, History.read(path), Console(quiet=True))
@@ -180,18 +143,8 @@ def plain_tune(turns: Turns, *, trials: int, slots: int, reuse_actors: bool) -> 
     def trial(config: dict[str, Any]) -> None:
         tune.report({"loss": train_tiny(config["plan"])})
 
-    with connect(None, verbose=False), tempfile.TemporaryDirectory() as folder:
-        turns.ready()
-        while turns.wait():
-            start_s = time.perf_counter()
-            results = tune.Tuner(
-                tune.with_resources(trial, {"cpu": 1}),
-                param_space={"plan": tune.grid_search(_plans(trials))},
-                tune_config=tune.TuneConfig(max_concurrent_trials=slots, reuse_actors=reuse_actors),
-                run_config=tune.RunConfig(storage_path=folder, verbose=0),
-            ).fit()
-            _check(_finished(results), trials)
-            turns.done(trials, time.perf_counter() - start_s)
+    config = tune.TuneConfig(max_concurrent_trials=slots, reuse_actors=reuse_actors)
+    _tune(turns, trials, tune.with_resources(trial, {"cpu": 1}), config)
 
 
 def train_in_tune(turns: Turns, *, trials: int, slots: int) -> None:
@@ -212,19 +165,26 @@ def train_in_tune(turns: Turns, *, trials: int, slots: int) -> None:
             ),
         ).fit()
 
+    # The driver waits and needs no CPU; some resource it must name.
+    trainable = tune.with_resources(driver, {"CPU": 0, "memory": 1e6})
+    _tune(turns, trials, trainable, tune.TuneConfig(max_concurrent_trials=slots))
+
+
+def _tune(turns: Turns, trials: int, trainable: Any, tune_config: tune.TuneConfig) -> None:
+    """Let Tune run all trials on a local Ray in each turn."""
     with connect(None, verbose=False), tempfile.TemporaryDirectory() as folder:
-        turns.ready()
-        while turns.wait():
-            start_s = time.perf_counter()
+
+        def fit(_: int) -> None:
             results = tune.Tuner(
-                # The driver waits and needs no CPU; some resource it must name.
-                tune.with_resources(driver, {"CPU": 0, "memory": 1e6}),
+                trainable,
                 param_space={"plan": tune.grid_search(_plans(trials)), "folder": folder},
-                tune_config=tune.TuneConfig(max_concurrent_trials=slots),
+                tune_config=tune_config,
                 run_config=tune.RunConfig(storage_path=folder, verbose=0),
             ).fit()
             _check(_finished(results), trials)
-            turns.done(trials, time.perf_counter() - start_s)
+
+        turns.ready()
+        turns.take(trials, fit)
 
 
 def _finished(results: tune.ResultGrid) -> int:

@@ -83,11 +83,11 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = record["format"]
+        version = record["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a result of vitbench.bench ({error})") from error
-    if found != FORMAT:
-        raise UserError(f"{path}: format {found}, and this version reads {FORMAT}; run it again")
+    if version != FORMAT:
+        raise UserError(f"{path}: format {version}, and this version reads {FORMAT}; run it again")
     return record
 
 

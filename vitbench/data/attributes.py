@@ -53,7 +53,7 @@ def build(
         files: what to decode.
         name: of the data set.
         size: pixels per side.
-        folder: where the arrays grow (see cache.resumable).
+        folder: where the arrays grow (see cache.cached).
         targets: of each split, [N, L].
         landmarks: of each split, [N, points, 2] in pixels after cropping and resizing.
         classes, labels: as in ImageSet.

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,42 +14,27 @@ import numpy as np
 
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.errors import UserError
+from vitbench.records.files import replacing
 
 SPLITS = ("train", "val", "test")
 _ARRAYS = ("images", "targets", "landmarks")
+_FACTS = ("name", "classes", "labels", "mean", "std", "checksum", "source", "label_noise")
 
 
 def folder(cache_dir: Path | None) -> Path:
     """Where caches lie: the argument, else $VITBENCH_CACHE, else ~/.cache/vitbench/images."""
-    if cache_dir is not None:
-        return cache_dir
-    if chosen := os.environ.get("VITBENCH_CACHE"):
-        return Path(chosen)
-    return Path.home() / ".cache" / "vitbench" / "images"
+    return chosen_folder(cache_dir, "VITBENCH_CACHE", "images")
 
 
-def cached(key: str, cache_dir: Path | None, make: Callable[[], ImageSet]) -> ImageSet:
-    """Open the image set kept under `key`, making it first where it is not there.
-
-    Several processes may ask at once: each writes a folder of its own, the first to finish gives
-    it the name, and all open the same files.
-    """
-    path = folder(cache_dir) / key
-    if not holds(path):
-        images = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=path.parent))
-        try:
-            _write(temporary, images)
-            os.replace(temporary, path)
-        except OSError:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if not holds(path):  # nobody else was faster: a real failure
-                raise
-    return open_folder(path)
+def chosen_folder(argument: Path | None, variable: str, name: str) -> Path:
+    """The argument, else what an environment variable names, else ~/.cache/vitbench/<name>."""
+    if argument is not None:
+        return argument
+    chosen = os.environ.get(variable)
+    return Path(chosen) if chosen else Path.home() / ".cache" / "vitbench" / name
 
 
-def resumable(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -> ImageSet:
+def cached(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -> ImageSet:
     """Open the image set kept under `key`, preparing it where an interrupted run left off.
 
     Several processes may ask at once: one prepares, the others wait and open what it made.
@@ -104,17 +88,10 @@ def _write(path: Path, images: ImageSet) -> None:
             values = getattr(split, array)
             file = path / f"{name}_{array}.npy"
             if values is not None and not _is_mapped_from(values, file):
-                _save(file, values)
-    info = {
-        "name": images.name,
-        "classes": images.classes,
-        "labels": images.labels,
-        "mean": images.mean,
-        "std": images.std,
-        "checksum": images.checksum,
-        "source": images.source,
-        "label_noise": images.label_noise,
-    }
+                # What is replaced may be mapped where the values came from.
+                with replacing(file) as temporary, temporary.open("wb") as stream:
+                    np.save(stream, values)
+    info = {name: getattr(images, name) for name in _FACTS}
     (path / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
 
 
@@ -123,13 +100,6 @@ def _is_mapped_from(values: np.ndarray, file: Path) -> bool:
     if not isinstance(values, np.memmap) or values.filename is None:
         return False
     return file.is_file() and Path(values.filename).samefile(file)
-
-
-def _save(file: Path, values: np.ndarray) -> None:
-    """Write by way of another file: what is replaced may be mapped where the values came from."""
-    temporary = file.with_suffix(".tmp.npy")
-    np.save(temporary, values)
-    os.replace(temporary, file)
 
 
 def open_folder(path: Path) -> ImageSet:
@@ -143,7 +113,7 @@ def open_folder(path: Path) -> ImageSet:
             targets=np.load(path / f"{name}_targets.npy"),
             landmarks=np.load(marks) if marks.is_file() else None,
         )
-    parts |= {key: info[key] for key in ("name", "checksum", "source")}
-    parts["label_noise"] = info.get("label_noise")  # not in caches of earlier versions
-    parts |= {key: tuple(info[key]) for key in ("classes", "labels", "mean", "std")}
+    for name in _FACTS:
+        value = info.get(name)  # label_noise is not in caches of earlier versions
+        parts[name] = tuple(value) if isinstance(value, list) else value
     return ImageSet(**parts)

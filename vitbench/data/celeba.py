@@ -39,45 +39,45 @@ _PAPER_SHARE = (200_000, 202_599)
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where the files are; `images` is a folder or a zip file."""
+class Paths:
+    """Where CelebA's files are; `images` is a folder or a zip file."""
 
     folder: Path
     images: Path
 
 
-def find(data_dir: Path) -> Found | None:
+def find(data_dir: Path) -> Paths | None:
     """CelebA's files under `<data_dir>/celeba`; None if any of them is missing."""
     folder = data_dir / "celeba"
     if not all((folder / name).is_file() for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS)):
         return None
     for images in (folder / _IMAGES, folder / f"{_IMAGES}.zip"):
         if images.exists():
-            return Found(folder, images)
+            return Paths(folder, images)
     return None
 
 
-def fingerprint(found: Found, dataset: Dataset) -> str:
+def fingerprint(paths: Paths, dataset: Dataset) -> str:
     """SHA-256 that changes with the files and the settings, without reading the images."""
     digest = hashlib.sha256(repr(_settings(dataset)).encode())
     for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS):
-        digest.update((found.folder / name).read_bytes())
-    if found.images.is_dir():
-        for path in sorted(found.images.iterdir()):
+        digest.update((paths.folder / name).read_bytes())
+    if paths.images.is_dir():
+        for path in sorted(paths.images.iterdir()):
             status = path.stat()
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     else:
-        with _open_zip(found.images) as archive:
+        with _open_zip(paths.images) as archive:
             for entry in archive.infolist():
                 digest.update(f"{entry.filename} {entry.CRC} {entry.file_size}\n".encode())
     return digest.hexdigest()
 
 
-def load(found: Found, dataset: Dataset, folder: Path, watch: Watch | None = None) -> ImageSet:
+def load(paths: Paths, dataset: Dataset, folder: Path, watch: Watch | None = None) -> ImageSet:
     """Read the lists, decode the images, cut into splits.
 
     Args:
-        found: where the files are.
+        paths: where the files are.
         dataset: size, labels, split and how many bad files are borne.
         folder: where the arrays grow.
         watch: told of the progress.
@@ -86,15 +86,15 @@ def load(found: Found, dataset: Dataset, folder: Path, watch: Watch | None = Non
         UserError: naming the list and line that is damaged, the label that is not there, or the
             images that are broken.
     """
-    table = _read_list(found.folder / _ATTRIBUTES, header=True)
+    table = _read_list(paths.folder / _ATTRIBUTES, header=True)
     labels, columns = attributes.chosen_columns(dataset.labels, list(table.columns), "CelebA")
-    marks = _read_list(found.folder / _LANDMARKS, header=True)
-    partition = _read_list(found.folder / _PARTITION, header=False).iloc[:, 0]
+    marks = _read_list(paths.folder / _LANDMARKS, header=True)
+    partition = _read_list(paths.folder / _PARTITION, header=False).iloc[:, 0]
     for other, name in ((marks, _LANDMARKS), (partition, _PARTITION)):
         missing = table.index.difference(other.index)
         if len(missing):
             raise UserError(
-                f"{found.folder / name}: has no line for {missing[0]} and {len(missing) - 1} other "
+                f"{paths.folder / name}: has no line for {missing[0]} and {len(missing) - 1} other "
                 f"images of {_ATTRIBUTES}; fetch both again"
             )
     which = _split_of(partition.loc[table.index].to_numpy(), dataset.split)
@@ -102,16 +102,16 @@ def load(found: Found, dataset: Dataset, folder: Path, watch: Watch | None = Non
     if not np.isin(values, (-1, 1)).all():
         row = int(np.flatnonzero(~np.isin(values, (-1, 1)).all(axis=1))[0])
         raise UserError(
-            f"{found.folder / _ATTRIBUTES}: line {row + 3} holds a value that is neither 1 nor -1"
+            f"{paths.folder / _ATTRIBUTES}: line {row + 3} holds a value that is neither 1 nor -1"
         )
     targets = (values[:, columns] == 1).astype(np.int64)
     points = _scaled(marks.loc[table.index].to_numpy(dtype=np.float32), dataset.image_size)
     names = np.asarray(table.index)
     rows = {split: np.flatnonzero(which == number) for number, split in enumerate(_SPLITS)}
     files = Files(
-        place=found.images,
+        place=paths.images,
         names={split: names[rows[split]].tolist() for split in _SPLITS},
-        read=_reader(found.images),
+        read=_reader(paths.images),
         channels=3,
         crop=WIDTH,
         damaged_share=dataset.damaged_share,

@@ -1,6 +1,6 @@
 """Image files decoded once, on all cores, into memory-mapped arrays; interrupted work goes on.
 
-The work lies in a folder that is not finished yet (see cache.resumable):
+The work lies in a folder that is not finished yet (see cache.cached):
 
     <split>_images.npy   uint8 [N, C, Y, X], filled chunk by chunk
     done.npy             which chunks are filled

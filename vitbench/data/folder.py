@@ -65,56 +65,56 @@ def listing(dataset: Dataset) -> Listing:
             f"{root}: holds {len(tables)} CSV files ({', '.join(p.name for p in tables[:3])}); "
             f"leave the one that lists the attributes"
         )
-    found = _attributes(root, tables[0], dataset) if tables else _classes(root, dataset)
-    if len(found.files) < _LEAST:
+    listed = _attributes(root, tables[0], dataset) if tables else _classes(root, dataset)
+    if len(listed.files) < _LEAST:
         raise UserError(
-            f"{root}: holds {len(found.files)} images; at least {_LEAST} are needed to train, "
+            f"{root}: holds {len(listed.files)} images; at least {_LEAST} are needed to train, "
             f"validate and test"
         )
-    return found
+    return listed
 
 
-def fingerprint(found: Listing, dataset: Dataset) -> str:
+def fingerprint(listed: Listing, dataset: Dataset) -> str:
     """SHA-256 that changes with the files, the targets and the settings."""
-    settings = (dataset.image_size, dataset.channels, found.labels, dataset.damaged_share)
+    settings = (dataset.image_size, dataset.channels, listed.labels, dataset.damaged_share)
     digest = hashlib.sha256(repr(settings).encode())
-    digest.update(found.targets.tobytes())
-    for name in found.files:
-        path = found.root / name
+    digest.update(listed.targets.tobytes())
+    for name in listed.files:
+        path = listed.root / name
         status = path.stat() if path.is_file() else None
         known = (status.st_size, status.st_mtime_ns) if status else "missing"
         digest.update(f"{name} {known}\n".encode())
     return digest.hexdigest()
 
 
-def load(found: Listing, dataset: Dataset, folder: Path, watch: Watch | None = None) -> ImageSet:
+def load(listed: Listing, dataset: Dataset, folder: Path, watch: Watch | None = None) -> ImageSet:
     """Decode the images and cut them into splits.
 
     Raises:
         UserError: if too many images are broken; names some.
     """
-    which = _split_of(found)
+    which = _split_of(listed)
     rows = {split: np.flatnonzero(which == split) for split in _SHARES}
     files = Files(
-        place=found.root,
-        names={split: [found.files[row] for row in rows[split]] for split in _SHARES},
-        read=lambda name: (found.root / name).read_bytes(),
+        place=listed.root,
+        names={split: [listed.files[row] for row in rows[split]] for split in _SHARES},
+        read=lambda name: (listed.root / name).read_bytes(),
         channels=dataset.channels or 3,
         crop=None,
         damaged_share=dataset.damaged_share,
     )
-    kind = f"{len(found.labels)} {'classes' if found.classes else 'attributes'}"
+    kind = f"{len(listed.labels)} {'classes' if listed.classes else 'attributes'}"
     size = dataset.image_size
     return attributes.build(
         files,
-        name=found.root.name,
+        name=listed.root.name,
         size=size,
         folder=folder,
-        targets={split: found.targets[rows[split]] for split in _SHARES},
+        targets={split: listed.targets[rows[split]] for split in _SHARES},
         landmarks=None,
-        classes=found.classes,
-        labels=found.labels,
-        source=f"{found.root.name} ({len(found.files):,} images of {kind}, centre square resized "
+        classes=listed.classes,
+        labels=listed.labels,
+        source=f"{listed.root.name} ({len(listed.files):,} images of {kind}, centre square resized "
         f"to {size}x{size})",
         watch=watch,
     )
@@ -168,23 +168,23 @@ def _attributes(root: Path, path: Path, dataset: Dataset) -> Listing:
 
 
 def _images_in(folder: Path, root: Path) -> list[str]:
-    found = []
+    paths = []
     for place, _, names in os.walk(folder):
         for name in names:
             if name.lower().endswith(_ENDINGS) and not name.startswith("."):
-                found.append((Path(place) / name).relative_to(root).as_posix())
-    return sorted(found)
+                paths.append((Path(place) / name).relative_to(root).as_posix())
+    return sorted(paths)
 
 
-def _split_of(found: Listing) -> NDArray[np.str_]:
+def _split_of(listed: Listing) -> NDArray[np.str_]:
     """Split of every image: by rank of its hash among the images of its class.
 
     With attributes the first one stands for the class.
     """
-    keys = np.array([hashlib.sha256(name.encode()).hexdigest() for name in found.files])
+    keys = np.array([hashlib.sha256(name.encode()).hexdigest() for name in listed.files])
     which = np.empty(len(keys), dtype="<U5")
-    for value in np.unique(found.targets[:, 0]):
-        members = np.flatnonzero(found.targets[:, 0] == value)
+    for value in np.unique(listed.targets[:, 0]):
+        members = np.flatnonzero(listed.targets[:, 0] == value)
         order = members[np.argsort(keys[members])]
         # At least one each for validation and test, where there are as many images.
         held_out = max(1, round(_SHARES["val"] * len(order)))

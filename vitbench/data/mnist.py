@@ -30,15 +30,15 @@ _TIMEOUT_S = 10.0
 
 def find(data_dir: Path) -> dict[str, Path] | None:
     """The four files under `<data_dir>/MNIST/raw`, packed (.gz) or not; None if one is missing."""
-    found = {}
+    files = {}
     for key, name in _FILES.items():
         for path in (data_dir / "MNIST/raw" / name, data_dir / "MNIST/raw" / f"{name}.gz"):
             if path.is_file():
-                found[key] = path
+                files[key] = path
                 break
         else:
             return None
-    return found
+    return files
 
 
 def download(data_dir: Path) -> dict[str, Path] | None:

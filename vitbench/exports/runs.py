@@ -29,7 +29,7 @@ class Run:
         name: what varies in the sweep, and the trial id.
         group: the sweep and the results folder.
         config: settings that are set, by the columns of the table of trials; sweep and trial id.
-        status: one of records.rows.STATUSES.
+        status: value of a records.types.Status.
         outcome: finite numbers that the model ended with and that no epoch has.
         epochs: finite numbers of each epoch, by the columns of the table of epochs.
     """
@@ -58,13 +58,9 @@ def runs_of(results: Results) -> list[Run]:
     Settings that the table lacks, such as the momentum, are taken from the ledger where it is.
     """
     configs = History.read(results.folder / tables.LEDGER).configs
-    rows = [row for row in _plain(results.trials) if row["status"] != "planned"]
-    settings = {}
-    for row in rows:
-        config = configs.get(row["trial_id"])
-        all_of_it = {**config["dataset"], **tables.planned_row(config)} if config else {}
-        all_of_it.pop("name", None)  # a data set's, which `dataset` has
-        settings[row["trial_id"]] = {**all_of_it, **{name: row[name] for name in _SETTINGS}}
+    rows = {str(row["trial_id"]): row for row in _plain(results.trials)}
+    begun = {trial_id: row for trial_id, row in rows.items() if row["status"] != "planned"}
+    settings = {i: _settings(row, configs.get(i)) for i, row in begun.items()}
     names = next(iter(settings.values()), {})
     varying = [n for n in names if len({str(s[n]) for s in settings.values()}) > 1]
     epochs: dict[str, dict[int, dict[str, float]]] = {}
@@ -76,18 +72,21 @@ def runs_of(results: Results) -> list[Run]:
             id=f"{folder}-{trial_id}",
             name=run_name(trial_id, settings[trial_id], varying),
             group=f"{sweep}/{folder}",
-            config={
-                **{name: value for name, value in settings[trial_id].items() if value is not None},
-                "trial": trial_id,
-                "sweep": sweep,
-            },
+            config={k: v for k, v in settings[trial_id].items() if v is not None}
+            | {"trial": trial_id, "sweep": sweep},
             status=row["status"],
             outcome=finite({name: row[name] for name in _OUTCOMES}),
             epochs=epochs.get(trial_id, {}),
         )
-        for row in rows
-        for trial_id in [row["trial_id"]]
+        for trial_id, row in begun.items()
     ]
+
+
+def _settings(row: Mapping[str, Any], config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a model was told: the row's settings, and from the ledger those that it lacks."""
+    told = {**config["dataset"], **tables.planned_row(config)} if config else {}
+    told.pop("name", None)  # a data set's, which `dataset` has
+    return {**told, **{name: row[name] for name in _SETTINGS}}
 
 
 def finite(row: Mapping[str, Any]) -> dict[str, float]:

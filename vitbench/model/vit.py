@@ -79,12 +79,12 @@ class StackedVit(nn.Module):
             ValueError: if a name is missing or unknown, or a shape differs.
         """
         expected = {slot.name: slot.shape for slot in self.slots}
-        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        if expected != found:
-            names = [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
+        given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if expected != given:
+            names = [n for n in {**expected, **given} if expected.get(n) != given.get(n)]
             first = names[0]
             raise ValueError(
-                f"{first}: expected shape {expected.get(first)}, found {found.get(first)}"
+                f"{first}: expected shape {expected.get(first)}, found {given.get(first)}"
             )
         with torch.no_grad():
             for name, view in self.tensors(self.flat[k : k + 1]).items():

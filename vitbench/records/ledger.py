@@ -99,18 +99,18 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 def _parsed(path: Path, lines: list[str], first: int) -> list[dict[str, Any]]:
     """Lines of JSON; in one go, which is faster, where each of them is whole."""
     with contextlib.suppress(ValueError):
-        found: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")
-        if len(found) == len(lines):
-            return found
+        objects: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")
+        if len(objects) == len(lines):
+            return objects
     return [_parse(path, line, number) for number, line in enumerate(lines, first)]
 
 
 def _parse(path: Path, line: str, number: int) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(line)
+        content: dict[str, Any] = json.loads(line)
     except ValueError:
         raise UserError(
             f"{path}:{number}: is not a whole JSON object; the file was edited or the "
             f"disk is damaged; remove this line to read the rest"
         ) from None
-    return found
+    return content

@@ -61,7 +61,7 @@ def _read(results_dir: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
             trials.setdefault(line["trial_id"], {}).update(line)
         elif kind == "epoch":
             rows.append(line)
-            if len(rows) == _PART:  # columns take a tenth of the room that dicts do
+            if len(rows) == _PART:  # columns take a tenth of the memory of dicts
                 parts.append(_frame(rows, EPOCHS))
                 rows.clear()
     epochs = _ordered(pd.concat([*parts, _frame(rows, EPOCHS)], ignore_index=True), trials)

@@ -9,9 +9,9 @@ Tune's results); what is not known is left out there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 
 class Status(StrEnum):
@@ -69,7 +69,30 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRow:
+class Record:
+    """What is written as a JSON object; what is not known (None) is left out of it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name; those that hold records become lists of objects."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {
+            name: [record.to_json() for record in value] if isinstance(value, tuple) else value
+            for name, value in values
+            if value is not None
+        }
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave; more keys are passed over."""
+        return cls(**cls._fields_of(line))
+
+    @classmethod
+    def _fields_of(cls, line: Mapping[str, Any]) -> dict[str, Any]:
+        return {field.name: line[field.name] for field in fields(cls) if field.name in line}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow(Record):
     """One epoch of one model."""
 
     trial_id: Annotated[str, "which model"]
@@ -82,18 +105,9 @@ class EpochRow:
     test_accuracy: Annotated[float, "at the epoch's end"]
     epoch_s: Annotated[float, "seconds that the stack's epoch took, evaluation included"]
 
-    def to_json(self) -> dict[str, Any]:
-        """By column."""
-        return _known(self)
-
-    @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> EpochRow:
-        """Read what `to_json` gave; more keys are passed over."""
-        return cls(**_of(cls, line))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelScore:
+class LabelScore(Record):
     """One label as one model knows it: counts and scores from the worker, the rest by the table."""
 
     trial_id: Annotated[str | None, "which model"] = None
@@ -110,7 +124,7 @@ class LabelScore:
     heads: Annotated[int | None, "attention heads"] = None
     width: Annotated[int | None, "hidden size D"] = None
     batch_size: Annotated[int | None, "images per update"] = None
-    optimizer: Annotated[str | None, "radam, adamw or sgd"] = None
+    optimizer: Annotated[str | None, "update rule"] = None
     matched: Annotated[
         int | None, "training images with the label, and as many without; empty for all"
     ] = None
@@ -169,18 +183,9 @@ class LabelScore:
     ] = None
     epochs_to_target: Annotated[int | None, "first of those epochs; empty where censored"] = None
 
-    def to_json(self) -> dict[str, Any]:
-        """By column."""
-        return _known(self)
-
-    @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> LabelScore:
-        """Read what `to_json` gave; more keys are passed over."""
-        return cls(**_of(cls, line))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialOutcome:
+class TrialOutcome(Record):
     """How one trial ended: measurements from the worker; the table adds the trial's settings."""
 
     trial_id: Annotated[str, "hash of the resolved configuration"]
@@ -225,7 +230,7 @@ class TrialOutcome:
     )
     error: Annotated[str | None, "cause of a crash"] = None
     label: Annotated[str | None, "the label it was trained on alone; empty for all classes"] = None
-    optimizer: Annotated[str | None, "radam, adamw or sgd"] = None
+    optimizer: Annotated[str | None, "update rule"] = None
     schedule: Annotated[str | None, "learning-rate schedule"] = None
     batch_size: Annotated[int | None, "images per update"] = None
     dropout: Annotated[float | None, "dropout rate"] = None
@@ -240,20 +245,16 @@ class TrialOutcome:
     ] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 
-    def to_json(self) -> dict[str, Any]:
-        """By column, the scores of labels under `labels`."""
-        return {**_known(self), "labels": [score.to_json() for score in self.labels]}
-
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> TrialOutcome:
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave; more keys are passed over."""
-        outcome = cls(**{**_of(cls, line), "status": Status(line["status"]), "labels": ()})
         labels = tuple(map(LabelScore.from_json, line.get("labels") or ()))
-        return replace(outcome, labels=labels) if labels else outcome
+        parsed = {"status": Status(line["status"]), "labels": labels}
+        return cls(**{**cls._fields_of(line), **parsed})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StackReport:
+class StackReport(Record):
     """What a worker tells the driver of a stack.
 
     Attributes:
@@ -277,33 +278,9 @@ class StackReport:
             epochs.setdefault(row.epoch, []).append(row)
         return epochs
 
-    def to_json(self) -> dict[str, Any]:
-        """For Tune."""
-        return {
-            **_known(self),
-            "rows": [row.to_json() for row in self.rows],
-            "outcomes": [outcome.to_json() for outcome in self.outcomes],
-        }
-
     @classmethod
-    def from_json(cls, result: Mapping[str, Any]) -> StackReport:
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
         """Read a result of Tune's, which adds keys of its own."""
-        return cls(
-            epoch=result["epoch"],
-            rows=tuple(map(EpochRow.from_json, result["rows"])),
-            images_per_s=result.get("images_per_s"),
-            outcomes=tuple(map(TrialOutcome.from_json, result["outcomes"])),
-            traceback=result["traceback"],
-        )
-
-
-_Row = EpochRow | LabelScore | TrialOutcome | StackReport
-
-
-def _known(row: _Row) -> dict[str, Any]:
-    values = ((name, getattr(row, name)) for name in row.__slots__)
-    return {name: value for name, value in values if value is not None}
-
-
-def _of(cls: type[_Row], line: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: line[name] for name in cls.__slots__ if name in line}
+        rows = tuple(map(EpochRow.from_json, line["rows"]))
+        outcomes = tuple(map(TrialOutcome.from_json, line["outcomes"]))
+        return cls(**{**cls._fields_of(line), "rows": rows, "outcomes": outcomes})

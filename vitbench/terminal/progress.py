@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median_high
-from typing import Protocol
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -100,15 +100,28 @@ class SweepView:
         return max(remaining / self.slots, longest) / rate_per_slot
 
 
-class Progress(Protocol):
-    """Receives the sweep's events on the driver."""
+class Progress:
+    """What a person sees of a sweep; called on the driver, and open while the sweep runs."""
 
-    def __enter__(self) -> Progress: ...
-    def __exit__(self, *_: object) -> None: ...
-    def started(self, view: StackView) -> None: ...
-    def reported(self, view: StackView) -> None: ...
-    def ended(self, view: StackView, statuses: Sequence[str]) -> None: ...
-    def say(self, message: str) -> None: ...
+    def __init__(self, console: Console, view: SweepView) -> None:
+        self._console = console
+        self._view = view
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def reported(self, view: StackView) -> None:
+        """Some epochs of a stack have arrived."""
+
+    def ended(self, view: StackView, statuses: Sequence[str]) -> None:
+        """A stack is over."""
+
+    def say(self, message: str) -> None:
+        """Print a message on its own line."""
+        self._console.print(message, soft_wrap=True, highlight=False, markup=False)
 
 
 class Tracker:
@@ -122,7 +135,6 @@ class Tracker:
         """A stack has been given to a worker (again, after a crash)."""
         view = StackView(plan=plan, label=label, epochs=plan.shared.train.epochs, flops=flops)
         self.view.running[plan.stack_id] = view
-        self.shown.started(view)
 
     def reported(self, stack_id: str, report: StackReport) -> None:
         """Some epochs of a stack have arrived."""
@@ -145,71 +157,44 @@ class Tracker:
         self.shown.ended(view, statuses)
 
 
-class PlainProgress:
+class PlainProgress(Progress):
     """For pipes and CI: a line when a stack ends, and now and then one for the whole sweep."""
 
     def __init__(self, console: Console, view: SweepView) -> None:
-        self._console = console
-        self._view = view
+        super().__init__(console, view)
         self._last_line_s = time.monotonic()
-
-    def __enter__(self) -> PlainProgress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def started(self, view: StackView) -> None:
-        """Nothing: the first numbers come with the first epoch."""
 
     def reported(self, view: StackView) -> None:
         """One line for all running stacks, at most every 20 seconds."""
         if time.monotonic() - self._last_line_s >= _PLAIN_INTERVAL_S:
             self._last_line_s = time.monotonic()
             running = "; ".join(_plain_state(v) for v in self._view.running.values() if v.epoch)
-            self._print(f"{_headline(self._view)} | {running}")
+            self.say(f"{_headline(self._view)} | {running}")
 
     def ended(self, view: StackView, statuses: Sequence[str]) -> None:
         """One line per stack."""
         took_s = time.monotonic() - view.started_s
-        self._print(
+        self.say(
             f"{view.label}: {_tally(statuses)} at epoch {view.epoch}, train loss "
             f"{view.train_loss:.3f}, val accuracy {view.val_accuracy:.3f}, {took_s:.0f} s"
         )
 
-    def say(self, message: str) -> None:
-        """Print a message on its own line."""
-        self._print(message)
 
-    def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-class LiveProgress:
+class LiveProgress(Progress):
     """For a terminal: one table that is redrawn in place."""
 
     def __init__(self, console: Console, view: SweepView) -> None:
-        self._console = console
-        self._view = view
+        super().__init__(console, view)
         self._live = Live(
             console=console, get_renderable=self._render, refresh_per_second=4, transient=True
         )
 
-    def __enter__(self) -> LiveProgress:
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
-
-    def started(self, view: StackView) -> None:
-        """The view is redrawn by itself."""
-
-    def reported(self, view: StackView) -> None:
-        """The view is redrawn by itself."""
-
-    def ended(self, view: StackView, statuses: Sequence[str]) -> None:
-        """The view is redrawn by itself."""
 
     def say(self, message: str) -> None:
         """Print a message above the view."""

@@ -5,7 +5,8 @@ Shape legend: K members, N images, O outputs.
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Callable
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def label_scores(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[L
     for k, member in enumerate(stack.plan.members):
         label = member.train.label
         names = (label,) if label is not None else images.labels
-        scores_NO = logits_KNO[k].double().numpy()
+        logits_NO = logits_KNO[k].double().numpy()
         test_NO, val_NO, train_NO = (
             part[k].reshape(-1, len(names)).numpy()
             for part in (targets, val_targets, train_targets)
@@ -67,7 +68,7 @@ def label_scores(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[L
                     test_positives=int(test_NO[:, o].sum()),
                     label_noise=images.label_noise,
                     observed_rate=float(images.binary_targets("test", name).mean()),
-                    **scores(scores_NO[:, o], test_NO[:, o]),
+                    **scores(logits_NO[:, o], test_NO[:, o]),
                 )
                 for o, name in enumerate(names)
             ]
@@ -86,15 +87,15 @@ def scores(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> Scores:
     # log(1 + exp(-z)) for the label, log(1 + exp(z)) without it; logaddexp does not overflow.
     bce = np.logaddexp(0.0, np.where(truth == 1, -logits, logits)).mean()
     both = 0 < int(truth.sum()) < len(truth)
+
+    def needs_both(metric: Callable[..., float], answers: NDArray[Any]) -> float | None:
+        return float(metric(truth, answers)) if both else None
+
     return {
         "test_bce": float(bce),
         "test_accuracy": float((decided == truth).mean()),
-        "roc_auc": float(metrics.roc_auc_score(truth, logits)) if both else None,
-        "average_precision": float(metrics.average_precision_score(truth, logits))
-        if both
-        else None,
-        "mcc": float(metrics.matthews_corrcoef(truth, decided)) if both else None,
-        "balanced_accuracy": float(metrics.balanced_accuracy_score(truth, decided))
-        if both
-        else None,
+        "roc_auc": needs_both(metrics.roc_auc_score, logits),
+        "average_precision": needs_both(metrics.average_precision_score, logits),
+        "mcc": needs_both(metrics.matthews_corrcoef, decided),
+        "balanced_accuracy": needs_both(metrics.balanced_accuracy_score, decided),
     }

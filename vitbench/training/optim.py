@@ -58,20 +58,18 @@ class Step:
     repeats: bool
 
 
-def factors(rule: str, t: int, lr_factor: float) -> tuple[Factors, bool]:
-    """Factors of update t (from 1) by `radam`, `adamw` or `sgd`, and whether it is adaptive.
+def _sgd(t: int, lr_factor: float) -> tuple[Factors, bool]:
+    return Factors(lr_factor, 1.0), False
 
-    Raises:
-        ValueError: for another rule.
-    """
-    if rule == "sgd":
-        return Factors(lr_factor, 1.0), False
+
+def _adamw(t: int, lr_factor: float) -> tuple[Factors, bool]:
+    root = math.sqrt(1.0 - BETA2**t)
+    scale = root / (1.0 - BETA1**t)
+    return Factors(lr_factor, scale, EPS * root, lr_factor, float(t)), True
+
+
+def _radam(t: int, lr_factor: float) -> tuple[Factors, bool]:
     correction1, correction2 = 1.0 - BETA1**t, 1.0 - BETA2**t
-    if rule == "adamw":
-        root = math.sqrt(correction2)
-        return Factors(lr_factor, root / correction1, EPS * root, lr_factor, float(t)), True
-    if rule != "radam":
-        raise ValueError(f"unknown optimizer {rule!r}")
     rho_inf = 2.0 / (1.0 - BETA2) - 1.0
     rho = rho_inf - 2.0 * t * BETA2**t / correction2
     if rho <= 5.0:
@@ -83,12 +81,35 @@ def factors(rule: str, t: int, lr_factor: float) -> tuple[Factors, bool]:
     return Factors(lr_factor, scale, EPS, lr_factor * scale), True
 
 
+@dataclass(frozen=True)
+class Rule:
+    """One update rule.
+
+    Attributes:
+        factors: of update t (from 1) at a factor of the learning rate, and whether it is adaptive.
+        second_moment: whether it keeps the mean of squared gradients.
+        decouples_decay: whether the decay shrinks the weights instead of adding to the gradient.
+    """
+
+    factors: Callable[[int, float], tuple[Factors, bool]]
+    second_moment: bool = True
+    decouples_decay: bool = False
+
+
+# Each optimizer of config.SharedTrain.optimizer.
+RULES = {
+    "radam": Rule(_radam),
+    "adamw": Rule(_adamw, decouples_decay=True),
+    "sgd": Rule(_sgd, second_moment=False),
+}
+
+
 class StackedOptimizer(ABC):
     """One update rule for all members of a stack; subclasses say where it is computed.
 
     Args:
         flat_KP: the weights, updated in place.
-        rule: radam, adamw or sgd.
+        rule: a key of `RULES`.
         lr_K: peak learning rate of each member.
         weight_decay_K: weight decay of each member.
         decayed: columns with weight decay, from the first.
@@ -118,13 +139,16 @@ class StackedOptimizer(ABC):
                 f"{flat_KP.shape[0]} members need as many learning rates and decays, "
                 f"got {len(lr_K)} and {len(weight_decay_K)}"
             )
-        factors(rule, 1, 1.0)  # an unknown rule ends here
+        if rule not in RULES:
+            raise ValueError(f"unknown optimizer {rule!r}")
         self._flat = flat_KP.detach()
-        self._rule, self._schedule, self._momentum = rule, schedule, momentum
+        self._rule, self._schedule, self._momentum = RULES[rule], schedule, momentum
         self._lr, self._decay, self._decayed = lr_K, weight_decay_K, decayed
         self.steps = 0
         self.exp_avg = torch.zeros_like(flat_KP)
-        self.exp_avg_sq = torch.zeros_like(flat_KP) if rule != "sgd" else torch.empty(0)
+        self.exp_avg_sq = torch.zeros_like(
+            self.exp_avg if self._rule.second_moment else torch.empty(0)
+        )
         device, dtype = flat_KP.device, flat_KP.dtype
         self._lr_K1 = torch.tensor(lr_K, device=device, dtype=dtype).unsqueeze(1)
         self._decay_K1 = torch.tensor(weight_decay_K, device=device, dtype=dtype).unsqueeze(1)
@@ -137,16 +161,16 @@ class StackedOptimizer(ABC):
     def state(self) -> dict[str, Tensor]:
         """Moments by name, each [K, P]."""
         moments = {"exp_avg": self.exp_avg}
-        return moments if self._rule == "sgd" else {**moments, "exp_avg_sq": self.exp_avg_sq}
+        return {**moments, "exp_avg_sq": self.exp_avg_sq} if self._rule.second_moment else moments
 
     def advance(self, count: int) -> list[Step]:
         """The next `count` steps, whose factors go to the device in one copy."""
         numbers = range(self.steps, self.steps + count)
         self.steps += count
-        rows = [factors(self._rule, n + 1, self._schedule(n)) for n in numbers]
+        rows = [self._rule.factors(n + 1, self._schedule(n)) for n in numbers]
         table = torch.tensor([row for row, _ in rows], dtype=self._factor_dtype)
         return [
-            Step(row, adaptive, adaptive or self._rule == "sgd")
+            Step(row, adaptive, adaptive or not self._rule.second_moment)
             for row, (_, adaptive) in zip(table.to(self._flat.device), rows, strict=True)
         ]
 
@@ -173,7 +197,7 @@ class StackedOptimizer(ABC):
             skip: 1 leaves the member as it is.
         """
         adamw, adam = torch._fused_adamw_, torch._fused_adam_
-        kernel: Callable[..., None] = adamw if self._rule == "adamw" else adam
+        kernel: Callable[..., None] = adamw if self._rule.decouples_decay else adam
         rows = (self._flat[k], grad_P, self.exp_avg[k], self.exp_avg_sq[k])
         columns, decay = grad_P.shape[0], self._decay[k]
         parts = [(0, columns, 0.0)]
@@ -191,7 +215,7 @@ class CpuOptimizer(StackedOptimizer):
     _factor_dtype = torch.float64  # Python's own numbers
 
     def update(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
-        """See `StackedOptimizer.update`."""
+        """Update the members that are alive, one after another."""
         numbers = Factors(*step.factors.tolist())
         for k, alive in enumerate(alive_K.tolist()):
             if not alive:
@@ -209,7 +233,7 @@ class CpuOptimizer(StackedOptimizer):
         lr, decay, decayed = self._lr[k] * numbers.lr, self._decay[k], self._decayed - piece.start
         if decay and decayed > 0:
             grad[:decayed].add_(weights[:decayed], alpha=decay)
-        if self._rule == "sgd":
+        if not self._rule.second_moment:
             average.mul_(self._momentum).add_(grad)
         else:
             average.lerp_(grad, 1.0 - BETA1)
@@ -225,7 +249,7 @@ class DeviceOptimizer(StackedOptimizer):
     """
 
     def update(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
-        """See `StackedOptimizer.update`."""
+        """Update all members at once, or each by torch's kernel where its row is long."""
         dead_K1, numbers = ~alive_K.unsqueeze(1), step.factors.unbind(0)
         if not step.adaptive or grad_KP.shape[1] < _LONG_ROW:
             self._update_all(grad_KP, dead_K1, numbers, adaptive=step.adaptive)
@@ -244,7 +268,7 @@ class DeviceOptimizer(StackedOptimizer):
         decayed_KX = self._flat[:, : self._decayed]
         # 0 * NaN is NaN: dead members are left alone by selection, not by a learning rate of 0.
         if any(self._decay):
-            if self._rule == "adamw":
+            if self._rule.decouples_decay:
                 decayed_KX.mul_((1.0 - lr_K1 * self._decay_K1).masked_fill(dead_K1, 1.0))
             else:
                 grad_KP[:, : self._decayed].addcmul_(decayed_KX, self._decay_K1)
@@ -253,7 +277,7 @@ class DeviceOptimizer(StackedOptimizer):
         def factor_K1(alive: float, dead: float) -> Tensor:  # dead: its moments stay as they are
             return torch.full_like(lr_K1, alive).masked_fill_(dead_K1, dead)
 
-        if self._rule == "sgd":
+        if not self._rule.second_moment:
             self.exp_avg.mul_(factor_K1(self._momentum, 1.0)).add_(grad_KP)
         else:
             self.exp_avg.lerp_(grad_KP, factor_K1(1.0 - BETA1, 0.0))

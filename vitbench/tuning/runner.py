@@ -117,21 +117,21 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         UserError: if a stack can never fit on the cluster, or a node cannot use the storage.
     """
     sweep = job.sweep
-    room = capacity(sweep.resources)
-    if job.bucket is not None or room.nodes > 1:
+    cluster = capacity(sweep.resources)
+    if job.bucket is not None or cluster.nodes > 1:
         require_on_every_node(job.results)
-    gpus, workers = room.gpus_each, sweep.resources.workers
+    gpus, workers = cluster.gpus_each, sweep.resources.workers
     budget = BudgetMeter(sweep.budget, history, gpus_each=gpus * workers)
     if spent := budget.exceeded():
         return Ending(spent=spent)
     requests = StopRequests()
-    source = _source(job, history, room, console)
+    source = _source(job, history, cluster, console)
     live_slots = LiveSlots(sweep.resources, gpus_each=gpus, at_most=sweep.search.concurrency)
     searcher = PlanSearcher(source, live_slots)
-    slots = min(room.free_slots, live_slots(), source.total)
+    slots = min(cluster.free_slots, live_slots(), source.total)
     if source.total == 0:
         return Ending()
-    console.print(_opening_line(source, slots, room), soft_wrap=True, highlight=False)
+    console.print(_opening_line(source, slots, cluster), soft_wrap=True, highlight=False)
 
     flops, planned = None, []
     if isinstance(source, ListSource):  # a search plans as it goes
@@ -157,7 +157,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     ]
     recorder = Recorder(LedgerObserver(ledger, planned), observers)
     context = WorkerContext(
-        images=SharedImages.share(job.images, ship=room.nodes > 1),
+        images=SharedImages.share(job.images, ship=cluster.nodes > 1),
         checkpoints=job.checkpoints,
         checkpoint_every_s=sweep.checkpoints.every_s,
         workers=workers,
@@ -188,7 +188,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
 def _tensorboard(
     job: Job, ledger: Ledger, history: History, say: Callable[[str], None]
 ) -> TensorBoard | None:
-    """The live export, where the sweep asks for it; said once and recorded if it fails."""
+    """The live export, where the sweep asks for it; a failure is shown once and recorded."""
     if "tensorboard" not in job.sweep.exports:
         return None
 
@@ -199,7 +199,7 @@ def _tensorboard(
     return TensorBoard(job.results_dir / "tensorboard", job.fields, history.rows, failed)
 
 
-def _source(job: Job, history: History, room: Capacity, console: Console) -> StackSource:
+def _source(job: Job, history: History, cluster: Capacity, console: Console) -> StackSource:
     """Where stacks come from: what is left of the grid, or the study."""
     sweep = job.sweep
     if not sweep.search.is_grid:
@@ -213,16 +213,16 @@ def _source(job: Job, history: History, room: Capacity, console: Console) -> Sta
     left = remainder(job.trials, history, job.checkpoints.state_epochs)
     if history.configs:
         console.print(left.text(), highlight=False)
-    on_gpu = room.gpus_each > 0
+    on_gpu = cluster.gpus_each > 0
     auto = None
     if on_gpu and sweep.stack_size == "auto":
         sizes = StackSizes.measured(
-            sweep, left.new, job.images, slots=room.free_slots, gpus_each=room.gpus_each
+            sweep, left.new, job.images, slots=cluster.free_slots, gpus_each=cluster.gpus_each
         )
         auto = sizes.members
-        if sizes.said:
-            console.print(sizes.said, highlight=False, soft_wrap=True)
-    new = stacks_of(sweep, left.new, slots=room.free_slots, on_gpu=on_gpu, auto=auto)
+        if sizes.message:
+            console.print(sizes.message, highlight=False, soft_wrap=True)
+    new = stacks_of(sweep, left.new, slots=cluster.free_slots, on_gpu=on_gpu, auto=auto)
     return ListSource([*left.stacks, *new])
 
 
@@ -285,12 +285,10 @@ def _tuner(
     )
 
 
-def _opening_line(source: StackSource, slots: int, room: Capacity) -> str:
-    hardware = f"{room.cpus:g} CPUs" + (f" and {room.gpus:g} GPUs" if room.gpus else "")
-    where = f"{room.nodes} nodes with " if room.nodes > 1 else ""
-    many = "up to " if isinstance(source, StudySource) else ""
+def _opening_line(source: StackSource, slots: int, cluster: Capacity) -> str:
+    hardware = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
+    where = f"{cluster.nodes} nodes with " if cluster.nodes > 1 else ""
+    first = "up to "
     if isinstance(source, ListSource):
-        models = f"{sum(plan.size for plan in source.plans)} trials in "
-    else:
-        models = ""
-    return f"{models}{many}{source.total} stacks, {slots} side by side on {where}{hardware}"
+        first = f"{sum(plan.size for plan in source.plans)} trials in "
+    return f"{first}{source.total} stacks, {slots} side by side on {where}{hardware}"

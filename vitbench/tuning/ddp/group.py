@@ -82,7 +82,7 @@ class WorkerGroup:
 
         Raises:
             torch.OutOfMemoryError: if a worker ran out of memory.
-            UserError: if a worker found a mistake of the user's.
+            UserError: for a mistake of the user's that a worker met.
             WorkersFailed: if the workers ended for another reason.
         """
         self._channel.assign(self._id, plan.to_json(), stack_id)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,18 +66,18 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
 def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
     """A sampler for suggestion `number`: the same again after any interruption."""
     seed = (search.seed * 1_000_003 + number) % 2**32
-    name = "random" if search.method == "random" else search.sampler
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed)
-    if name == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=seed)
-    if name == "qmc":  # its place in the sequence is kept in the study, the scrambling by the seed
-        return optuna.samplers.QMCSampler(seed=search.seed, scramble=True)
-    raise ValueError(f"unknown sampler {name!r}")
+    return _SAMPLERS["random" if search.method == "random" else search.sampler](search.seed, seed)
+
+
+# Each sampler of config.Search.sampler, from the search's seed and that of the suggestion.
+_SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
+    "random": lambda _, seed: optuna.samplers.RandomSampler(seed=seed),
+    "tpe": lambda _, seed: optuna.samplers.TPESampler(seed=seed),
+    "gp": lambda _, seed: optuna.samplers.GPSampler(seed=seed),
+    "cmaes": lambda _, seed: optuna.samplers.CmaEsSampler(seed=seed),
+    # Its place in the sequence is kept in the study, the scrambling by the seed.
+    "qmc": lambda of_search, _: optuna.samplers.QMCSampler(seed=of_search, scramble=True),
+}
 
 
 @dataclass(frozen=True)
@@ -218,8 +218,7 @@ class StudySource:
             trial = self._ask()
             reason = broken_rule(self._sweep, trial.params)
             if reason is not None:
-                trial.set_user_attr(_REASON, reason)
-                self._study.tell(trial, state=TrialState.PRUNED)
+                self._close(trial, reason, TrialState.PRUNED)
                 continue
             plan = self.plan_of(trial.params)
             trial.set_user_attr(_STACK, plan.stack_id)
@@ -228,8 +227,7 @@ class StudySource:
                 self._tell_outcome(trial, plan, self._known[plan.stack_id])
                 continue
             if plan.stack_id in self._live:  # still training; its value is not known yet
-                trial.set_user_attr(_REASON, "suggested before, still training")
-                self._study.tell(trial, state=TrialState.PRUNED)
+                self._close(trial, "suggested before, still training", TrialState.PRUNED)
                 continue
             self._live[plan.stack_id] = trial
             self._plans[plan.stack_id] = plan
@@ -267,6 +265,11 @@ class StudySource:
             return
         self._known[stack_id] = list(outcomes)
         self._tell_outcome(trial, self.plan_of(trial.params), outcomes)
+
+    def _close(self, trial: Trial, reason: str, state: TrialState) -> None:
+        """End a suggestion that is not trained."""
+        trial.set_user_attr(_REASON, reason)
+        self._study.tell(trial, state=state)
 
     def _ask(self) -> Trial:
         number = sum(
@@ -346,13 +349,10 @@ class StudySource:
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             trial = Trial(self._study, frozen._trial_id)
             if len(frozen.params) < len(self._space):  # FAIL: samplers do not see it, it is redrawn
-                trial.set_user_attr(_REASON, _HALF_DRAWN)
-                self._study.tell(trial, state=TrialState.FAIL)
+                self._close(trial, _HALF_DRAWN, TrialState.FAIL)
                 continue
-            reason = broken_rule(self._sweep, frozen.params)
-            if reason is not None:
-                trial.set_user_attr(_REASON, reason)
-                self._study.tell(trial, state=TrialState.PRUNED)
+            if reason := broken_rule(self._sweep, frozen.params):
+                self._close(trial, reason, TrialState.PRUNED)
                 continue
             plan = self.plan_of(frozen.params)
             trial.set_user_attr(_STACK, plan.stack_id)

@@ -1,6 +1,6 @@
 """`stack_size: auto` on GPUs: measured once per device and architecture, then remembered.
 
-The measurement runs as one short Ray task on a GPU of the cluster. What it found lies in
+The measurement runs as one short Ray task on a GPU of the cluster. The sizes lie in
 stack-sizes.json beside the image cache; a stack that still does not fit halves itself.
 """
 
@@ -39,11 +39,11 @@ class StackSizes:
 
     Attributes:
         by_shape: what was measured or remembered, by shape_key of a trial.
-        said: one line for people; empty where nothing was measured now.
+        message: one line for people; empty where nothing was measured now.
     """
 
     by_shape: dict[str, int]
-    said: str = ""
+    message: str = ""
 
     def members(self, trial: TrialConfig) -> int:
         """Members at most of a stack of trials like this one."""
@@ -72,9 +72,9 @@ class StackSizes:
         """
         file = file or cache.folder(None).parent / "stack-sizes.json"
         waiting = [group for group in groups_of(trials) if len(group) > slots]
-        found: dict[str, int] = {}
+        members: dict[str, int] = {}
         if not waiting or sweep.resources.workers > 1:
-            return cls(found)
+            return cls(members)
         probe = _Probe(sweep, images, gpus_each)
         known, started_s = _read(file), time.monotonic()
         device, new = probe.device(), 0
@@ -83,20 +83,20 @@ class StackSizes:
             # A group that was smaller than now says nothing about larger stacks.
             at_most = -(-len(group) // slots)
             if key in known and known[key]["at_most"] >= min(at_most, known[key]["tried"]):
-                found[_name(group[0])] = known[key]["members"]
+                members[_name(group[0])] = known[key]["members"]
             elif device is not None and time.monotonic() - started_s < _MEASURE_AT_MOST_S:
                 answer = probe.measure(group[0], at_most)
                 if answer is not None:
-                    found[_name(group[0])] = answer["members"]
+                    members[_name(group[0])] = answer["members"]
                     known[key] = {**answer, "at_most": at_most}
                     new += 1
         if not new:
-            return cls(found)
+            return cls(members)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(known, indent=1) + "\n")
-        sizes = ", ".join(str(size) for size in sorted(set(found.values())))
+        sizes = ", ".join(str(size) for size in sorted(set(members.values())))
         took_s = time.monotonic() - started_s
-        return cls(found, f"stacks of up to {sizes} members, measured in {took_s:.0f} s")
+        return cls(members, f"stacks of up to {sizes} members, measured in {took_s:.0f} s")
 
 
 class _Probe:
