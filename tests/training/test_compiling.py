@@ -95,7 +95,7 @@ def losses(compile: bool) -> list[list[float]]:
         found.append([value for row in epoch.rows for value in (row.train_loss, row.val_loss)])
         return True
 
-    plan = tiny.plan({"lr": 3e-3, "seed": 0}, {"lr": 1e-2, "seed": 1}, epochs=3)
+    plan = tiny.plan({"lr": 3e-3, "seed": 0}, {"lr": 1e-2, "seed": 1}, depth=1, epochs=3)
     fit(plan, IMAGES, device=CPU, report=report, compile=compile)
     return found
 
@@ -108,7 +108,8 @@ def _fresh_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     torch._dynamo.reset()
 
 
-@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_stack_trains_as_a_plain_one(_fresh_compiler: None) -> None:
     """Two seeds, so images of its own for each; the last batch of an epoch is a smaller one."""
