@@ -32,7 +32,7 @@ _DRIVER_KILLS, _WORKER_KILLS = 2, 3
 @pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [20])
+@pytest.mark.parametrize("seed", [4])
 def test_killed_sweeps_end_like_undisturbed_ones(tmp_path: Path, seed: int) -> None:
     """Drivers and trial processes die; the tables and the study come out the same."""
     file = tmp_path / "faults.yaml"
@@ -61,7 +61,8 @@ def test_killed_sweeps_end_like_undisturbed_ones(tmp_path: Path, seed: int) -> N
             if attempt == _DRIVER_KILLS:
                 code, output = run.finish()
     assert code == 0, f"storm {seed}: {output}"
-    assert driver_kills >= 1 and worker_kills >= 1, f"storm {seed} killed nothing"
+    assert driver_kills == _DRIVER_KILLS, f"storm {seed}: a run ended before it was killed"
+    assert worker_kills >= 1, f"storm {seed} killed no worker"
 
     for expected, found in zip(
         sweep_runs.tables_of(sweep_runs.results_of(calm)),

@@ -108,8 +108,7 @@ def _fresh_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     torch._dynamo.reset()
 
 
-@pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_stack_trains_as_a_plain_one(_fresh_compiler: None) -> None:
     """Two seeds, so images of its own for each; the last batch of an epoch is a smaller one."""
