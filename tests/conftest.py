@@ -14,6 +14,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray") or item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif {"local_ray", "finished"} & set(getattr(item, "fixturenames", ())):
+            raise pytest.UsageError(f"{item.nodeid} uses Ray and is not marked `ray`")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -51,7 +51,7 @@ class SweepRun:
         for pid in self.processes():
             _kill(pid)
 
-    def finish(self, timeout_s: float = 150) -> tuple[int, str]:
+    def finish(self, timeout_s: float = 240) -> tuple[int, str]:
         """Wait for the end; returns exit code and everything printed."""
         output, _ = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, output
@@ -83,13 +83,13 @@ class SweepRun:
             _kill(pid)
         return len(workers)
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 60) -> bool:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 120) -> bool:
         """Wait for a condition, or for the end of the run; returns whether the condition holds."""
         wait_until(lambda: condition() or self.process.poll() is not None, timeout_s)
         return condition()
 
 
-def sweep(*arguments: str, timeout_s: float = 150) -> tuple[int, str]:
+def sweep(*arguments: str, timeout_s: float = 240) -> tuple[int, str]:
     """Run a sweep to its end; returns exit code and output."""
     with SweepRun(list(arguments)) as run:
         return run.finish(timeout_s)
