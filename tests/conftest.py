@@ -8,14 +8,15 @@ import pytest
 import sweep_runs
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that start Ray one process of their own, so that two never run at once."""
-    for item in items:
-        if item.get_closest_marker("ray") or item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-        elif {"local_ray", "finished"} & set(getattr(item, "fixturenames", ())):
-            raise pytest.UsageError(f"{item.nodeid} uses Ray and is not marked `ray`")
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give tests that start Ray one process of their own, so that two never run at once.
+
+    Here, not when all are collected: pytest-xdist reads the groups before a conftest is asked.
+    """
+    if item.get_closest_marker("ray") or item.get_closest_marker("cluster"):
+        item.add_marker(pytest.mark.xdist_group("ray"))
+    elif {"local_ray", "finished"} & set(getattr(item, "fixturenames", ())):
+        raise pytest.UsageError(f"{item.nodeid} uses Ray and is not marked `ray`")
 
 
 @pytest.fixture(autouse=True, scope="session")
