@@ -1,18 +1,22 @@
-"""What all tests share: one group for the tests that start Ray, and one thread of torch."""
+"""What all tests share: one process and one Ray for tests that need Ray, one finished sweep."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
+import sweep_runs
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that start Ray one process of their own, so that two never run at once."""
-    for item in items:
-        if item.get_closest_marker("ray") or item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give tests that start Ray one process of their own, so that two never run at once.
+
+    Here, not when all are collected: pytest-xdist reads the groups before a conftest is asked.
+    """
+    if item.get_closest_marker("ray") or item.get_closest_marker("cluster"):
+        item.add_marker(pytest.mark.xdist_group("ray"))
+    elif {"local_ray", "finished"} & set(getattr(item, "fixturenames", ())):
+        raise pytest.UsageError(f"{item.nodeid} uses Ray and is not marked `ray`")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,3 +27,37 @@ def _one_thread() -> None:
     """
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def local_ray() -> None:
+    """A running Ray on this machine: one for all tests that end nothing of it."""
+    sweep_runs.start_local_ray()
+
+
+FINISHED = """
+name: tiny
+dataset: {name: digits, image_size: 16}
+model: {patch_grid: 4, depth: 2, heads: 2, width: 16, mlp: 16}
+train: {epochs: 3, batch_size: 64, train_images: 300, val_images: 100, test_images: 50}
+search: {method: grid, space: {lr: [0.01, 0.001, 1.0e+6]}}
+attention: {top: 1, images: 4}
+stack_size: 3
+"""
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> sweep_runs.Finished:
+    """A real sweep that has ended, with plates and every export; one for all tests that read it.
+
+    One of its three models diverges. Tests that use it are marked `ray`, and change nothing of it.
+    """
+    base = tmp_path_factory.mktemp("finished")
+    file = base / "tiny.yaml"
+    file.write_text(FINISHED)
+    flags = [word for name in sweep_runs.installed_exports() for word in ("--export", name)]
+    with pytest.MonkeyPatch.context() as patch:
+        sweep_runs.no_tracking_server(patch)
+        code, output = sweep_runs.sweep_here(str(file), "--out", str(base / "out"), *flags)
+    assert code == 0, output
+    return sweep_runs.Finished(sweep_runs.results_of(base / "out"), output)

@@ -1,8 +1,10 @@
-"""Run sweeps as a user does, in processes of their own that can be found and killed."""
+"""Run sweeps: in processes of their own that can be killed, or in this one on a shared Ray."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import io
 import os
 import signal
 import subprocess
@@ -12,11 +14,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
+import pytest
 
 TIME_COLUMNS = ["images_per_s", "wall_s", "epoch_s"]
 _MARK = "VITBENCH_TEST_RUN"
+_shared = contextlib.ExitStack()  # holds the Ray of this process; ends with it
 
 
 @dataclass
@@ -46,7 +51,7 @@ class SweepRun:
         for pid in self.processes():
             _kill(pid)
 
-    def finish(self, timeout_s: float = 150) -> tuple[int, str]:
+    def finish(self, timeout_s: float = 240) -> tuple[int, str]:
         """Wait for the end; returns exit code and everything printed."""
         output, _ = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, output
@@ -78,16 +83,67 @@ class SweepRun:
             _kill(pid)
         return len(workers)
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 60) -> bool:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 120) -> bool:
         """Wait for a condition, or for the end of the run; returns whether the condition holds."""
         wait_until(lambda: condition() or self.process.poll() is not None, timeout_s)
         return condition()
 
 
-def sweep(*arguments: str, timeout_s: float = 150) -> tuple[int, str]:
+def sweep(*arguments: str, timeout_s: float = 240) -> tuple[int, str]:
     """Run a sweep to its end; returns exit code and output."""
     with SweepRun(list(arguments)) as run:
         return run.finish(timeout_s)
+
+
+def start_local_ray() -> None:
+    """Start Ray in this process as a sweep starts it, unless it runs; it ends with the process."""
+    import ray
+
+    from vitbench.tuning.cluster import connect
+
+    if not ray.is_initialized():
+        _shared.enter_context(connect.connect(None, verbose=False))
+
+
+def sweep_here(*arguments: str) -> tuple[int, str]:
+    """Run a sweep in this process, on its one Ray; returns exit code and output.
+
+    Starting an interpreter and a Ray of its own takes longer than a tiny sweep.
+    """
+    from vitbench import sweep
+    from vitbench.tuning.cluster import connect
+
+    start_local_ray()
+    output = io.StringIO()
+    with (
+        mock.patch.object(connect, "connect", lambda *_, **__: contextlib.nullcontext()),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+    ):
+        code = sweep.main(arguments)
+    return code, output.getvalue()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a sweep that has ended left behind: its results folder and all that it printed."""
+
+    folder: Path
+    output: str
+
+
+def installed_exports() -> list[str]:
+    """The tools for which a sweep can be exported on this machine."""
+    from vitbench.exports import tools
+
+    return [n for n, package in tools.PACKAGES.items() if importlib.util.find_spec(package)]
+
+
+def no_tracking_server(patch: pytest.MonkeyPatch) -> None:
+    """Let tools write into the results folder, whatever this machine's user has set for them."""
+    for name in ("MLFLOW_TRACKING_URI", "WANDB_MODE", "TRACKIO_DIR"):
+        patch.delenv(name, raising=False)
+    patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # for reading; the export sets its own
 
 
 def results_of(out: Path) -> Path:

@@ -36,9 +36,11 @@ def image_set(train: int = 22, val: int = 9, test: int = 7) -> ImageSet:
     )
 
 
-def plan(*members: dict[str, Any], dropout: float = 0.0, **shared: Any) -> StackPlan:
-    """A stack of 2-block models with batches of 5; each dict sets stackable fields of a member."""
-    model = Model(patch_grid=2, depth=2, heads=2, width=8, mlp=12, dropout=dropout)
+def plan(
+    *members: dict[str, Any], depth: int = 2, dropout: float = 0.0, **shared: Any
+) -> StackPlan:
+    """A stack of small models with batches of 5; each dict sets stackable fields of a member."""
+    model = Model(patch_grid=2, depth=depth, heads=2, width=8, mlp=12, dropout=dropout)
     train = {"epochs": 3, "batch_size": 5, **shared}
     return StackPlan(
         tuple(

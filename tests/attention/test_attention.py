@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -132,36 +133,27 @@ def test_margins_are_paired_with_another_images_region() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real sweep of two tiny models on digits."""
-    tmp_path = tmp_path_factory.mktemp("sweep")
-    file = tmp_path / "tiny.yaml"
-    file.write_text(
-        "name: tiny\n"
-        "dataset: {name: digits, image_size: 16}\n"
-        "model: {patch_grid: 4, depth: 2, heads: 2, width: 16, mlp: 16}\n"
-        "train: {epochs: 2, batch_size: 32, train_images: 400}\n"
-        "search: {space: {lr: [0.003, 0.01]}}\n"
-        "attention: {top: 1, images: 4}\n"
-    )
-    code, output = sweep_runs.sweep(str(file), "--out", str(tmp_path / "out"))
-    assert code == 0, output
-    return sweep_runs.results_of(tmp_path / "out")
+def folder(finished: sweep_runs.Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sweep that has ended, for commands that write into it."""
+    return shutil.copytree(finished.folder, tmp_path_factory.mktemp("attention") / "run")
 
 
-@pytest.mark.slow
-def test_a_sweep_exports_the_plates_of_its_best_trials(folder: Path) -> None:
+@pytest.mark.ray
+def test_a_sweep_exports_the_plates_of_its_best_trials(finished: sweep_runs.Finished) -> None:
     """`attention: {top: 1}` leaves one plate; the report shows it."""
-    assert len(list((folder / "attention").glob("plate_*.png"))) == 1
-    assert "attention/plate_" in (folder / "report.html").read_text()
+    assert len(list((finished.folder / "attention").glob("plate_*.png"))) == 1
+    assert "attention/plate_" in (finished.folder / "report.html").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_the_command_writes_maps_scores_and_plates(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One row per image, trial and method; controls beside every lift; words for each region."""
-    other = str(results.load(folder).trials.sort_values("best_val_loss")["trial_id"].iloc[-1])
+    trials = results.load(folder).trials
+    usable = trials[trials["status"] == "finished"].sort_values("best_val_loss")
+    other = str(usable["trial_id"].iloc[-1])
+    assert not (folder / "attention" / f"plate_{other}.png").exists()
     assert main([str(folder), "--trial", other, "--images", "8"]) == 0
     said = capsys.readouterr().out
     assert "against another image's ink" in said and f"plate_{other}.png" in said
@@ -175,7 +167,7 @@ def test_the_command_writes_maps_scores_and_plates(
     assert (folder / "attention" / f"plate_{other}.pdf").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_users_own_picture(folder: Path, tmp_path: Path) -> None:
     """Any size and colour; it is cropped and resized like the data set."""
     photo = tmp_path / "me.jpg"
@@ -184,7 +176,7 @@ def test_a_users_own_picture(folder: Path, tmp_path: Path) -> None:
     assert (folder / "attention" / "plate_photos.png").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -223,12 +215,13 @@ def of_labels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ):
         file = base / f"{name}.yaml"
         file.write_text(text)
-        code, output = sweep_runs.sweep(str(file), "--out", str(base / name))
+        code, output = sweep_runs.sweep_here(str(file), "--out", str(base / name))
         assert code == 0, output
         (found[name],) = (base / name / "labels").iterdir()
     return found
 
 
+@pytest.mark.ray
 def test_every_label_has_its_plate(of_labels: dict[str, Path]) -> None:
     """The best trial of each label, though the losses of one label may all be lower."""
     folder = of_labels["alone"]
@@ -243,6 +236,7 @@ def test_every_label_has_its_plate(of_labels: dict[str, Path]) -> None:
     assert {"eyes_lift", "mouth_lift", "hair_band_lift", "eye_corners_lift"} <= set(rows.columns)
 
 
+@pytest.mark.ray
 def test_a_model_of_all_labels_is_seen_through_each(of_labels: dict[str, Path]) -> None:
     """One plate per label of one model, whose predictions are that output's."""
     folder = of_labels["together"]
@@ -259,6 +253,7 @@ def test_a_model_of_all_labels_is_seen_through_each(of_labels: dict[str, Path]) 
         torch.testing.assert_close(subject.model(pixels.unsqueeze(0))[0, :, 0], expected)
 
 
+@pytest.mark.ray
 def test_the_spread_of_every_trial_is_recorded(of_labels: dict[str, Path]) -> None:
     """All four models on the same images, with the patches and lifts that their own maps have."""
     folder = of_labels["alone"]
@@ -292,6 +287,7 @@ def test_the_spread_of_every_trial_is_recorded(of_labels: dict[str, Path]) -> No
     assert looks.kind == "looks_unclear" and looks.n == 2
 
 
+@pytest.mark.ray
 def test_the_label_on_the_command_line(
     of_labels: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,6 +299,7 @@ def test_the_label_on_the_command_line(
     assert "no trial with label Bald" in capsys.readouterr().err
 
 
+@pytest.mark.ray
 def test_sweeps_of_labels_write_their_table(of_labels: dict[str, Path]) -> None:
     """A row per model and label; a model of all labels has one for each, without a curve."""
     alone, together = (

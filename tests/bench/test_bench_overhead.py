@@ -23,6 +23,7 @@ def test_every_way_trains_the_same_trials_on_the_same_slots() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_overhead_of_a_sweep_is_measured(tmp_path: Path) -> None:
     """The runner trains its tiny sweep on a local Ray; seconds a trial, less is better."""
     out = tmp_path / "out"

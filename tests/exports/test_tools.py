@@ -107,17 +107,10 @@ def same_as_the_tables(folder: Path, tool: str, sweep_name: str) -> None:
         assert [loss for _, loss in losses] == pytest.approx(list(rows["val_loss"]))
 
 
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tools write into the results folder, whatever this machine's user has set for them."""
-    for name in ("MLFLOW_TRACKING_URI", "WANDB_MODE", "TRACKIO_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # for reading; the export sets its own
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three models that have ended, one of them diverged, and two that are planned."""
-    clean(monkeypatch)
+    sweep_runs.no_tracking_server(monkeypatch)
     space = "{lr: [0.001, 1.0, 0.01, 0.1, 0.02], seed: [0]}"
     at = result_folder.GRID.index("space: ")
     text = f"{result_folder.GRID[:at]}space: {space}\n"
@@ -198,20 +191,16 @@ def test_a_missing_package_is_named_before_anything_starts(
     assert "pip install 'vitbench[mlflow]'" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_sweep_exports_each_model_to_what_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: sweep_runs.Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stack of three becomes three runs whose numbers are those of epochs.csv."""
-    clean(monkeypatch)
-    file = tmp_path / "s.yaml"
-    file.write_text(SWEEP)
-    names = [n for n, package in tools.PACKAGES.items() if importlib.util.find_spec(package)]
+    """A stack of models becomes a run for each, whose numbers are those of epochs.csv."""
+    sweep_runs.no_tracking_server(monkeypatch)
+    names, folder = sweep_runs.installed_exports(), finished.folder
     assert "tensorboard" in names  # tensorboardX comes with ray[tune]
-    flags = [word for name in names for word in ("--export", name)]
-    code, output = sweep_runs.sweep(str(file), "--out", str(tmp_path / "out"), *flags)
-    assert code == 0 and "failed" not in output, output
-    folder = sweep_runs.results_of(tmp_path / "out")
+    assert "failed" not in finished.output
+    assert pd.read_csv(folder / "trials.csv")["stack_id"].duplicated().any()
     epochs = pd.read_csv(folder / "epochs.csv")
     boards = {path.name.split("_")[-1]: path for path in (folder / "tensorboard").iterdir()}
     assert set(boards) == set(epochs["trial_id"])
@@ -222,4 +211,4 @@ def test_a_sweep_exports_each_model_to_what_is_installed(
             (epoch, pytest.approx(loss, rel=1e-6)) for epoch, loss in finite
         ]
     for name in set(names) & set(READ):
-        same_as_the_tables(folder, name, "exported")
+        same_as_the_tables(folder, name, "tiny")

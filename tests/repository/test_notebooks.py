@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import warnings
 from pathlib import Path
+from typing import Any
 
 import nbclient
 import nbformat
@@ -36,9 +39,41 @@ def test_a_notebook_is_stripped_and_calls_the_package(path: Path) -> None:
             assert not any(word in source for word in ("numpy", "scipy", "groupby", "def ", "for "))
 
 
+def shown(path: Path) -> list[Any]:
+    """Run the cells of a notebook in this process; what each leaves on its last line."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    values = []
+    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+        if cell["cell_type"] == "code":
+            tree = ast.parse("".join(cell["source"]))
+            last = tree.body.pop()
+            assert isinstance(last, ast.Expr), f"cell {number} shows nothing"
+            place = f"{path.stem}[{number}]"
+            exec(compile(tree, place, "exec"), names)
+            values.append(eval(compile(ast.Expression(last.value), place, "eval"), names))
+    return values
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every cell, without an error, with pictures among the outputs."""
+def test_a_notebook_runs(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every cell, without an error or a warning, with pictures and text among the outputs."""
+    monkeypatch.delenv("RESULTS", raising=False)
+    monkeypatch.chdir(FOLDER)
+    with warnings.catch_warnings():
+        for category in (UserWarning, RuntimeWarning, FutureWarning):
+            warnings.simplefilter("error", category)
+        values = shown(path)
+        pictures = [v._repr_png_() for v in values if isinstance(v, notebook.Picture)]
+    assert pictures and all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert any(isinstance(value, notebook.Text) and len(value) > 100 for value in values)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_notebook_runs_in_jupyter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a kernel of its own; pictures and sentences arrive as Jupyter shows them."""
+    path = FOLDER / "03_attention.ipynb"
     monkeypatch.delenv("RESULTS", raising=False)
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])

@@ -51,6 +51,7 @@ def test_a_bucket_that_is_not_there_ends_the_run_in_seconds(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_a_sweep_goes_on_from_its_bucket_on_another_machine(server: str, tmp_path: Path) -> None:
     """The first driver's disk is gone; the second fetches the run and goes on from its states."""
     file = tmp_path / "sweep.yaml"

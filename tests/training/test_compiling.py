@@ -95,7 +95,7 @@ def losses(compile: bool) -> list[list[float]]:
         found.append([value for row in epoch.rows for value in (row.train_loss, row.val_loss)])
         return True
 
-    plan = tiny.plan({"lr": 3e-3, "seed": 0}, {"lr": 1e-2, "seed": 1}, epochs=3)
+    plan = tiny.plan({"lr": 3e-3, "seed": 0}, {"lr": 1e-2, "seed": 1}, depth=1, epochs=3)
     fit(plan, IMAGES, device=CPU, report=report, compile=compile)
     return found
 

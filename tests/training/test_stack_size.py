@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import tiny
 import torch
 
@@ -70,13 +68,7 @@ def test_real_steps_are_measured() -> None:
     assert set(found) <= {1, 2} and all(speed > 0 for speed in found.values())
 
 
-@pytest.fixture
-def local_ray() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-
-
+@pytest.mark.ray
 def test_measured_once_per_architecture(local_ray: None, tmp_path: Path) -> None:
     """Both shapes are measured on a worker; a second sweep reads what the first one found."""
     sweep = Sweep.model_validate(SWEEP)

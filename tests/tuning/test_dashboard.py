@@ -40,12 +40,12 @@ def answers(port: int) -> bool:
         return False
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_the_dashboard_shows_every_suggestion(tmp_path: Path) -> None:
     """`optuna-dashboard sqlite:///.../study.db` serves the study with the right trials."""
     file = tmp_path / "small.yaml"
     file.write_text(SEARCH)
-    code, output = sweep_runs.sweep(str(file), "--out", str(tmp_path / "out"))
+    code, output = sweep_runs.sweep_here(str(file), "--out", str(tmp_path / "out"))
     assert code == 0, output
     database = sweep_runs.results_of(tmp_path / "out") / "study.db"
     with socket.socket() as free:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,11 @@ from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.tuning import runner
-from vitbench.tuning.cluster import connect as cluster
 from vitbench.tuning.ray_private import actors
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 CPUS = 2
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """A Ray of our own."""
-    with cluster.connect(None, verbose=False):
-        yield
 
 
 def sweep(**changes: Any) -> Sweep:

@@ -50,6 +50,7 @@ def two_nodes() -> Iterator[str]:
     place what asks for little. The id of the head."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
+        ray.shutdown()  # the one that other tests share; the next that needs it starts it again
         made = Cluster()
         head = made.add_node(num_cpus=0, memory=100 * 2**20, object_store_memory=80 * 2**20)
         made.add_node(num_cpus=2, object_store_memory=80 * 2**20)
@@ -62,7 +63,7 @@ def two_nodes() -> Iterator[str]:
             made.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_what_is_asked_of_a_cluster(two_nodes: str) -> None:
     """Free resources node by node; an actor is alive until it was killed."""
     free = ray_private.free_resources_per_node()
@@ -80,7 +81,7 @@ def test_what_is_asked_of_a_cluster(two_nodes: str) -> None:
     assert {"Pid", "ActorClassName"} <= ray_private.actors("ALIVE")[0].keys()
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_tune_functions_that_only_drive_workers_run_on_the_head(
     two_nodes: str, tmp_path: Path
 ) -> None:
