@@ -15,8 +15,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from vitbench.analysis import statistics, style
+from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.findings.arms import setting
 from vitbench.analysis.results import Results
 
 _MIN_POINTS = 5
@@ -56,7 +57,7 @@ def spread_data(results: Results) -> pd.DataFrame | None:
     rows["group"] = (
         rows["label"].astype("string")
         if rows["label"].nunique() > 1
-        else rows["lr"].map(lambda lr: statistics.setting("lr", float(lr)))
+        else rows["lr"].map(lambda lr: setting("lr", float(lr)))
     )
     return rows.reset_index(drop=True) if len(rows) >= 3 else None
 

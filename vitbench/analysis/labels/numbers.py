@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from vitbench.analysis import statistics
+from vitbench.analysis.findings import arms
 from vitbench.analysis.results import Results, computed_once
 
 HEADLINE = "nce"
@@ -60,7 +60,7 @@ def chosen(results: Results) -> pd.DataFrame:
     if rows["label"].nunique() < 2:
         return rows.iloc[:0]
     names = [name for name in _SETTINGS if rows[name].nunique(dropna=False) > 1]
-    rows = rows.assign(arm=statistics.arm_labels(rows, names) if names else "")
+    rows = rows.assign(arm=arms.labels(rows, names) if names else "")
     parts = []
     for _, part in rows.groupby("label", sort=False):
         means = part.groupby("arm", sort=False)["val_loss"].mean()
@@ -127,7 +127,9 @@ def agreement(table: pd.DataFrame, one: str, other: str) -> float:
     if len(both) < 2:
         return math.nan
     places = [[o.index(label) for label in both] for o in (first, second)]
-    return float(stats.kendalltau(*places).statistic)
+    from scipy.stats import kendalltau  # slow to import
+
+    return float(kendalltau(*places).statistic)
 
 
 def pairs(rows: pd.DataFrame, measure: str = HEADLINE) -> pd.DataFrame:

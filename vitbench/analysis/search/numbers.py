@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
-from vitbench.analysis.learning_rate.sensitivity import capped_loss
+from vitbench.analysis.findings.arms import standing_in
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import Floats
 
@@ -101,6 +100,8 @@ def rung_correlation(results: Results) -> pd.DataFrame:
     Only those that were let through have a final loss, so tau understates the agreement over all
     trials. Columns: `epoch`, `tau` (NaN below five trials), `trials`.
     """
+    from scipy.stats import kendalltau  # slow to import
+
     finished = results.trials[results.trials["status"] == "finished"]
     final = finished.set_index("trial_id")["val_loss"].astype(float).dropna()
     rows = []
@@ -109,7 +110,7 @@ def rung_correlation(results: Results) -> pd.DataFrame:
         both = pd.concat([at.astype(float), final], axis=1, join="inner", keys=["rung", "final"])
         both = both.dropna()
         enough = len(both) >= _MIN_RANKED
-        tau = float(stats.kendalltau(both["rung"], both["final"])[0]) if enough else np.nan
+        tau = float(kendalltau(both["rung"], both["final"])[0]) if enough else np.nan
         rows.append({"epoch": epoch, "tau": tau, "trials": len(both)})
     return pd.DataFrame(rows, columns=["epoch", "tau", "trials"])
 
@@ -195,7 +196,7 @@ def grid_anova(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     Var = sum over U of mean(f_U^2) + mean variance within cells. Interactions of three or more
     settings are one row. Columns: `effect`, `share`; empty where the grid has gaps.
     """
-    frame = trials.assign(loss=capped_loss(trials)).dropna(subset=["loss"])
+    frame = trials.assign(loss=standing_in(trials, "val_loss")).dropna(subset=["loss"])
     levels = {name: frame[name].nunique(dropna=False) for name in names}
     names = [name for name in names if levels[name] > 1]
     columns = ["effect", "share"]

@@ -17,8 +17,9 @@ import math
 import numpy as np
 import pandas as pd
 
+from vitbench.analysis.findings.arms import labels
 from vitbench.analysis.results import Results, computed_once
-from vitbench.analysis.statistics import Floats, arm_labels
+from vitbench.analysis.statistics import Floats
 
 R_MAX = 4.0
 MIN_WORKLOADS = 3
@@ -47,8 +48,8 @@ def time_to_target(trials: pd.DataFrame, epochs: pd.DataFrame, target: float) ->
     loads = [name for name in WORKLOAD_SETTINGS if _varies(frame, name)]
     members = frame["stack_size"].astype(float).fillna(1.0).clip(lower=1.0)
     ids = frame["trial_id"]
-    frame["arm"] = arm_labels(frame, arms)
-    frame["workload"] = arm_labels(frame, loads)
+    frame["arm"] = labels(frame, arms)
+    frame["workload"] = labels(frame, loads)
     frame["epochs"] = ids.map(first["epoch"].astype(float)).astype(float).fillna(math.inf)
     frame["seconds"] = (ids.map(first["spent_s"]).astype(float) / members).fillna(math.inf)
     frame["reached"] = np.isfinite(frame["epochs"])
