@@ -11,7 +11,7 @@ import pandas as pd
 
 from vitbench.analysis import ready_words
 from vitbench.analysis.findings import claims, limits, settings
-from vitbench.analysis.findings.arms import by_arm, labels, names_of
+from vitbench.analysis.findings.arms import by_arm, named_trials, names_of
 from vitbench.analysis.findings.claims import Verdict
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import claim_sentence, sentence
@@ -160,7 +160,7 @@ def _arms(results: Results) -> list[ArmJson]:
     """Every arm: its settings, its seeds, and how many of them have no end or diverged."""
     names = names_of(results)
     arms = by_arm(results, "val_loss")
-    trials = results.trials.assign(arm=labels(results.trials, names))
+    trials = named_trials(results)
     return [
         {
             "name": str(arm),

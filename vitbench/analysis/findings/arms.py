@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, computed_once
 from vitbench.errors import UserError
 
 # Column of a setting where it is not the setting's own name.
@@ -82,16 +82,7 @@ def by_arm(results: Results, metric: str) -> Arms:
     Raises:
         UserError: if two trials are of one arm and seed.
     """
-    names = names_of(results)
-    trials = results.trials.assign(arm=labels(results.trials, names))
-    twice = trials[trials.duplicated(["arm", "seed"])]
-    if len(twice):
-        row = twice.iloc[0]
-        raise UserError(
-            f"{results.folder}: two trials are '{row['arm']}' with seed {row['seed']}, and an "
-            f"average over them would count one seed twice; the tables are damaged, or were "
-            f"joined by hand; remove one of the two"
-        )
+    names, trials = names_of(results), named_trials(results)
     table = trials.assign(value=standing_in(trials, metric)).pivot(
         index="seed", columns="arm", values="value"
     )
@@ -105,6 +96,26 @@ def by_arm(results: Results, metric: str) -> Arms:
         incomplete={str(arm): int(count) for arm, count in lacking[lacking > 0].items()},
         diverged={str(arm): int(count) for arm, count in gone.items()},
     )
+
+
+@computed_once
+def named_trials(results: Results) -> pd.DataFrame:
+    """The trials table with a column `arm`, the arm in words.
+
+    Raises:
+        UserError: if two trials are of one arm and seed.
+    """
+    names = names_of(results)
+    trials = results.trials.assign(arm=labels(results.trials, names))
+    twice = trials[trials.duplicated(["arm", "seed"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise UserError(
+            f"{results.folder}: two trials are '{row['arm']}' with seed {row['seed']}, and an "
+            f"average over them would count one seed twice; the tables are damaged, or were "
+            f"joined by hand; remove one of the two"
+        )
+    return trials
 
 
 def standing_in(trials: pd.DataFrame, metric: str) -> pd.Series:

@@ -35,7 +35,7 @@ def findings(results: Results) -> list[Finding]:
     Validation chooses, test only judges. All pairs of settings are one family, so it does not
     matter which of them is looked at afterwards.
     """
-    chosen, judged = by_arm(results, CHOOSE_BY), by_arm(results, METRIC)
+    chosen, judged = by_arm(results, CHOOSE_BY), judged_arms(results)
     groups = _comparable(chosen, judged)
     count = len(chosen.settings)
     if not results.trials["status"].isin(["finished", "diverged"]).any():
@@ -53,9 +53,15 @@ def findings(results: Results) -> list[Finding]:
 
 
 @computed_once
+def judged_arms(results: Results) -> Arms:
+    """The metric that judges by seed and arm."""
+    return by_arm(results, METRIC)
+
+
+@computed_once
 def judged_pairs(results: Results) -> list[Pair]:
     """All pairs of comparable settings in the metric that judges, corrected as one family."""
-    judged = by_arm(results, METRIC)
+    judged = judged_arms(results)
     if len(judged.values) < 2:
         return []
     groups = _comparable(judged, judged).values()
