@@ -20,11 +20,11 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo test test-all lint format docs bench clean
+.PHONY: help demo test test-all calibration lint format docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(RUN_STAMP) ## install, run sweeps/mnist_lr.yaml, say where the report is
 	@$(PY) -m vitbench.sweep $(SWEEP)
@@ -34,6 +34,9 @@ test: $(DEV_STAMP) ## install, run the test suite
 
 test-all: test ## the tests above, then those of clusters and those of over a minute
 	@$(PY) -m pytest -m "long or cluster" $(PYTEST_ARGS)
+
+calibration: $(DEV_STAMP) ## simulate sweeps of known truth, print how often reports are wrong
+	@VITBENCH_CALIBRATION_SWEEPS=2000 $(PY) -m pytest -s -q --timeout 0 tests/calibration
 
 lint: $(DEV_STAMP) ## ruff, mypy and the import contracts, as CI runs them
 	@$(PY) -m ruff check .

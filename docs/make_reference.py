@@ -1,7 +1,8 @@
 """Write docs/sweep-file.md and docs/results.md out of the code: `make docs`.
 
 What a sweep file may say is declared on the models of vitbench.config, what the tables hold in
-vitbench.records.rows; these pages are those declarations as text, and a test keeps them current.
+vitbench.records.rows, what findings hold in vitbench.analysis.summary; these pages are those
+declarations as text, and a test keeps them current.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from vitbench.analysis import summary
 from vitbench.config import Sweep
 from vitbench.records import rows
 
@@ -149,6 +151,28 @@ def results() -> str:
             "",
             *_columns(rows.LABELS),
             "",
+            "## Claims, findings and limits",
+            "",
+            "`python -m vitbench.analysis RESULTS --json` prints one JSON object and nothing else, "
+            "draws nothing, and needs the tables, `sweep.yaml` and `environment.json` alone. "
+            "Settings are compared in test loss, all pairs at once and seed by seed, with the loss "
+            "before training for models that diverged; losses of different labels are never "
+            "compared. Numbers that are not known are null.",
+            "",
+            *_keys(summary.SummaryJson),
+            "",
+            "### Each of `arms`",
+            "",
+            *_keys(summary.ArmJson),
+            "",
+            "### Each of `findings`",
+            "",
+            *_keys(summary.FindingJson),
+            "",
+            "### Each of `claims`",
+            "",
+            *_keys(summary.ClaimJson),
+            "",
         ]
     )
 
@@ -156,6 +180,25 @@ def results() -> str:
 def _columns(columns: tuple[rows.Column, ...]) -> list[str]:
     lines = ["| Column | Type | Meaning |", "|---|---|---|"]
     return lines + [f"| `{c.name}` | {c.dtype} | {c.meaning} |" for c in columns]
+
+
+def _keys(schema: type) -> list[str]:
+    """The keys of a typed dict, with their types and meanings."""
+    names = {str: "text", bool: "true/false", int: "whole number", float: "number"}
+
+    def kind(hint: Any) -> str:
+        parts = typing.get_args(hint)
+        if typing.get_origin(hint) in (list, dict):
+            return "object" if typing.get_origin(hint) is dict else f"list of {kind(parts[0])}"
+        if parts:
+            return " or ".join("null" if p is type(None) else kind(p) for p in parts)
+        return names.get(hint, "object")
+
+    lines = ["| Key | Type | Meaning |", "|---|---|---|"]
+    for name, hint in typing.get_type_hints(schema, include_extras=True).items():
+        inner, meaning = typing.get_args(hint)
+        lines.append(f"| `{name}` | {kind(inner)} | {meaning} |")
+    return lines
 
 
 def main() -> int:

@@ -59,7 +59,7 @@ def _print(found: Comparison, console: Console) -> None:
     from vitbench.analysis.compare.numbers import METRICS
     from vitbench.analysis.compare.page import CLAIMS, outcome_rows, outcome_text
     from vitbench.analysis.compare.words import words
-    from vitbench.analysis.report.page import number
+    from vitbench.analysis.page import number
 
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a pipe has no width
@@ -75,7 +75,7 @@ def _print(found: Comparison, console: Console) -> None:
     for side in found.sides[1:]:
         table.add_column(f"{side.letter} - {found.sides[0].letter}", justify="right", no_wrap=True)
         table.add_column("95 % interval", justify="right", no_wrap=True)
-        table.add_column("p", justify="right", no_wrap=True)
+        table.add_column("adjusted p", justify="right", no_wrap=True)
         table.add_column("claim", no_wrap=True)
     rows = outcome_rows(found)
     pairs = {(r["setting"], r["folder"]): r for r in found.paired.to_dict("records")}
@@ -88,7 +88,11 @@ def _print(found: Comparison, console: Console) -> None:
                 continue
             interval = f"{number(pair['low'])} to {number(pair['high'])}"
             has = number(pair["low"]) != "–"
-            cells += [number(pair["difference"]), interval if has else "–", number(pair["p"], 3)]
+            cells += [
+                number(pair["difference"]),
+                interval if has else "–",
+                number(pair["p_adjusted"], 3),
+            ]
             cells.append(CLAIMS[pair["claim"]])
         table.add_row(row["setting"], *cells)
     if len(rows) > _MAX_ROWS:

@@ -127,6 +127,7 @@ def _train(
                 dataset=images.name,
                 image_source=images.source,
                 data_checksum=images.checksum,
+                images={split: len(getattr(images, split)) for split in ("train", "val", "test")},
                 label_noise=images.label_noise,
                 storage=None if job.bucket is None else job.bucket.address,
                 id_version=ID_VERSION,

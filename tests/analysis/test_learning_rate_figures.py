@@ -6,12 +6,11 @@ import math
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from vitbench.analysis import style
+from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.learning_rate import figures as lr_figures
-from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
-from vitbench.analysis.learning_rate import words as lr_words
+from vitbench.analysis.learning_rate import findings as lr_findings
 from vitbench.analysis.results import Results
 
 RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
@@ -30,7 +29,12 @@ def results(rates: list[float], cells: dict[int, list[float]], seeds: int = 3) -
                 trials.append(
                     {**shape, "trial_id": trial_id, "batch_size": batch, "lr": lr, "seed": seed}
                     | {"status": "diverged" if gone else "finished", "optimizer": "radam"}
-                    | {"val_loss": end, "initial_val_loss": 2.3, "train_images": 100}
+                    | {
+                        "val_loss": end,
+                        "test_loss": end,
+                        "initial_val_loss": 2.3,
+                        "train_images": 100,
+                    }
                 )
                 for epoch, value in ((1, (end + 2.3) / 2), (2, end)):
                     epochs.append({"trial_id": trial_id, "epoch": epoch, "val_loss": value})
@@ -38,7 +42,13 @@ def results(rates: list[float], cells: dict[int, list[float]], seeds: int = 3) -
         folder=Path(),
         trials=pd.DataFrame(trials),
         epochs=pd.DataFrame(epochs),
-        sweep={"dataset": {"name": "digits"}, "search": {"method": "grid"}},
+        sweep={
+            "dataset": {"name": "digits"},
+            "search": {
+                "method": "grid",
+                "space": {"lr": rates, "batch_size": list(cells), "seed": list(range(seeds))},
+            },
+        },
         environment={"scale": "laptop"},
     )
 
@@ -75,32 +85,32 @@ def test_the_heat_map_averages_seeds_and_frames_the_best(tmp_path: Path) -> None
 
 
 def test_sentences_carry_range_interval_window_edge_and_warnings() -> None:
-    """S never stands without [a, b]; a best rate at the end of the range is called out."""
+    """S never stands without [a, b]; a lowest loss at the end of the range is called out."""
     found = results(RATES, {16: [2.0, 1.0, 0.5, 2.3, math.nan], 64: [2.0, 1.5, 0.9, 0.8, 0.4]})
-    table = lr_sensitivity.table(found.trials, ["batch_size"])
-    first, second = lr_words.sentences(table, ["batch_size"])
+    first, second, movement = map(sentence, lr_findings.findings(found))
     assert "[1e-05, 0.1]" in first and "95 % interval" in first and "decades" in first
-    assert "Between 0.001 and 0.01 lies the edge" in first and "WARNING" not in first
+    assert "From 0.01 on, at every rate some seed diverges" in first and "WARNING" not in first
     assert "WARNING: that is the highest rate tried" in second
-    assert "moves: 0.001 at batch size 16; 0.1 at batch size 64" in lr_words.movement(
-        table, ["batch_size"]
-    )
+    assert "0.001 at batch size 16; 0.1 at batch size 64" in movement
 
 
-@pytest.mark.parametrize(
-    ("second", "verdict"),
-    [
-        ([0.5, 0.4, 0.2], "holds at batch size 16 and no longer at 64"),
-        ([0.5, 0.4, 2.0], "It is the worst everywhere here"),
-    ],
-)
-def test_the_papers_claim_is_answered_in_words(second: list[float], verdict: str) -> None:
-    """Where 0.003 stops being the worst and becomes the fastest."""
-    found = results([3e-5, 3e-4, 3e-3], {16: [0.5, 0.3, 2.0], 64: second})
-    table = lr_words.standing(found.trials, found.epochs, "batch_size")
-    text = lr_words.standing_sentence(table)
-    assert verdict in text
-    assert "at batch size 16 it is the worst of 3 rates" in text and "slowest" in text
-    assert ("fastest" in text) == (second[2] < 1)
-    other = results([1e-5, 1e-4], {16: [0.5, 0.3]})
-    assert lr_words.standing_sentence(lr_words.standing(other.trials, other.epochs, "lr")) == ""
+def test_a_rate_moves_only_where_the_seeds_support_it() -> None:
+    """Three seeds say where the means are lowest and claim nothing; six can claim."""
+    cells = {16: [2.0, 1.0, 0.5, 2.0, 2.1], 64: [2.0, 1.5, 0.9, 0.8, 0.4]}
+    for seeds, moved in ((3, False), (6, True)):
+        *_, movement = lr_findings.findings(results(RATES, cells, seeds))
+        assert movement.kind == "lr_movement" and movement.asserts is moved
+        assert ("It moves: batch size 16 and batch size 64" in sentence(movement)) is moved
+
+
+def test_an_edge_is_only_called_one_where_all_rates_above_fail() -> None:
+    """One rate in the middle diverges: it is named alone, and no edge is there."""
+    found = results(RATES, {16: [2.0, 1.0, 0.5, math.nan, 0.6]})
+    text = sentence(lr_findings.findings(found)[0])
+    assert "at 0.01, too, though not at every rate above" in text and "From" not in text
+
+
+def test_nothing_learned_gives_no_s() -> None:
+    """2.27 of 2.3 everywhere is not "safe over four decades"."""
+    text = sentence(lr_findings.findings(results(RATES, {16: [2.27] * 5}))[0])
+    assert "No S: nothing was learned" in text and "decades" not in text

@@ -12,7 +12,7 @@ import result_folder
 
 from vitbench.analysis import __main__, results
 from vitbench.analysis.learning_rate import curves
-from vitbench.analysis.report import report, svg_curves, verdict
+from vitbench.analysis.report import report, svg_curves
 
 
 class Page(HTMLParser):
@@ -58,16 +58,16 @@ def test_the_page_is_one_file_without_network(reported: Path) -> None:
 
 
 def test_curves_carry_their_values_and_are_drawn_without_javascript(reported: Path) -> None:
-    """The inline charts hold a line for each learning rate that has a loss, with its numbers."""
+    """The inline charts hold a line for each learning rate with its numbers."""
     text = (reported / report.NAME).read_text(encoding="utf-8")
     train, test = (json.loads(chart) for chart in Page(text).charts)
-    assert {line["label"] for line in test["lines"]} == {"0.0001", "0.001", "0.01", "0.1"}
+    assert {line["label"] for line in test["lines"]} == {"0.0001", "0.001", "0.01", "0.1", "1"}
     data = results.load(reported).epochs
     best = results.load(reported).trials.query("lr == 0.01")["trial_id"]
     mean = data[data["trial_id"].isin(best) & (data["epoch"] == 3)]["train_loss"].mean()
     line = next(line for line in train["lines"] if line["label"] == "0.01")
     assert line["v"][-1] == pytest.approx(mean, rel=1e-4)
-    assert text.count("<polyline") == 8
+    assert text.count("<polyline") == 10
 
 
 def test_one_line_that_runs_away_does_not_flatten_the_others(tmp_path: Path) -> None:
@@ -88,27 +88,39 @@ def test_one_line_that_runs_away_does_not_flatten_the_others(tmp_path: Path) -> 
     assert all(float(y) > 0 for line in drawn for y in re.findall(r",([-\d.]+)", line))
 
 
-def test_the_verdict_has_intervals_and_limits(reported: Path) -> None:
-    """The best setting with its interval, claims with n, S with its range, and what is unknown."""
-    found = results.load(reported)
-    said = verdict.verdict(found, verdict.paired_table(found))
-    findings, limits = " ".join(said.findings), " ".join(said.limits)
-    assert "the best is lr 0.01" in findings and "95 % interval" in findings
-    assert "3 of 4 other settings are worse" in findings  # the fourth diverged: no claim
-    assert "[0.0001, 1]" in findings and "6 of 30 models diverged" in findings
-    assert "Scale laptop" in limits and "not MNIST" in limits and "comparisons" in limits
+def test_the_first_page_has_findings_and_limits(reported: Path) -> None:
+    """The lowest setting with its interval, S with its range, who diverged, what is unknown."""
+    text = (reported / report.NAME).read_text(encoding="utf-8")
+    first = text[text.index('<section id="conclusions">') : text.index('<section id="lr">')]
+    for part in (
+        "Of 5 settings, learning rate 0.01 has the lowest mean validation loss",
+        "95 % interval", "In test loss it is better than", "[0.0001, 1]",
+        "Diverged: learning rate 1 (6 seeds)", "Scale laptop", "not MNIST",
+        "What this cannot tell you",
+    ):  # fmt: skip
+        assert part in first, part
+    assert "ends at a higher test loss than" not in first  # pairs are in a table of their own
+    assert text.count("<td>yes</td>") >= 4 and "<details><summary>10 pairs" in text
 
 
-def test_one_seed_gives_no_interval_no_pairs_and_no_claim(tmp_path: Path) -> None:
+def test_claims_stand_before_the_findings(own_copy: Path) -> None:
+    """A claim of the sweep file with its verdict, and that it came after the run."""
+    with (own_copy / "sweep.yaml").open("a") as sweep:
+        sweep.write("claims:\n- {id: slow, says: 0.0001 ends highest, metric: test_loss, "
+                    "of: {lr: 0.0001}, is: lowest}\n")  # fmt: skip
+    text = report.write(results.load(own_copy), []).read_text(encoding="utf-8")
+    assert text.index("<h2>Claims</h2>") < text.index("<h2>Findings</h2>")
+    assert "refuted (added after the run)" in text
+
+
+def test_one_seed_gives_no_interval_and_no_claim(tmp_path: Path) -> None:
     """The most common first run must not promise anything."""
     text = result_folder.GRID.replace("[0, 1, 2, 3, 4, 5]", "[0]")
     made = result_folder.make(tmp_path / "one", text)
-    report.draw_and_write(made)
-    found = results.load(made)
-    said = verdict.verdict(found, verdict.paired_table(found))
-    assert "95 % interval" not in " ".join(said.findings)
-    assert "--seeds 6" in " ".join(said.limits)
-    assert 'id="paired"' not in (made / report.NAME).read_text()
+    page = report.draw_and_write(made)[-1].read_text()
+    first = page[page.index('<section id="conclusions">') : page.index('<section id="lr">')]
+    assert "95 % interval" not in first and "--seeds 6" in first
+    assert 'id="pairs"' not in page
 
 
 def test_an_unfinished_sweep_has_a_report_that_says_so(tmp_path: Path) -> None:

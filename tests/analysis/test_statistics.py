@@ -6,7 +6,6 @@ import itertools
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
@@ -91,23 +90,3 @@ def test_at_most_five_percent_of_claims_are_false(n: int) -> None:
     assert claims / 8000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 8000)
     if n < 6:
         assert claims == 0
-
-
-def _trials() -> pd.DataFrame:
-    rows = [
-        {"lr": lr, "seed": seed, "val_loss": base + 0.01 * seed, "test_loss": base + 0.02 * seed}
-        for lr, base in ((0.1, 1.0), (0.01, 0.5), (0.001, 0.8))
-        for seed in range(6)
-    ]
-    rows[2] |= {"val_loss": math.nan, "test_loss": math.nan}  # lr 0.1, seed 2 diverged
-    return pd.DataFrame(rows)
-
-
-def test_arms_are_compared_with_the_best_and_a_failed_seed_forbids_a_claim() -> None:
-    """The best arm is chosen by validation; an arm that diverged somewhere is not scored."""
-    found = statistics.against_best(_trials(), ["lr"], "test_loss").set_index("arm")
-    assert set(found.index) == {"lr 0.1", "lr 0.001"}
-    assert set(found["against"]) == {"lr 0.01"}
-    assert found.loc["lr 0.001", "difference"] == pytest.approx(0.3)
-    assert found.loc["lr 0.001", "claim"] == "greater"
-    assert found.loc["lr 0.1", "missing"] == 1 and found.loc["lr 0.1", "claim"] == "none"

@@ -11,7 +11,7 @@ from scipy import stats
 
 from vitbench.analysis.findings import claims, settings
 
-SWEEPS = int(os.environ.get("VITBENCH_CALIBRATION_SWEEPS", "120"))
+SWEEPS = int(os.environ.get("VITBENCH_CALIBRATION_SWEEPS", "40"))
 
 
 def too_many(false: int, of: int) -> bool:

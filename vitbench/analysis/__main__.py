@@ -1,8 +1,9 @@
-"""`python -m vitbench.analysis RESULTS`: figures and report.html from the tables alone."""
+"""`python -m vitbench.analysis RESULTS`: figures and report.html, or the findings as JSON."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,21 +29,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="ACCURACY",
         help="validation accuracy to time the settings by; the sweep's target_accuracy if left out",
     )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print claims, findings and limits as one JSON object (docs/results.md); draw nothing",
+    )
     args = parser.parse_args(argv)
-    from vitbench.analysis import figures, style
-    from vitbench.analysis.report import report
-
     try:
-        if args.results.suffix == ".csv":
-            written = style.save_pictures(figures.redraw(args.results), args.results)
+        if args.json:
+            print(_as_json(args.results, args.target))
         else:
-            written = report.draw_and_write(args.results, args.target)
+            for path in _draw(args.results, args.target):
+                print(path)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    for path in written:
-        print(path)
     return 0
+
+
+def _as_json(folder: Path, target: float | None) -> str:
+    from vitbench.analysis import results, summary
+
+    return json.dumps(summary.as_json(results.load(folder, target)), indent=1, allow_nan=False)
+
+
+def _draw(path: Path, target: float | None) -> list[Path]:
+    from vitbench.analysis import figures, style
+    from vitbench.analysis.report import report
+
+    if path.suffix == ".csv":
+        return style.save_pictures(figures.redraw(path), path)
+    return report.draw_and_write(path, target)
 
 
 def _accuracy(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What the notebooks in `analysis/` call: open results, show a figure, the verdict, tables."""
+"""What the notebooks in `analysis/` call: open results, show a figure, the conclusions, tables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vitbench.analysis import figures, results, style
+from vitbench.analysis import figures, results, style, summary
+from vitbench.analysis.findings import settings
+from vitbench.analysis.findings.render import claim_sentence, sentence
 from vitbench.analysis.labels import numbers as labels
-from vitbench.analysis.report import verdict
 from vitbench.analysis.results import Results
 from vitbench.errors import UserError
 
@@ -73,16 +74,33 @@ def figure(found: Results, name: str) -> Picture:
 
 
 def conclusions(found: Results) -> Text:
-    """The verdict: what was found, and what these results cannot tell."""
-    words = verdict.verdict(found, verdict.paired_table(found))
-    lines = [f"- {text}" for text in words.findings]
-    lines += ["", "**What this cannot tell you**", "", *(f"- {text}" for text in words.limits)]
-    return Text("\n".join(lines))
+    """Claims with their verdicts, findings, and what these results cannot tell."""
+    made = summary.summarise(found)
+    shown = [f for f in made.findings if f.kind != "setting_is_higher"]
+    lines = [f"- **{verdict.claim.id}**: {claim_sentence(verdict)}" for verdict in made.claims]
+    lines += [f"- {sentence(finding)}" for finding in shown]
+    lines += ["", "**What this cannot tell you**", ""]
+    return Text("\n".join([*lines, *(f"- {sentence(limit)}" for limit in made.limits)]))
 
 
 def paired(found: Results) -> pd.DataFrame:
-    """Every arm against the best one (or label against label), seed by seed."""
-    return verdict.paired_table(found)
+    """Every two settings (or labels, where models learned those), seed by seed."""
+    chosen = labels.chosen(found)
+    pairs = settings.judged_pairs(found) if chosen.empty else labels.pairs(chosen)
+    rows = [
+        {
+            "higher": pair.a,
+            "lower": pair.b,
+            "seeds": pair.difference.n,
+            "difference": pair.difference.mean,
+            "low": pair.difference.low,
+            "high": pair.difference.high,
+            "p": pair.p,
+            "p_adjusted": pair.p_adjusted,
+        }
+        for pair in pairs
+    ]
+    return pd.DataFrame(rows)
 
 
 def label_table(found: Results) -> pd.DataFrame:

@@ -9,14 +9,13 @@ Bouthillier et al. 2021 (arXiv:2103.03098).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from scipy import stats
+from scipy import special
 
 Floats = npt.NDArray[np.float64]
 
@@ -102,11 +101,20 @@ def mean_interval(values: npt.ArrayLike, level: float = LEVEL) -> Interval:
     x = x[np.isfinite(x)]
     if not len(x):
         raise ValueError("no finite value to average")
-    mean = float(x.mean())
-    if len(x) < MIN_SEEDS:
+    ((mean,), (half,)) = (column.tolist() for column in mean_intervals(x[:, None], level))
+    if math.isnan(half):
         return Interval(mean, None, None, len(x))
-    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(mean, mean - half, mean + half, len(x))
+
+
+def mean_intervals(values_SP: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """Mean and half the t interval of each column, S seeds by P; NaN below three seeds."""
+    seeds = len(values_SP)
+    mean_P = values_SP.mean(axis=0)
+    if seeds < MIN_SEEDS:
+        return mean_P, np.full_like(mean_P, np.nan)
+    t = float(special.stdtrit(seeds - 1, (1 + level) / 2))
+    return mean_P, t * values_SP.std(axis=0, ddof=1) / math.sqrt(seeds)
 
 
 def sign_flip_p(differences: npt.ArrayLike) -> float:
@@ -166,89 +174,3 @@ PAIRED_COLUMNS = (
     "arm", "against", "pairs", "missing", "difference", "low", "high", "p", "correlation",
     "p_greater", "claim",
 )  # fmt: skip
-
-
-def against_best(
-    trials: pd.DataFrame, names: list[str], metric: str, choose_by: str = "val_loss"
-) -> pd.DataFrame:
-    """Every arm against the arm with the lowest mean of `choose_by`, in `metric`.
-
-    Args:
-        trials: one row per trial, with a column `seed`.
-        names: the settings that make an arm.
-        metric: a loss to compare.
-        choose_by: what the reference arm is chosen by; arms with a missing value are not chosen.
-
-    Returns:
-        One row per arm but the best (PAIRED_COLUMNS): the mean of `metric` less the best arm's.
-        `missing` counts seeds of the best arm for which the arm has no finite value; an arm with
-        missing seeds carries no claim, since the seeds that failed are its worst.
-    """
-    arms = {
-        label: part.drop_duplicates("seed", keep="last").set_index("seed")
-        for label, part in trials.groupby(arm_labels(trials, names), sort=False)
-    }
-    whole = {n: f[choose_by].mean() for n, f in arms.items() if f[choose_by].notna().all()}
-    rows = []
-    if whole:
-        best = min(whole, key=lambda name: whole[name])
-        reference = _by_seed(arms[best][metric])
-        for label, frame in arms.items():
-            if label == best:
-                continue
-            values = _by_seed(frame[metric])
-            row: dict[str, Any] = {"pairs": 0, "claim": "none"}
-            if set(values) & set(reference):
-                row = paired(values, reference).row
-            missing = sum(1 for seed in reference if seed not in values)
-            if missing:
-                row["claim"] = "none"
-            rows.append({"arm": label, "against": best, "missing": missing, **row})
-    return pd.DataFrame(rows, columns=list(PAIRED_COLUMNS))
-
-
-def arm_labels(trials: pd.DataFrame, names: list[str]) -> pd.Series:
-    """The arm of each trial in words: `lr 0.003, batch size 16`."""
-    parts = [trials[name].map(lambda value, name=name: setting(name, value)) for name in names]
-    if not parts:
-        return pd.Series("all", index=trials.index)
-    label = parts[0].astype(str)
-    for part in parts[1:]:
-        label = label + ", " + part.astype(str)
-    return label
-
-
-# Settings beside learning rate and seed that make a model another one, in the order of tables.
-SHAPE_COLUMNS = ("label", "width", "depth", "heads", "patch_grid", "batch_size", "optimizer")
-
-
-def varying(trials: pd.DataFrame) -> list[str]:
-    """The SHAPE_COLUMNS that have more than one value."""
-    return [name for name in SHAPE_COLUMNS if trials[name].nunique(dropna=False) > 1]
-
-
-def by_settings(
-    frame: pd.DataFrame, names: list[str], sort: bool = False
-) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """A table in parts, one for each combination of settings: (values, rows).
-
-    Without names it is one part, with no values.
-    """
-    return list(frame.groupby(names, dropna=False, sort=sort)) if names else [((), frame)]
-
-
-def in_words(names: list[str], values: Iterable[Any]) -> str:
-    """Several settings in words."""
-    return ", ".join(setting(name, value) for name, value in zip(names, values, strict=True))
-
-
-def setting(name: str, value: object) -> str:
-    """One setting in words."""
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{name.replace('_', ' ')} {shown}"
-
-
-def _by_seed(values: pd.Series) -> dict[int, float]:
-    """Finite values by seed."""
-    kept = values[np.isfinite(values.astype(float))]
-    return {int(seed): float(value) for seed, value in kept.items()}  # type: ignore[call-overload]

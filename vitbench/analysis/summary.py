@@ -5,30 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pandas as pd
 
-from vitbench.analysis.attention import findings as attention_findings
+from vitbench.analysis.attention import findings as attention
 from vitbench.analysis.findings import claims, limits, settings
-from vitbench.analysis.findings.arms import by_arm, labels, names_of
+from vitbench.analysis.findings.arms import by_arm, named_trials, names_of
 from vitbench.analysis.findings.claims import Verdict
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import claim_sentence, sentence
 from vitbench.analysis.labels import findings as label_findings
 from vitbench.analysis.learning_rate import findings as learning_rate
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import findings as search
 from vitbench.analysis.time_to_target import findings as time_to_target
 
-# Topics in the order of the report; each returns its findings, none where it has nothing to say.
-TOPICS: tuple[Callable[[Results], list[Finding]], ...] = (
-    settings.findings,
-    learning_rate.findings,
-    search.findings,
-    time_to_target.findings,
-    label_findings.findings,
-    attention_findings.findings,
+Source = Callable[[Results], list[Finding]]
+# Topics in the order of the report: their findings and their limits. A new topic is a line here.
+TOPICS: tuple[tuple[Source, Source | None], ...] = (
+    (settings.findings, limits.limits),
+    (label_findings.findings, label_findings.limits),
+    (learning_rate.findings, None),
+    (search.findings, search.limits),
+    (time_to_target.findings, time_to_target.limits),
+    (attention.findings, attention.limits),
 )
 
 
@@ -41,14 +42,80 @@ class Summary:
     limits: list[Finding]
 
 
+class ArmJson(TypedDict):
+    """One setting of the sweep: everything but the seed."""
+
+    name: Annotated[str, "in words, as findings name it"]
+    settings: Annotated[dict[str, Any], "value of each axis of the sweep by its column"]
+    seeds: Annotated[int, "seeds that the sweep has of it"]
+    without_end: Annotated[int, "of which so many have no end of their own"]
+    diverged: Annotated[int, "of which so many diverged"]
+
+
+class FindingJson(TypedDict):
+    """One sentence of the report with what it rests on."""
+
+    kind: Annotated[str, "which sentence it is: the name of its template"]
+    family: Annotated[str, "findings corrected together; empty for those that assert nothing"]
+    text: Annotated[str, "the sentence"]
+    asserts: Annotated[
+        bool,
+        "whether it says that one thing is better, worse, higher, wider, first or associated, or "
+        "that an order holds; of such sentences at most 5 % of families hold any false one",
+    ]
+    arms: Annotated[list[str], "what it is about; the one that is higher, worse or first leads"]
+    metric: Annotated[str, "column that was compared; empty for none"]
+    effect: Annotated[float | None, "estimate in units of the metric"]
+    low: Annotated[float | None, "lower end of its 95 % interval"]
+    high: Annotated[float | None, "upper end"]
+    p: Annotated[float | None, "of this comparison alone, two-sided"]
+    p_adjusted: Annotated[float | None, "over its family"]
+    n: Annotated[int, "seeds, labels, models or images that it rests on"]
+
+
+class ClaimJson(TypedDict):
+    """One claim of the sweep file, judged."""
+
+    id: Annotated[str, "of the sweep file"]
+    text: Annotated[str, "the claim as stated"]
+    verdict: Annotated[str, "supported, refuted, undecided or not tested"]
+    sentence: Annotated[str, "the claim with its verdict and numbers"]
+    metric: Annotated[str, "column that was compared"]
+    effect: Annotated[float | None, "difference (or rank correlation) that decided"]
+    low: Annotated[float | None, "lower end of its 95 % interval"]
+    high: Annotated[float | None, "upper end"]
+    p_adjusted: Annotated[float | None, "over the claims of its family"]
+    n: Annotated[int, "seeds, or units of an association"]
+    family: Annotated[str, "claims corrected together"]
+    added_after: Annotated[bool, "whether it was not stated when the first trial started"]
+    why: Annotated[str, "what was compared, or why it was not tested"]
+
+
+class SummaryJson(TypedDict):
+    """The whole object."""
+
+    dataset: Annotated[str, "data set that was really used"]
+    scale: Annotated[str | None, "as chosen with --scale"]
+    partial: Annotated[bool, "whether some trial has no end yet"]
+    arms: Annotated[list[ArmJson], "every setting of the sweep"]
+    findings: Annotated[list[FindingJson], "what the results support"]
+    claims: Annotated[list[ClaimJson], "claims of the sweep file; empty where it states none"]
+    limits: Annotated[list[str], "what the results cannot tell, a sentence each"]
+
+
+@computed_once
 def summarise(results: Results) -> Summary:
-    """Judge the claims, collect the findings of every topic and the limits."""
-    findings = [finding for topic in TOPICS for finding in topic(results)]
-    return Summary(claims.judge(results), findings, limits.limits(results))
+    """Judge the claims, collect the findings and the limits of every topic."""
+    return Summary(
+        claims=claims.judge(results),
+        findings=[finding for topic, _ in TOPICS for finding in topic(results)],
+        limits=[limit for _, topic in TOPICS if topic is not None for limit in topic(results)],
+    )
 
 
-def as_json(results: Results, summary: Summary) -> dict[str, Any]:
-    """The one JSON object that `vitbench analysis RESULTS --json` prints (docs/results.md)."""
+def as_json(results: Results) -> SummaryJson:
+    """The one JSON object that `python -m vitbench.analysis RESULTS --json` prints."""
+    summary = summarise(results)
     return {
         "dataset": results.dataset,
         "scale": results.environment.get("scale"),
@@ -93,11 +160,11 @@ def as_json(results: Results, summary: Summary) -> dict[str, Any]:
     }
 
 
-def _arms(results: Results) -> list[dict[str, Any]]:
+def _arms(results: Results) -> list[ArmJson]:
     """Every arm: its settings, its seeds, and how many of them have no end or diverged."""
     names = names_of(results)
     arms = by_arm(results, "val_loss")
-    trials = results.trials.assign(arm=labels(results.trials, names))
+    trials = named_trials(results)
     return [
         {
             "name": str(arm),

@@ -3,11 +3,12 @@
 Shape legend: K members, B batch, T tokens (CLS first), M patches, D width, O outputs,
 P parameters of one member.
 
-The model is the paper's: patches by a convolution with kernel = stride, a learned CLS token, a
+As in the paper's listing: patches by a convolution with kernel = stride, a learned CLS token, a
 learned position embedding added to all tokens, both from uniform(0, 1); blocks of LayerNorm,
-multi-head self-attention, LayerNorm and MLP (GELU), each with a skip connection; a final
-LayerNorm; a classifier on the CLS token. Dropout, where asked for, follows the embedding, the
-attention weights, the projection and both layers of the MLP.
+multi-head self-attention, LayerNorm and MLP, each with a skip connection; a classifier on the CLS
+token. Where the listing is silent, this is a choice of ours: GELU in the MLP, a final LayerNorm
+before the classifier, and pixels normalised per channel. Dropout, where asked for, follows the
+embedding, the attention weights, the projection and both layers of the MLP.
 """
 
 from __future__ import annotations

@@ -243,6 +243,12 @@ class TrialOutcome(Record):
     matched: Annotated[
         int | None, "training images with the label, and as many without; empty for all"
     ] = None
+    val_images: Annotated[int | None, "validation images"] = None
+    test_images: Annotated[int | None, "test images"] = None
+    warmup_epochs: Annotated[float | None, "epochs of linear warm-up"] = None
+    momentum: Annotated[float | None, "of sgd"] = None
+    clip_norm: Annotated[float | None, "largest gradient norm; empty for no clipping"] = None
+    precision: Annotated[str | None, "of matrix products, as the sweep file has it"] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 
     @classmethod

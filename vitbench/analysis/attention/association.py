@@ -14,9 +14,12 @@ import math
 import numpy as np
 import pandas as pd
 
+from vitbench.analysis.findings.arms import labels, names_of
 from vitbench.analysis.findings.claims import MIN_UNITS, permutation_rho
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import LEVEL
+from vitbench.analysis.labels import numbers
+from vitbench.analysis.results import Results
 
 FAMILY = "attention spread"
 WIDTH = "effective_patches"
@@ -25,6 +28,36 @@ LOSSES = {
     "nce": "normalised cross entropy, test",
     "excess": "normalised cross entropy above the noise floor, test",
 }
+
+
+def spread_data(results: Results) -> pd.DataFrame | None:
+    """A row per model: effective_patches, patches, and the losses of its best epoch.
+
+    Further columns: `trial_id`, `seed`, `lr`, `group` and `unit`: where labels are compared, the
+    label, with the models of each label's own best settings; else the setting. None where no
+    spread was recorded, or of fewer than three models.
+    """
+    path = results.folder / "attention" / "spread.csv"
+    if not path.is_file():
+        return None
+    spread = pd.read_csv(path)[["trial_id", "effective_patches", "patches", "images"]]
+    columns = ["trial_id", "best_epoch", "lr", "seed"]
+    trials = results.trials.assign(group=labels(results.trials, names_of(results)), unit="setting")
+    compared = numbers.chosen(results)
+    alone = len(compared) > 0 and bool((compared["task"] == "one label").all())
+    if alone:
+        trials = trials[trials["trial_id"].isin(compared["trial_id"])]
+        trials = trials.assign(group=trials["label"], unit="label")
+    rows = spread.merge(trials[[*columns, "group", "unit"]], on="trial_id")
+    at_best = results.epochs.set_index(["trial_id", "epoch"])["train_loss"].astype(float)
+    index = pd.MultiIndex.from_frame(rows[["trial_id", "best_epoch"]])
+    rows["train_loss"] = at_best.reindex(index).to_numpy()
+    scores = compared.set_index("trial_id") if alone else None
+    for name in ("nce", "excess"):
+        of_trial = {} if scores is None else scores[name].astype(float).to_dict()
+        rows[name] = rows["trial_id"].map(of_trial).astype(float)
+    rows = rows.dropna(subset=["train_loss"]).reset_index(drop=True)
+    return rows if len(rows) >= 3 else None
 
 
 def losses_of(data: pd.DataFrame) -> list[str]:
@@ -37,7 +70,7 @@ def associations(data: pd.DataFrame) -> list[Finding]:
     """A finding per loss; all are one family, corrected by Bonferroni.
 
     Args:
-        data: of `spread.spread_data`: a row per model with `group`, `unit` ("label" or
+        data: of `spread_data`: a row per model with `group`, `unit` ("label" or
             "setting"), `lr`, effective_patches and losses.
     """
     losses = losses_of(data)

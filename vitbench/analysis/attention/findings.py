@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.attention.association import associations
-from vitbench.analysis.attention.spread import spread_data
+from vitbench.analysis.attention.association import associations, spread_data
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import (
     MIN_SEEDS_TO_CLAIM,

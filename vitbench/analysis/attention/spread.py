@@ -11,44 +11,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vitbench.analysis import style
-from vitbench.analysis.attention.association import LOSSES, associations, losses_of
+from vitbench.analysis.attention.association import LOSSES, associations, losses_of, spread_data
 from vitbench.analysis.figure_spec import FigureSpec
-from vitbench.analysis.findings.arms import labels, names_of
 from vitbench.analysis.findings.render import sentence
-from vitbench.analysis.labels import numbers
 from vitbench.analysis.results import Results
 
 _MAX_GROUPS = 8
-
-
-def spread_data(results: Results) -> pd.DataFrame | None:
-    """A row per model: effective_patches, patches, and the losses of its best epoch.
-
-    Further columns: `trial_id`, `seed`, `lr`, `group` and `unit`: where labels are compared, the
-    label, with the models of each label's own best settings; else the setting. None where no
-    spread was recorded, or of fewer than three models.
-    """
-    path = results.folder / "attention" / "spread.csv"
-    if not path.is_file():
-        return None
-    spread = pd.read_csv(path)[["trial_id", "effective_patches", "patches", "images"]]
-    columns = ["trial_id", "best_epoch", "lr", "seed"]
-    trials = results.trials.assign(group=labels(results.trials, names_of(results)), unit="setting")
-    compared = numbers.chosen(results)
-    alone = len(compared) > 0 and bool((compared["task"] == "one label").all())
-    if alone:
-        trials = trials[trials["trial_id"].isin(compared["trial_id"])]
-        trials = trials.assign(group=trials["label"], unit="label")
-    rows = spread.merge(trials[[*columns, "group", "unit"]], on="trial_id")
-    at_best = results.epochs.set_index(["trial_id", "epoch"])["train_loss"].astype(float)
-    index = pd.MultiIndex.from_frame(rows[["trial_id", "best_epoch"]])
-    rows["train_loss"] = at_best.reindex(index).to_numpy()
-    scores = compared.set_index("trial_id") if alone else None
-    for name in ("nce", "excess"):
-        of_trial = {} if scores is None else scores[name].astype(float).to_dict()
-        rows[name] = rows["trial_id"].map(of_trial).astype(float)
-    rows = rows.dropna(subset=["train_loss"]).reset_index(drop=True)
-    return rows if len(rows) >= 3 else None
 
 
 def draw_spread(data: pd.DataFrame, title: str) -> Figure:

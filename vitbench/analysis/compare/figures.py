@@ -94,7 +94,7 @@ def draw_differences(data: pd.DataFrame, title: str) -> Figure:
         folders = ", ".join(sorted(rows["folder"].unique()))
         ax.set_xlabel(
             f"{data['metric'].iloc[0]} of {folders} less that of {against}\n"
-            f"line: 95 % t interval; filled: p < 0.05; grey: single seeds"
+            f"line: 95 % t interval; filled: adjusted p < 0.05; grey: single seeds"
         )
     return figure
 

@@ -2,12 +2,13 @@
 
 A setting is a combination of what varies within any of the folders, seeds apart; what differs only
 between the folders is what is compared. The first folder is the reference: with the same setting
-and seed in both, a difference is the other folder's value less the reference's.
+and seed in both, a difference is the other folder's value less the reference's, with the loss
+before training for a model that diverged. Losses of different labels are never compared: the label
+is part of the setting wherever the folders hold several.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis import statistics
 from vitbench.analysis.compare.differences import differences
-from vitbench.analysis.report import verdict
+from vitbench.analysis.findings.arms import labels, names_of, standing_in
+from vitbench.analysis.findings.pairs import Contrast, adjusted
+from vitbench.analysis.learning_rate.curves import mean_curves
 from vitbench.analysis.results import Results, load
+from vitbench.analysis.statistics import mean_interval
 from vitbench.errors import UserError
 
 METRICS = {
@@ -34,32 +37,28 @@ _OUTCOMES = (
     "setting", "folder", "trials", "seeds", "diverged", "val_loss", "val_loss_half",
     "test_loss", "test_loss_half", "test_accuracy", "test_accuracy_half",
 )  # fmt: skip
-_PAIRED = ("setting", "folder", "against", "pairs", "missing", "difference", "low", "high", "p",
-           "correlation", "p_greater", "claim")  # fmt: skip
+_PAIRED = ("setting", "folder", "against", "pairs", "difference", "low", "high", "p", "p_adjusted",
+           "claim")  # fmt: skip
 _PAIRS = ("setting", "folder", "against", "seed", "difference")
 
 
 @dataclass(frozen=True)
 class Side:
-    """One folder: its letter, its results, and its trials that ended with `setting` and `loss`.
+    """One folder: its letter, its results, and its trials that ended, with their `setting`.
 
-    `loss` is the validation loss at the last epoch, the loss before training where it diverged.
+    Metrics are those at the last epoch, or before training where a model diverged. `best` is the
+    setting of lowest mean validation loss; None where the folders hold several labels.
     """
 
     letter: str
     results: Results
     ended: pd.DataFrame
+    best: str | None
 
     @property
     def name(self) -> str:
         """The sweep and the run."""
         return f"{self.results.sweep['name']}/{self.results.folder.resolve().name}"
-
-    @property
-    def best(self) -> str | None:
-        """The setting with the lowest mean loss; None where nothing ended."""
-        means = self.ended.groupby("setting", sort=False)["loss"].mean()
-        return str(means.idxmin()) if len(means) else None
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,9 @@ class Comparison:
         metric: column that is paired, a key of METRICS.
         differences: what differs: `kind`, `what`, and a column of texts per letter.
         outcomes: one row per setting and folder that has it (_OUTCOMES), best settings first.
-        paired: one row per other folder and setting with seeds in common (_PAIRED); first, where
-            the best settings of two folders are not the same one, BEST.
+        paired: one row per other folder and setting with seeds in common (_PAIRED), all of them
+            corrected together; first, where the best settings of two folders are not the same
+            one, BEST.
         pairs: the differences of single seeds behind `paired` (_PAIRS).
         curves: mean train and test loss by `panel`, `folder`, `setting`, `split` and `epoch`.
         repeated: settings with several trials of one seed in a folder, which are not paired.
@@ -97,13 +97,14 @@ def compare(folders: Sequence[Path]) -> Comparison:
         UserError: if a folder holds no results, stands twice, or shares no metric with another.
     """
     opened = _open(folders)
-    metric = _common_metric(opened)
-    names = list(dict.fromkeys(n for found in opened for n in verdict.arm_names(found.trials)))
+    names = _varying(opened)
     sides = []
     for letter, found in zip(_LETTERS, opened, strict=False):
-        frame = verdict.ended(found.trials)
-        labels = statistics.arm_labels(frame, names) if names else "the one setting"
-        sides.append(Side(letter, found, frame.assign(setting=labels)))
+        ended = _ended(found, names)
+        means = ended.groupby("setting", sort=False)["val_loss"].mean()
+        best = None if "label" in names else str(means.idxmin())
+        sides.append(Side(letter, found, ended, best))
+    metric = _common_metric(sides)
     paired, pairs, repeated = _paired(sides, metric)
     outcomes = _outcomes(sides)
     return Comparison(
@@ -134,35 +135,67 @@ def _open(folders: Sequence[Path]) -> list[Results]:
     return [load(folder) for folder in folders]
 
 
-def _common_metric(opened: Sequence[Results]) -> str:
-    """The first metric that every folder measured on trials that ended."""
+def _varying(opened: Sequence[Results]) -> list[str]:
+    """Settings with several values in some folder; the label also where folders differ in it."""
+    names = [
+        name
+        for found in opened
+        for name in names_of(found)
+        if found.trials[name].nunique(dropna=False) > 1
+    ]
+    learned = {label for found in opened for label in found.trials["label"].fillna("").unique()}
+    names = list(dict.fromkeys([*names, *(["label"] if len(learned) > 1 else [])]))
     for found in opened:
-        if verdict.ended(found.trials).empty:
+        missing = [name for name in names if name not in found.trials]
+        if missing:
             raise UserError(
-                f"{found.folder}: has no metric in common with the others: no trial has come to "
-                f"its end yet; --resume the sweep, or leave the folder out"
+                f"{found.folder}: its tables have no column '{missing[0]}', in which another "
+                f"folder varies; they were written by an older vitbench: leave the folder out"
             )
-    tasks = [set(found.trials["label"].isna()) for found in opened]
-    for found, task in zip(opened[1:], tasks[1:], strict=True):
+    return names
+
+
+def _ended(found: Results, names: list[str]) -> pd.DataFrame:
+    """Trials with an end of their own, with their setting in words.
+
+    Raises:
+        UserError: if there are none.
+    """
+    values = {metric: standing_in(found.trials, metric) for metric in METRICS}
+    setting = labels(found.trials, names) if names else "the one setting"
+    frame = found.trials.assign(**values, setting=setting).dropna(subset=["val_loss"])
+    if frame.empty:
+        raise UserError(
+            f"{found.folder}: has no metric in common with the others: no trial has come to "
+            f"its end yet; --resume the sweep, or leave the folder out"
+        )
+    return frame
+
+
+def _common_metric(sides: Sequence[Side]) -> str:
+    """The first metric that every folder measured on trials that ended.
+
+    Raises:
+        UserError: if the folders share no task, or no metric.
+    """
+    tasks = [set(side.ended["label"].isna()) for side in sides]
+    for side, task in zip(sides[1:], tasks[1:], strict=True):
         if not task & tasks[0]:
             one, other = ("all classes", "one label") if True in tasks[0] else (
                 "one label", "all classes"
             )  # fmt: skip
             raise UserError(
-                f"{found.folder}: has no metric in common with {opened[0].folder}: losses of "
-                f"models of {other} against losses of models of {one}; compare sweeps of one task"
+                f"{side.results.folder}: has no metric in common with {sides[0].results.folder}: "
+                f"losses of models of {other} against losses of models of {one}; compare sweeps "
+                f"of one task"
             )
     for metric in METRICS:
-        if all(_finite(verdict.ended(found.trials)[metric]).any() for found in opened):
+        if all(side.ended[metric].notna().any() for side in sides):
             return metric
     raise UserError(
-        f"{', '.join(str(found.folder) for found in opened)}: have no metric in common (a finite "
-        f"{', '.join(METRICS)}); name folders whose trials were evaluated"
+        f"{', '.join(str(side.results.folder) for side in sides)}: have no metric in common (a "
+        f"finite {', '.join(METRICS)}); name folders whose trials were evaluated"
     )
-
-
-def _finite(values: pd.Series) -> pd.Series:
-    return np.isfinite(values.astype(float))  # type: ignore[return-value]
 
 
 def _outcomes(sides: Sequence[Side]) -> pd.DataFrame:
@@ -173,14 +206,9 @@ def _outcomes(sides: Sequence[Side]) -> pd.DataFrame:
             row: dict[str, Any] = {"setting": label, "folder": side.letter, "trials": len(part)}
             row |= {"seeds": part["seed"].nunique()}
             row |= {"diverged": int((part["status"] == "diverged").sum())}
-            for name, values in (
-                ("val_loss", part["loss"]),
-                ("test_loss", part["test_loss"]),
-                ("test_accuracy", part["test_accuracy"]),
-            ):
-                known = values[_finite(values)]
-                if len(known):
-                    found = statistics.mean_interval(known.to_numpy(dtype=float))
+            for name in ("val_loss", "test_loss", "test_accuracy"):
+                if part[name].notna().any():
+                    found = mean_interval(part[name].to_numpy(dtype=float))
                     row |= {name: found.mean, f"{name}_half": found.half}
             rows.append(row)
     table = pd.DataFrame(rows, columns=list(_OUTCOMES))
@@ -201,9 +229,9 @@ def _paired(sides: Sequence[Side], metric: str) -> tuple[pd.DataFrame, pd.DataFr
         }
     )
     rows: list[dict[str, Any]] = []
-    pairs: list[dict[str, Any]] = []
+    contrasts: list[Contrast] = []
     first = sides[0]
-    order = list(first.ended.groupby("setting", sort=False)["loss"].mean().sort_values().index)
+    order = list(first.ended.groupby("setting", sort=False)["val_loss"].mean().sort_values().index)
     for side in sides[1:]:
         theirs = set(side.ended["setting"])
         both = [(label, label, label) for label in order if label in theirs]
@@ -213,26 +241,37 @@ def _paired(sides: Sequence[Side], metric: str) -> tuple[pd.DataFrame, pd.DataFr
             if reference in repeated or other in repeated:
                 continue
             a, b = _by_seed(first, reference, metric), _by_seed(side, other, metric)
-            seeds = [seed for seed in a if seed in b]
-            ids = {"setting": label, "folder": side.letter, "against": first.letter}
-            known = [seed for seed in seeds if math.isfinite(a[seed]) and math.isfinite(b[seed])]
-            if not known:
+            seeds = tuple(seed for seed in a if seed in b)
+            if not seeds:
                 continue
-            row = {**ids, **statistics.paired(b, a).row, "missing": len(seeds) - len(known)}
-            if row["missing"]:
-                row["claim"] = "none"  # the seeds that failed are the worst
-            rows.append(row)
-            pairs += [{**ids, "seed": seed, "difference": b[seed] - a[seed]} for seed in known]
+            d_S = np.array([b[seed] - a[seed] for seed in seeds])
+            contrasts.append(Contrast(side.letter, first.letter, d_S, seeds))
+            rows.append({"setting": label, "folder": side.letter, "against": first.letter})
+    pairs = [
+        {**row, "seed": seed, "difference": float(d)}
+        for row, contrast in zip(rows, contrasts, strict=True)
+        for seed, d in zip(contrast.seeds, contrast.d_S, strict=True)
+    ]
+    for row, pair in zip(rows, adjusted(contrasts), strict=True):
+        way = "greater" if pair.difference.mean > 0 else "less"
+        row |= {
+            "pairs": pair.difference.n,
+            "difference": pair.difference.mean,
+            "low": pair.difference.low,
+            "high": pair.difference.high,
+            "p": pair.p,
+            "p_adjusted": pair.p_adjusted,
+            "claim": way if pair.told_apart else "none",
+        }
     table = pd.DataFrame(rows, columns=list(_PAIRED))
-    numeric = ["difference", "low", "high", "p", "correlation", "p_greater"]
+    numeric = ["difference", "low", "high", "p", "p_adjusted"]
     table[numeric] = table[numeric].astype(float)
     return table, pd.DataFrame(pairs, columns=list(_PAIRS)), repeated
 
 
 def _by_seed(side: Side, label: str, metric: str) -> dict[int, float]:
-    part = side.ended[side.ended["setting"] == label]
-    values = part[metric].astype(float).fillna(math.nan)
-    return dict(zip(part["seed"].astype(int), values, strict=True))
+    part = side.ended[side.ended["setting"] == label].dropna(subset=[metric])
+    return dict(zip(part["seed"].astype(int), part[metric].astype(float), strict=True))
 
 
 def _curves(sides: Sequence[Side], order: Sequence[str], most: int = 6) -> pd.DataFrame:
@@ -240,23 +279,19 @@ def _curves(sides: Sequence[Side], order: Sequence[str], most: int = 6) -> pd.Da
     having = {label: [s for s in sides if (s.ended["setting"] == label).any()] for label in order}
     panels = {label: [(s, label) for s in some] for label, some in having.items() if len(some) > 1}
     best = [(side, side.best) for side in sides if side.best]
-    if not panels or len({label for _, label in best}) > 1:
+    if best and (not panels or len({label for _, label in best}) > 1):
         panels = {BEST: best, **panels}
     parts: list[pd.DataFrame] = []
     shown = 0
     for panel, members in panels.items():
         before = len(parts)
         for side, label in members:
-            ids = side.ended.loc[side.ended["setting"] == label, "trial_id"]
-            rows = side.results.epochs[side.results.epochs["trial_id"].isin(ids)]
-            for split in ("train", "test"):
-                grouped = rows.groupby("epoch")[f"{split}_loss"]
-                part = grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
-                named = {"panel": panel, "folder": side.letter, "setting": label, "split": split}
-                if part["mean"].notna().any():  # all of them diverged in the first epoch
-                    parts.append(part.assign(**named))
+            trials = side.ended[side.ended["setting"] == label]
+            part = mean_curves(side.results.epochs, trials, [])
+            parts.append(part.assign(panel=panel, folder=side.letter, setting=label))
         shown += len(parts) > before
         if shown == most:
             break
-    columns = ["panel", "folder", "setting", "split", "epoch", "mean", "low", "high", "seeds"]
+    columns = ["panel", "folder", "setting", "split", "epoch", "mean", "low", "high", "seeds",
+               "diverged"]  # fmt: skip
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)

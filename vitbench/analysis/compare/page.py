@@ -7,12 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from vitbench.analysis import style
+from vitbench.analysis import page, style
 from vitbench.analysis.compare.figures import FIGURES
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison
 from vitbench.analysis.compare.words import words
-from vitbench.analysis.report import page
-from vitbench.analysis.report.page import Embedder, Picture, number
+from vitbench.analysis.page import Embedder, Picture, number
 from vitbench.errors import UserError
 from vitbench.records.files import write_atomically
 
@@ -75,7 +74,7 @@ def _content(found: Comparison, files: Path, pictures: dict[str, list[Picture]])
             }
             for side in found.sides
         ],
-        "verdict": words(found),
+        "conclusions": words(found),
         "differences": found.differences.to_dict("records"),
         "outcomes": rows[:MAX_SETTINGS],
         "left_out": max(0, len(rows) - MAX_SETTINGS),

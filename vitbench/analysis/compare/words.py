@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from vitbench.analysis import statistics
+from dataclasses import dataclass, field
+
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison, Side
-from vitbench.analysis.report.verdict import Verdict
+from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, smallest_p
 
 # Settings of a sweep file that say how it is run and searched, not what a model is.
 _RUNNING = (
@@ -14,18 +15,39 @@ _RUNNING = (
 _MAX_NAMED = 6
 
 
-def words(found: Comparison) -> Verdict:
+@dataclass
+class Conclusions:
+    """Sentences: what was found, and what the comparison cannot tell."""
+
+    findings: list[str] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+
+
+def words(found: Comparison) -> Conclusions:
     """Findings, and what the comparison cannot tell."""
-    said = Verdict()
+    said = Conclusions()
     said.findings.append(_what_differs(found))
     for side in found.sides:
+        if side.best is None:
+            continue
         row = found.outcomes[
             (found.outcomes["folder"] == side.letter) & (found.outcomes["setting"] == side.best)
         ].iloc[0]
         said.findings.append(
-            f"Best of {side.letter} by validation loss: {side.best} ({row['val_loss']:.4g}, mean "
+            f"Lowest mean validation loss of {side.letter}: {side.best} ({row['val_loss']:.4g} "
             f"over {row['seeds']} seed{'s' if row['seeds'] != 1 else ''})."
         )
+        gone = found.outcomes[
+            (found.outcomes["folder"] == side.letter) & (found.outcomes["diverged"] > 0)
+        ]
+        if len(gone):
+            named = "; ".join(
+                f"{row['setting']} ({row['diverged']} of {row['trials']})"
+                for row in gone.head(_MAX_NAMED).to_dict("records")
+            )
+            said.findings.append(
+                f"Diverged in {side.letter}: {named}. The loss before training stands in for them."
+            )
     said.findings += [_pairs(found, side) for side in found.sides[1:]]
     _limits(found, said)
     return said
@@ -69,23 +91,20 @@ def _pairs(found: Comparison, side: Side) -> str:
         return f"{who}: no setting and seed in common, so nothing is paired setting by setting."
     pairs = int(rows["pairs"].max())
     count = f"{len(rows)} setting{'s' if len(rows) != 1 else ''} in common"
-    if rows["p"].isna().all():
-        return (
-            f"{who}: {count}, with {pairs} seed{'s' if pairs != 1 else ''} in both: fewer than "
-            f"three, so no difference is claimed."
-        )
     lower, higher = (int((rows["claim"] == claim).sum()) for claim in ("less", "greater"))
-    text = (
+    if pairs < MIN_SEEDS_TO_CLAIM:
+        return (
+            f"{who}: {count}, with at most {pairs} seed{'s' if pairs != 1 else ''} in both; p is "
+            f"never below {smallest_p(pairs):.2g} with so few, so no difference is claimed."
+        )
+    return (
         f"{who}, {count}, paired over at most {pairs} seeds: {what} is lower in {lower}, higher "
-        f"in {higher} (p < 0.05, exact sign-flip test), not told apart in "
-        f"{len(rows) - lower - higher}"
+        f"in {higher} (adjusted p < 0.05 over all {len(found.paired)} comparisons), not told apart "
+        f"in {len(rows) - lower - higher}."
     )
-    if pairs < 6:
-        text += f"; with {pairs} pairs p is never below {2 / 2**pairs:g}, so no claim is possible"
-    return text + "."
 
 
-def _limits(found: Comparison, said: Verdict) -> None:
+def _limits(found: Comparison, said: Conclusions) -> None:
     kinds = set(found.differences["kind"])
     partial = [side.letter for side in found.sides if side.results.partial]
     if partial:
@@ -134,14 +153,14 @@ def _limits(found: Comparison, said: Verdict) -> None:
             "The best of each folder was picked on the same seeds that are paired, which "
             "flatters both."
         )
-    tested = int(found.paired["p"].notna().sum())
-    if tested > 1:
+    most = int(found.paired["pairs"].max()) if len(found.paired) else 0
+    if most < MIN_SEEDS_TO_CLAIM:
         said.limits.append(
-            f"{tested} comparisons: about {(1 - statistics.LEVEL) * tested:.1f} of them would "
-            f"fall below 0.05 without any difference."
+            f"{most} seeds in common at most: nothing is claimed; {MIN_SEEDS_TO_CLAIM} seeds "
+            f"(--seeds {MIN_SEEDS_TO_CLAIM}) can give p < 0.05 for any number of settings."
         )
-    if found.paired.empty or found.paired["p"].isna().all():
+    if len({label for side in found.sides for label in side.ended["label"].fillna("")}) > 1:
         said.limits.append(
-            "Fewer than three seeds in common: no interval is printed and nothing is claimed. "
-            "--seeds 6 repeats a sweep with six."
+            "Models learned different labels, whose losses cannot be compared as they stand: only "
+            "settings of the same label are."
         )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, computed_once
 from vitbench.errors import UserError
 
 # Column of a setting where it is not the setting's own name.
 COLUMNS = {"epochs": "planned_epochs"}
+_ENDED = ("finished", "diverged")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Arms:
 
     Attributes:
         names: settings that make an arm.
+        settings: a row per arm, a column per name.
         values: a row per seed, a column per complete arm.
         incomplete: arms that lack a seed which others have (still running, crashed or stopped
             early), with the number of seeds that they lack; they carry no claim.
@@ -29,6 +33,7 @@ class Arms:
     """
 
     names: tuple[str, ...]
+    settings: pd.DataFrame
     values: pd.DataFrame
     incomplete: dict[str, int]
     diverged: dict[str, int]
@@ -42,7 +47,7 @@ def names_of(results: Results) -> list[str]:
     """
     search = results.sweep["search"]
     axes = [*search.get("space", {}), *search.get("inner", search.get("stack", {}))]
-    names = [COLUMNS.get(axis, axis) for axis in dict.fromkeys(axes) if axis != "seed"]
+    names = [column_of(axis) for axis in dict.fromkeys(axes) if axis != "seed"]
     missing = [name for name in names if name not in results.trials]
     if missing:
         raise UserError(
@@ -51,6 +56,17 @@ def names_of(results: Results) -> list[str]:
             f"the tables and they are made again"
         )
     return names
+
+
+def column_of(axis: str) -> str:
+    """The column of the trials table that holds a setting of the sweep file."""
+    return COLUMNS.get(axis, axis)
+
+
+def shape_names(results: Results) -> list[str]:
+    """Settings other than seed and learning rate that have more than one value."""
+    trials = results.trials
+    return [n for n in names_of(results) if n != "lr" and trials[n].nunique(dropna=False) > 1]
 
 
 def by_arm(results: Results, metric: str, values: pd.Series | None = None) -> Arms:
@@ -67,6 +83,29 @@ def by_arm(results: Results, metric: str, values: pd.Series | None = None) -> Ar
     Raises:
         UserError: if two trials are of one arm and seed.
     """
+    names, trials = names_of(results), named_trials(results)
+    if values is None:
+        values = standing_in(trials, metric)
+    table = trials.assign(value=values).pivot(index="seed", columns="arm", values="value")
+    table = table.reindex(columns=trials["arm"].unique()).astype(float)
+    lacking = table.isna().sum()
+    gone = trials[trials["status"] == "diverged"].groupby("arm", sort=False).size()
+    return Arms(
+        names=tuple(names),
+        settings=trials.drop_duplicates("arm").set_index("arm")[names],
+        values=table.loc[:, lacking == 0],
+        incomplete={str(arm): int(count) for arm, count in lacking[lacking > 0].items()},
+        diverged={str(arm): int(count) for arm, count in gone.items()},
+    )
+
+
+@computed_once
+def named_trials(results: Results) -> pd.DataFrame:
+    """The trials table with a column `arm`, the arm in words.
+
+    Raises:
+        UserError: if two trials are of one arm and seed.
+    """
     names = names_of(results)
     trials = results.trials.assign(arm=labels(results.trials, names))
     twice = trials[trials.duplicated(["arm", "seed"])]
@@ -77,18 +116,7 @@ def by_arm(results: Results, metric: str, values: pd.Series | None = None) -> Ar
             f"average over them would count one seed twice; the tables are damaged, or were "
             f"joined by hand; remove one of the two"
         )
-    if values is None:
-        values = standing_in(trials, metric)
-    table = trials.assign(value=values).pivot(index="seed", columns="arm", values="value")
-    table = table.reindex(columns=trials["arm"].unique()).astype(float)
-    lacking = table.isna().sum()
-    gone = trials[trials["status"] == "diverged"].groupby("arm", sort=False).size()
-    return Arms(
-        names=tuple(names),
-        values=table.loc[:, lacking == 0],
-        incomplete={str(arm): int(count) for arm, count in lacking[lacking > 0].items()},
-        diverged={str(arm): int(count) for arm, count in gone.items()},
-    )
+    return trials
 
 
 def standing_in(trials: pd.DataFrame, metric: str) -> pd.Series:
@@ -103,7 +131,7 @@ def standing_in(trials: pd.DataFrame, metric: str) -> pd.Series:
     if metric.endswith("loss"):
         value = value.clip(upper=start)
     value = value.where(np.isfinite(value) & (trials["status"] != "diverged"), before)
-    return value.where(trials["status"].isin(["finished", "diverged"]), math.nan)
+    return value.where(trials["status"].isin(_ENDED), math.nan)
 
 
 def labels(trials: pd.DataFrame, names: list[str]) -> pd.Series:
@@ -115,6 +143,21 @@ def labels(trials: pd.DataFrame, names: list[str]) -> pd.Series:
     for part in parts[1:]:
         label = label + ", " + part.astype("object")
     return label
+
+
+def in_words(names: Iterable[str], values: Iterable[object]) -> str:
+    """Several settings in words."""
+    return ", ".join(setting(name, value) for name, value in zip(names, values, strict=True))
+
+
+def by_settings(
+    frame: pd.DataFrame, names: list[str], sort: bool = False
+) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """A table in parts, one for each combination of settings: (values, rows).
+
+    Without names it is one part, with no values.
+    """
+    return list(frame.groupby(names, dropna=False, sort=sort)) if names else [((), frame)]
 
 
 def setting(name: str, value: object) -> str:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from vitbench.analysis.findings.arms import COLUMNS, Arms, by_arm, labels, setting
 from vitbench.analysis.findings.measures import MissingMeasureError, by_trial
@@ -278,7 +277,7 @@ def permutation_rho(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     All permutations are counted up to seven units; beyond, 20,000 seeded random ones stand for
     them, the observed one among them.
     """
-    a, b = stats.rankdata(x), stats.rankdata(y)
+    a, b = (pd.Series(values).rank().to_numpy() for values in (x, y))
     a, b = a - a.mean(), b - b.mean()
     scale = math.sqrt(float((a**2).sum() * (b**2).sum()))
     if scale == 0.0:

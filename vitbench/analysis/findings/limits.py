@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
+
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, smallest_p
 from vitbench.analysis.results import Results
@@ -54,6 +56,9 @@ def limits(results: Results) -> list[Finding]:
     told += _few_images(results)
     if (trials["status"] == "stopped").any():
         told.append(Finding("limit_stopped", n=int((trials["status"] == "stopped").sum())))
+    failed = int(trials["status"].isin(["crashed", "oom"]).sum())
+    if failed:
+        told.append(Finding("limit_failed", n=failed))
     told.append(Finding("limit_last_epoch"))
     return told
 
@@ -63,13 +68,23 @@ def _largest(results: Results, column: str) -> int | None:
     return int(values.max()) if len(values) else None
 
 
+def _images(results: Results, split: str) -> int | None:
+    """Images that accuracies rest on: the fewest that the tables name, or the environment."""
+    column = f"{split}_images"
+    for table in (results.labels, results.trials):
+        known = table[column].dropna() if column in table else pd.Series(dtype="Int64")
+        if len(known):
+            return int(known.min())
+    counts = results.environment.get("images") or {}
+    count = counts.get(split) or results.sweep["train"].get(column)
+    return None if count is None else int(count)
+
+
 def _few_images(results: Results) -> list[Finding]:
     """How far an accuracy is known from so many images, by the accuracy that was reached."""
-    counts = results.environment.get("images") or {}
-    train = results.sweep["train"]
-    known = {s: counts.get(s) or train.get(f"{s}_images") for s in ("val", "test")}
     told = []
-    for split, count in known.items():
+    for split in ("val", "test"):
+        count = _images(results, split)
         if not count:
             told.append(Finding("limit_images_unknown", facts={"split": split}))
         elif count < _MANY_IMAGES:

@@ -14,6 +14,7 @@ without s0 the pairs that differ least by chance win.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -22,11 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.statistics import Floats, Interval, mean_interval
+from vitbench.analysis.statistics import Floats, Interval, mean_intervals
 
 LEVEL = 0.05
 _MAX_EXACT = 13  # seeds whose sign patterns are all counted
 _RANDOM_FLIPS = 4096
+_MAX_CELLS = 4_000_000  # of flips by comparisons, at a time: 32 MB
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Differences of one comparison, a value per seed; positive speaks for `a` above `b`."""
+    """Differences of one comparison, a value per seed; positive speaks for `a` above `b`.
+
+    `seeds` says which seeds they are, where comparisons of other seeds are tested beside it.
+    """
 
     a: str
     b: str
     d_S: Floats
+    seeds: tuple[int, ...] = ()
 
 
 def all_pairs(values: pd.DataFrame) -> list[Pair]:
@@ -70,26 +76,50 @@ def all_pairs(values: pd.DataFrame) -> list[Pair]:
     Raises:
         ValueError: if a value is missing.
     """
-    if values.isna().to_numpy().any():
+    return adjusted(contrasts(values))
+
+
+def contrasts(values: pd.DataFrame) -> list[Contrast]:
+    """A contrast for every two arms, the one with the higher mean first.
+
+    Args:
+        values: a row per seed, a column per arm, no gaps.
+
+    Raises:
+        ValueError: if a value is missing.
+    """
+    table_SA = values.to_numpy(dtype=np.float64)
+    if np.isnan(table_SA).any():
         raise ValueError("every arm needs a value for every seed")
-    order = values.mean().sort_values(ascending=False, kind="stable").index
-    contrasts = [
-        Contrast(str(a), str(b), (values[a] - values[b]).to_numpy(dtype=np.float64))
-        for a, b in itertools.combinations(order, 2)
+    names = [str(name) for name in values.columns]
+    order = np.argsort(-table_SA.mean(axis=0), kind="stable")
+    return [
+        Contrast(names[a], names[b], table_SA[:, a] - table_SA[:, b])
+        for a, b in itertools.combinations(order.tolist(), 2)
     ]
-    return adjusted(contrasts)
 
 
 def adjusted(contrasts: Sequence[Contrast]) -> list[Pair]:
-    """Test contrasts over the same seeds together; in the order in which they came."""
-    if not contrasts:
-        return []
-    d_SP = np.stack([contrast.d_S for contrast in contrasts], axis=1)
-    alone_P, together_P = sign_flip(d_SP)
-    return [
-        Pair(c.a, c.b, mean_interval(c.d_S), float(alone), float(together))
-        for c, alone, together in zip(contrasts, alone_P, together_P, strict=True)
-    ]
+    """Test contrasts together; in the order in which they came.
+
+    Those over the same seeds are flipped together; groups of other seeds share the level equally.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, contrast in enumerate(contrasts):
+        groups.setdefault(contrast.seeds or (len(contrast.d_S),), []).append(place)
+    tested: dict[int, Pair] = {}
+    for places in groups.values():
+        d_SP = np.stack([contrasts[place].d_S for place in places], axis=1)
+        alone_P, together_P = sign_flip(d_SP)
+        means_P, halves_P = mean_intervals(d_SP)
+        columns = (alone_P, np.minimum(1.0, together_P * len(groups)), means_P, halves_P)
+        for place, alone, together, mean, half in zip(
+            places, *(column.tolist() for column in columns), strict=True
+        ):
+            c, known = contrasts[place], not math.isnan(half)
+            low, high = (mean - half, mean + half) if known else (None, None)
+            tested[place] = Pair(c.a, c.b, Interval(mean, low, high, len(d_SP)), alone, together)
+    return [tested[place] for place in range(len(contrasts))]
 
 
 def sign_flip(d_SP: Floats) -> tuple[Floats, Floats]:
@@ -103,21 +133,26 @@ def sign_flip(d_SP: Floats) -> tuple[Floats, Floats]:
     """
     scale_P = np.sqrt((d_SP**2).mean(axis=0))
     scale_P = scale_P + np.median(scale_P)
-    still_P = scale_P == 0.0  # all differences are zero
-    scaled_SP = d_SP / np.where(still_P, 1.0, scale_P)
-    flipped_FP = np.abs(_flips(len(d_SP)) @ scaled_SP)  # row 0 is what was observed
-    slack = 1e-9 * (1.0 + flipped_FP[0])  # sums that differ by rounding alone are equal
-    seen_P = flipped_FP[0] - slack
-    alone_P = (flipped_FP >= seen_P).mean(axis=0)
-    order = np.argsort(-flipped_FP[0], kind="stable")
-    # The largest over this comparison and all weaker ones, under each flip.
-    largest_FP = np.maximum.accumulate(flipped_FP[:, order[::-1]], axis=1)[:, ::-1]
-    steps_P = np.maximum.accumulate((largest_FP >= seen_P[order]).mean(axis=0))
-    together_P = np.empty_like(steps_P)
-    together_P[order] = steps_P
-    return alone_P, together_P
+    scaled_SP = d_SP / np.where(scale_P == 0.0, 1.0, scale_P)  # 0 where nothing differs
+    seen_P = np.abs(scaled_SP.sum(axis=0))
+    order = np.argsort(-seen_P, kind="stable")
+    scaled_SP, seen_P = scaled_SP[:, order], seen_P[order]
+    seen_P = seen_P - 1e-9 * (1.0 + seen_P)  # sums that differ by rounding alone are equal
+    flips_FS = _flips(len(d_SP))
+    alone_P, together_P = np.zeros(len(order)), np.zeros(len(order))
+    block = max(1, _MAX_CELLS // len(order))
+    for start in range(0, len(flips_FS), block):
+        flipped_FP = np.abs(flips_FS[start : start + block] @ scaled_SP)
+        alone_P += (flipped_FP >= seen_P).sum(axis=0)
+        # The largest over this comparison and all weaker ones, under each flip.
+        largest_FP = np.maximum.accumulate(flipped_FP[:, ::-1], axis=1)[:, ::-1]
+        together_P += (largest_FP >= seen_P).sum(axis=0)
+    back = np.argsort(order, kind="stable")
+    together_P = np.maximum.accumulate(together_P)
+    return alone_P[back] / len(flips_FS), together_P[back] / len(flips_FS)
 
 
+@functools.cache
 def _flips(seeds: int) -> Floats:
     """Patterns of signs, the observed one first; half of all, since both tails count alike."""
     if seeds <= _MAX_EXACT:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vitbench.analysis.findings.finding import Finding
 
 _FOLDER = Path(__file__).parent / "sentences"
 _MAX_NAMED = 6
+_SPLITS = {"val": "validation", "test": "test", "train": "training"}
 
 
 def sentence(finding: Finding) -> str:
@@ -25,12 +27,18 @@ def sentence(finding: Finding) -> str:
     Raises:
         KeyError: if no macro has the name of its kind.
     """
-    return " ".join(str(_macros()[finding.kind](finding)).split())
+    return _line(_macros()[finding.kind](finding))
 
 
 def claim_sentence(verdict: Verdict) -> str:
     """What the results say of a claim, on one line."""
-    return " ".join(str(_macros()["claim"](verdict)).split())
+    return _line(_macros()["claim"](verdict))
+
+
+def _line(text: str) -> str:
+    """One line that begins with a capital; a learning rate is called one."""
+    line = re.sub(r"\blr (?=[\d.])", "learning rate ", " ".join(text.split()))
+    return line[:1].upper() + line[1:]
 
 
 @functools.cache
@@ -42,7 +50,8 @@ def _macros() -> dict[str, Callable[[Finding | Verdict], str]]:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": number, "p": p_value, "named": named, "plural": plural, "share": share
+        "number": number, "p": p_value, "named": named, "plural": plural, "split": _SPLITS.get,
+        "share": share,
     }  # fmt: skip
     environment.globals["interval"] = interval
     macros: dict[str, Callable[[Finding | Verdict], str]] = {}

@@ -1,18 +1,27 @@
-"""Findings on the settings of a sweep: which is lowest, and which are told apart."""
+"""Findings on the settings of a sweep: which is lowest, and which are told apart.
+
+Losses of different labels are not compared: where the sweep varies the label, settings are
+compared within each label, all labels' pairs as one family.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 
 from vitbench.analysis.findings.arms import Arms, by_arm
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import (
     MIN_SEEDS_TO_CLAIM,
     Pair,
-    all_pairs,
+    adjusted,
+    contrasts,
     smallest_p,
 )
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import Floats, mean_interval
 
 FAMILY = "settings"
@@ -26,48 +35,68 @@ def findings(results: Results) -> list[Finding]:
     Validation chooses, test only judges. All pairs of settings are one family, so it does not
     matter which of them is looked at afterwards.
     """
-    chosen, judged = by_arm(results, CHOOSE_BY), by_arm(results, METRIC)
-    arms = [str(arm) for arm in chosen.values.columns if arm in judged.values.columns]
-    if not arms:
-        return _incomplete(chosen)
-    if len(arms) == 1 and not chosen.incomplete:
-        return [*_only(arms[0], judged), *_incomplete(chosen)]
-    pairs = all_pairs(judged.values[arms]) if len(judged.values) > 1 else []
-    best = str(chosen.values[arms].mean().idxmin())
-    apart = [pair for pair in pairs if pair.told_apart]
-    return [
-        _lowest(best, chosen, judged, pairs),
-        *(
-            [_unseen(chosen.values[arms].to_numpy(dtype=np.float64), len(arms))]
-            if len(chosen.values) > 1
-            else []
-        ),
-        *(_higher(pair) for pair in apart),
-        *_incomplete(chosen),
-    ]
+    chosen, judged = by_arm(results, CHOOSE_BY), judged_arms(results)
+    groups = _comparable(chosen, judged)
+    count = len(chosen.settings)
+    if not results.trials["status"].isin(["finished", "diverged"]).any():
+        return [Finding("no_trial_ended", n=len(results.trials))]
+    if (results.trials["status"] == "diverged").all():
+        return [Finding("all_diverged", n=len(results.trials))]
+    if count == 1 and groups:
+        return [_only(judged), *_incomplete(chosen)]
+    pairs = judged_pairs(results)
+    told: list[Finding] = []
+    for label, arms in groups.items():
+        if len(arms) > 1:
+            told += _of_group(label, arms, chosen, judged, pairs)
+    return [*told, *(_higher(pair) for pair in pairs if pair.told_apart), *_incomplete(chosen)]
 
 
+@computed_once
+def judged_arms(results: Results) -> Arms:
+    """The metric that judges by seed and arm."""
+    return by_arm(results, METRIC)
+
+
+@computed_once
 def judged_pairs(results: Results) -> list[Pair]:
-    """All pairs of complete settings in the metric that judges, corrected as one family."""
-    judged = by_arm(results, METRIC)
-    return all_pairs(judged.values) if len(judged.values) > 1 else []
+    """All pairs of comparable settings in the metric that judges, corrected as one family."""
+    judged = judged_arms(results)
+    if len(judged.values) < 2:
+        return []
+    groups = _comparable(judged, judged).values()
+    return adjusted(
+        list(itertools.chain.from_iterable(contrasts(judged.values[arms]) for arms in groups))
+    )
 
 
-def _only(arm: str, judged: Arms) -> list[Finding]:
+def _comparable(chosen: Arms, judged: Arms) -> dict[str, list[str]]:
+    """Complete arms by label: losses of one label are compared with each other alone."""
+    known = [arm for arm in chosen.values.columns if arm in judged.values.columns]
+    if "label" not in chosen.names:
+        return {"": [str(arm) for arm in known]} if known else {}
+    labels = chosen.settings.loc[known, "label"].map(lambda x: "" if pd.isna(x) else str(x))
+    return {str(k): [str(a) for a in v.index] for k, v in labels.groupby(labels, sort=False)}
+
+
+def _only(judged: Arms) -> Finding:
+    (arm,) = judged.values.columns
     mean = mean_interval(judged.values[arm].to_numpy())
-    return [
-        Finding(
-            kind="only_setting",
-            metric=METRIC,
-            effect=mean.mean,
-            low=mean.low,
-            high=mean.high,
-            n=mean.n,
-        )
-    ]
+    return Finding(
+        kind="only_setting", metric=METRIC, effect=mean.mean, low=mean.low, high=mean.high, n=mean.n
+    )
 
 
-def _lowest(best: str, chosen: Arms, judged: Arms, pairs: list[Pair]) -> Finding:
+def _of_group(
+    label: str, arms: list[str], chosen: Arms, judged: Arms, pairs: Sequence[Pair]
+) -> list[Finding]:
+    """The setting of lowest loss among comparable ones, and what its choice is worth."""
+    best = str(chosen.values[arms].mean().idxmin())
+    values_SA = chosen.values[arms].to_numpy(dtype=np.float64)
+    return [_lowest(best, label, arms, judged, pairs), _unseen(values_SA, best, label)]
+
+
+def _lowest(best: str, label: str, arms: list[str], judged: Arms, pairs: Sequence[Pair]) -> Finding:
     """The setting with the lowest mean validation loss, and what is known of it against others."""
     with_best = [pair for pair in pairs if best in (pair.a, pair.b)]
     worse = [pair.a for pair in with_best if pair.told_apart and pair.b == best]
@@ -79,7 +108,7 @@ def _lowest(best: str, chosen: Arms, judged: Arms, pairs: list[Pair]) -> Finding
         kind="lowest_setting",
         family=FAMILY,
         asserts=bool(worse or better),
-        arms=(best, *worse),
+        arms=(best, *worse, *better),
         metric=METRIC,
         effect=mean.mean,
         low=mean.low,
@@ -87,7 +116,8 @@ def _lowest(best: str, chosen: Arms, judged: Arms, pairs: list[Pair]) -> Finding
         p_adjusted=max((p.p_adjusted for p in with_best if p.told_apart), default=None),
         n=seeds,
         facts={
-            "settings": len(chosen.values.columns),
+            "settings": len(arms),
+            "label": label,
             "pairs": len(pairs),
             "worse": worse,
             "better": better,
@@ -95,26 +125,31 @@ def _lowest(best: str, chosen: Arms, judged: Arms, pairs: list[Pair]) -> Finding
             "smallest_p": smallest_p(seeds),
             "can_claim": seeds >= MIN_SEEDS_TO_CLAIM,
             "seeds_needed": MIN_SEEDS_TO_CLAIM,
-            "diverged": judged.diverged,
         },
     )
 
 
-def _unseen(values_SA: Floats, settings: int) -> Finding:
-    """What the choice is worth: each seed scored at the setting that the other seeds choose."""
+def _unseen(values_SA: Floats, best: str, label: str) -> Finding:
+    """What the choice is worth: each seed scored at the setting that the other seeds choose.
+
+    With one seed it cannot be known: the lowest of many is then low by chance, too.
+    """
+    if len(values_SA) < 2:
+        facts = {"settings": values_SA.shape[1], "label": label}
+        return Finding("lowest_of_one_seed", arms=(best,), metric=CHOOSE_BY, n=1, facts=facts)
     scores = [
         row[np.delete(values_SA, seed, axis=0).mean(axis=0).argmin()]
         for seed, row in enumerate(values_SA)
     ]
-    mean = mean_interval(scores) if len(values_SA) > 1 else None
+    mean = mean_interval(scores)
     return Finding(
         kind="chosen_on_other_seeds",
         metric=CHOOSE_BY,
-        effect=None if mean is None else mean.mean,
-        low=None if mean is None else mean.low,
-        high=None if mean is None else mean.high,
+        effect=mean.mean,
+        low=mean.low,
+        high=mean.high,
         n=len(values_SA),
-        facts={"settings": settings},
+        facts={"label": label, "chosen": float(values_SA.mean(axis=0).min())},
     )
 
 
@@ -137,18 +172,14 @@ def _higher(pair: Pair) -> Finding:
 def _incomplete(arms: Arms) -> list[Finding]:
     """Settings that lack seeds, and settings that diverged: named, never averaged away."""
     told = []
-    if arms.incomplete:
-        told.append(
-            Finding(kind="settings_incomplete", arms=tuple(arms.incomplete),
-                    n=sum(arms.incomplete.values()))
-        )  # fmt: skip
-    if arms.diverged:
-        told.append(
-            Finding(
-                kind="settings_diverged",
-                arms=tuple(arms.diverged),
-                n=sum(arms.diverged.values()),
-                facts={"of": {arm: int(count) for arm, count in arms.diverged.items()}},
+    for kind, counts in (
+        ("settings_incomplete", arms.incomplete),
+        ("settings_diverged", arms.diverged),
+    ):
+        if counts:
+            told.append(
+                Finding(
+                    kind, arms=tuple(counts), n=sum(counts.values()), facts={"of": dict(counts)}
+                )
             )
-        )
     return told

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from vitbench.analysis import statistics
 from vitbench.analysis.findings.arms import by_arm, labels, names_of
 from vitbench.analysis.findings.pairs import Pair, all_pairs
 from vitbench.analysis.results import Results, computed_once
-from vitbench.data.faces.faces import BASE_RATES, NOISE
 from vitbench.records.labels import entropy, excess, noise_floor
 
 _CHOOSE_BY = "best_val_loss"
@@ -167,6 +165,11 @@ def _rate(row: dict[Any, Any], noise: float, dataset: str) -> float:
     """The rate of a label before matching where it was not recorded; NaN where it is not known."""
     if pd.isna(row["matched"]):
         return float(row["test_base_rate"])
+    from vitbench.data.faces.faces import (  # numpy's random drawing: slow to import
+        BASE_RATES,
+        NOISE,
+    )
+
     documented = dataset == "faces" and noise == NOISE
     return BASE_RATES.get(str(row["label"]), math.nan) if documented else math.nan
 
@@ -235,7 +238,9 @@ def agreement(table: pd.DataFrame, one: str, other: str) -> float:
     if len(both) < 2:
         return math.nan
     places = [[o.index(label) for label in both] for o in (first, second)]
-    return float(stats.kendalltau(*places).statistic)
+    from scipy.stats import kendalltau  # slow to import
+
+    return float(kendalltau(*places).statistic)
 
 
 def by_seed(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame | None:

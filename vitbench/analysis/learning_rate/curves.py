@@ -8,12 +8,13 @@ from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import several
+from vitbench.analysis.findings.arms import by_settings, in_words, shape_names, standing_in
 from vitbench.analysis.results import Results, computed_once
-from vitbench.analysis.statistics import by_settings, varying
 
 _MAX_PANELS = 6
-_CURVE = ("lr", "epoch", "split", "mean", "low", "high", "seeds")
-_FINAL = ("trial_id", "lr", "seed", "status", "train_loss", "val_loss", "test_loss")
+_CURVE = ("lr", "epoch", "split", "mean", "low", "high", "seeds", "diverged")
+_LOSSES = ("train_loss", "val_loss", "test_loss")
+_FINAL = ("trial_id", "lr", "seed", "status", "initial_val_loss", *_LOSSES)
 
 
 @computed_once
@@ -21,21 +22,52 @@ def curves_data(results: Results) -> pd.DataFrame | None:
     """Learning curves: of a grid the means over seeds, of a search those of every trial.
 
     Columns of a grid: the varying settings, `lr`, `epoch`, `split`, `mean`, `low`, `high` (lowest
-    and highest seed), `seeds`; of a search: `trial_id`, `epoch`, `val_loss`, `status`, `best`
-    (whether it is the best trial of all).
+    and highest seed), `seeds`, `diverged`; of a search: `trial_id`, `epoch`, `val_loss`, `status`,
+    `best` (whether it is the best trial of all).
     """
     if results.sweep["search"]["method"] != "grid":
         trials = results.trials[["trial_id", "status", "best_val_loss"]]
         rows = results.epochs[["trial_id", "epoch", "val_loss"]].merge(trials, on="trial_id")
         rows["best"] = rows["best_val_loss"] == trials["best_val_loss"].min()
         return several(rows.drop(columns="best_val_loss"))
-    names = varying(results.trials)
-    rows = results.epochs.merge(results.trials[["trial_id", "lr", *names]], on="trial_id")
+    return mean_curves(results.epochs, results.trials, [*shape_names(results), "lr"])
+
+
+def mean_curves(epochs: pd.DataFrame, trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Means over seeds of training and test loss by the settings `names`, epoch and split.
+
+    The loss before training stands in for a model from the epoch at which it diverged to its last
+    planned one, and a mean is there for an epoch only where all seeds of its arm have that epoch:
+    no mean is of those that survived. `diverged` counts the seeds that had diverged by then.
+
+    Args:
+        epochs: the table of epochs.
+        trials: the trials that are averaged, with the columns `names`.
+        names: settings that make an arm.
+    """
+    kept = ["trial_id", "status", "diverged_epoch", "initial_val_loss", "planned_epochs", *names]
+    rows = epochs.merge(trials[kept], on="trial_id")
+    gone = trials.loc[trials["status"] == "diverged", kept]
+    last = gone["planned_epochs"].fillna(epochs["epoch"].max()).astype(int)
+    missing = gone.loc[gone.index.repeat(last)].assign(
+        epoch=[epoch for end in last for epoch in range(1, end + 1)]
+    )
+    rows = pd.concat([rows, missing], ignore_index=True)
+    rows = rows.drop_duplicates(["trial_id", "epoch"])
+    rows["diverged"] = (rows["status"] == "diverged") & (
+        rows["epoch"] >= rows["diverged_epoch"].fillna(1)
+    )
     parts = []
     for split in ("train", "test"):
-        grouped = rows.groupby([*names, "lr", "epoch"], dropna=False)[f"{split}_loss"]
-        part = grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
-        parts.append(part.assign(split=split))
+        loss = rows[f"{split}_loss"].astype(float)
+        rows["loss"] = loss.mask(rows["diverged"], rows["initial_val_loss"].astype(float))
+        part = rows.groupby([*names, "epoch"], dropna=False).agg(
+            mean=("loss", "mean"), low=("loss", "min"), high=("loss", "max"),
+            seeds=("loss", "count"), diverged=("diverged", "sum"),
+        ).reset_index()  # fmt: skip
+        most = part.groupby(names, dropna=False)["seeds"].transform("max") if names else None
+        whole = part["seeds"] == (part["seeds"].max() if most is None else most)
+        parts.append(part[whole].assign(split=split))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -60,7 +92,7 @@ def _draw_means(data: pd.DataFrame, title: str) -> Figure:
                     part = part[
                         (part[name] == cell[name]) | (part[name].isna() & pd.isna(cell[name]))
                     ]
-                heading = ", ".join(f"{name} {cell[name]}" for name in names) + ": "
+                heading = in_words(names, cell) + ": "
             for ax, split in zip(axes[number], ("train", "test"), strict=True):
                 lines = part[part["split"] == split]
                 for lr, colour in colours.items():
@@ -114,9 +146,13 @@ def describe_curves(data: pd.DataFrame) -> str:
             f"reaches {best['val_loss'].min():.3g}."
         )
     last = data[(data["split"] == "test") & (data["epoch"] == data["epoch"].max())]
-    means = last.groupby("lr")["mean"].mean().sort_index(ascending=False)
-    ends = ", ".join(f"{lr:g}: {value:.3g}" for lr, value in list(means.items())[:12])
-    return f"Test loss at epoch {int(data['epoch'].max())} by learning rate: {ends}."
+    by_lr = last.groupby("lr").agg(mean=("mean", "mean"), gone=("diverged", "sum"))
+    ends = ", ".join(
+        f"{lr:g}: {row['mean']:.3g}"
+        + (f" ({int(row['gone'])} diverged, at the loss before training)" if row["gone"] else "")
+        for lr, row in list(by_lr.sort_index(ascending=False).iterrows())[:12]
+    )
+    return f"Mean test loss at epoch {int(data['epoch'].max())} by learning rate: {ends}."
 
 
 def loss_by_lr_data(results: Results) -> pd.DataFrame | None:
@@ -128,8 +164,8 @@ def loss_by_lr_data(results: Results) -> pd.DataFrame | None:
     compared = trials["lr"].nunique() > 1 and trials["train_loss"].notna().any()
     if results.sweep["search"]["method"] != "grid" or not compared:
         return None
-    names = varying(trials)
-    columns = ["trial_id", *names, "lr", "seed", "status", "train_loss", "val_loss", "test_loss"]
+    names = shape_names(results)
+    columns = ["trial_id", *names, *_FINAL[1:]]
     return trials[columns].sort_values([*names, "lr", "seed"]).reset_index(drop=True)
 
 
@@ -146,8 +182,8 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
             column = f"{split}_loss"
             for number, (cell, part) in enumerate(groups):
                 colour = style.COLOURS[number % len(style.COLOURS)]
-                label = ", ".join(f"{n} {v}" for n, v in zip(names, cell, strict=True))
-                means = part[part["status"] == "finished"].groupby("lr")[column].mean()
+                label = in_words(names, cell)
+                means = standing_in(part, column).groupby(part["lr"]).mean()
                 ax.plot(means.index, means, color=colour, label=label or None)
                 for status, some in part.groupby("status"):
                     mark = style.MARKS.get(str(status))
@@ -176,12 +212,13 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
 
 def describe_loss_by_lr(data: pd.DataFrame) -> str:
     """Where the mean validation loss is lowest, and how many trials diverged."""
-    means = data.groupby("lr")["val_loss"].mean().dropna()
+    means = standing_in(data, "val_loss").groupby(data["lr"]).mean().dropna()
     if means.empty:
         return "No trial has a validation loss."
     gone = int((data["status"] == "diverged").sum())
     return (
         f"{len(data)} trials at {data['lr'].nunique()} learning rates from {data['lr'].min():.3g} "
         f"to {data['lr'].max():.3g}; the mean validation loss is lowest, {means.min():.3g}, at "
-        f"{means.idxmin():.3g}; {gone} diverged."
+        f"{means.idxmin():.3g}; {gone} diverged and count{'s' if gone == 1 else ''} with the loss "
+        f"before training."
     )

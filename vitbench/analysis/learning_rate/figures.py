@@ -14,10 +14,18 @@ from matplotlib.figure import Figure
 
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.findings.arms import (
+    by_settings,
+    column_of,
+    in_words,
+    setting,
+    shape_names,
+    standing_in,
+)
 from vitbench.analysis.learning_rate import curves
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.results import Results
-from vitbench.analysis.statistics import SHAPE_COLUMNS, by_settings, in_words, setting, varying
+from vitbench.config import AXES
 
 MAX_LINES = 6
 _CURVE = ("lr", "loss", "low", "high", "seeds", "diverged", "initial", "safe_low", "safe_high")
@@ -34,7 +42,7 @@ def sensitivity_data(
     search = results.sweep["search"]
     if search["method"] != "grid" and "lr" in search["space"]:
         return None  # drawn by a sampler: no common rates
-    names = varying(results.trials)
+    names = shape_names(results)
     parts = []
     for cell, part in by_settings(results.trials, names, sort=True):
         model = lr_sensitivity.measure(part, delta)
@@ -129,10 +137,10 @@ def heat_data(results: Results, axis: str) -> pd.DataFrame | None:
     two to eight values of the setting.
     """
     trials = results.trials
-    grid = results.sweep["search"]["method"] == "grid" and axis in varying(trials)
+    grid = results.sweep["search"]["method"] == "grid" and axis in shape_names(results)
     if not (grid and 2 <= trials["lr"].nunique() <= 12 and 2 <= trials[axis].nunique() <= 8):
         return None
-    frame = trials.assign(loss=lr_sensitivity.capped_loss(trials))
+    frame = trials.assign(loss=standing_in(trials, "val_loss"))
     grouped = frame.dropna(subset=["loss"]).groupby([axis, "lr"])["loss"]
     data = grouped.agg(loss="mean", seeds="count").reset_index()
     data["best"] = data["loss"] == data.groupby(axis)["loss"].transform("min")
@@ -162,7 +170,7 @@ def draw_heat(data: pd.DataFrame, title: str) -> Figure:
             ax.add_patch(frame)
         ax.set_xticks(range(columns), [f"{lr:g}" for lr in table.columns])
         ax.set_yticks(range(rows), [str(v) for v in table.index])
-        ax.set_xlabel("learning rate (framed: best of its row)")
+        ax.set_xlabel("learning rate (framed: lowest loss of its row)")
         ax.set_ylabel(str(data["setting"].iloc[0]).replace("_", " "))
         bar = figure.colorbar(image, ax=ax)
         bar.ax.yaxis.set_major_formatter(
@@ -179,7 +187,7 @@ def describe_heat(data: pd.DataFrame) -> str:
         f"{row['lr']:g} at {setting(name, row['value'])} (loss {row['loss']:.3g})"
         for row in data[data["best"]].to_dict("records")
     )
-    return f"Best learning rate: {cells}."
+    return f"Learning rate of lowest mean validation loss: {cells}."
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
@@ -190,9 +198,9 @@ FIGURES: tuple[FigureSpec[Results], ...] = (
     *(
         FigureSpec(
             f"heat_lr_{name}", "lr", f"Loss by learning rate and {name.replace('_', ' ')}",
-            functools.partial(heat_data, axis=name), draw_heat, describe_heat,
+            functools.partial(heat_data, axis=column_of(name)), draw_heat, describe_heat,
         )
-        for name in sorted(SHAPE_COLUMNS)
+        for name in sorted(AXES) if name not in ("lr", "seed")
     ),
     FigureSpec(
         "lr_sensitivity", "lr", "Sensitivity to the learning rate", sensitivity_data,

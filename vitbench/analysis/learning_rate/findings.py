@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from vitbench.analysis.findings.arms import labels, names_of
+from vitbench.analysis.findings.arms import labels, names_of, shape_names
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.settings import FAMILY, judged_pairs
 from vitbench.analysis.learning_rate import sensitivity
@@ -25,10 +25,11 @@ def findings(results: Results) -> list[Finding]:
         return []
     names = [name for name in names_of(results) if name != "lr"]
     rows = sensitivity.table(trials, names).to_dict("records")
-    told = [_of_model(row, names) for row in rows[:_MAX_MODELS]]
+    shape = shape_names(results)
+    told = [_of_model(row, shape) for row in rows[:_MAX_MODELS]]
     if len(rows) > _MAX_MODELS:
         told.append(Finding("lr_more_models", n=len(rows) - _MAX_MODELS))
-    return told + _movement(results, rows, names)
+    return told + _movement(results, rows, shape)
 
 
 def _of_model(row: Mapping[Hashable, Any], names: list[str]) -> Finding:

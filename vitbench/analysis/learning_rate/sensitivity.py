@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vitbench.analysis.findings.arms import by_settings, shape_names, standing_in
 from vitbench.analysis.results import Results, computed_once
-from vitbench.analysis.statistics import Floats, by_settings, mean_interval, varying
+from vitbench.analysis.statistics import Floats, mean_interval
 
 MIN_RATES = 5  # three rates over two decades rank the rates, and neither S nor a window follows
 DELTA_NATS = 0.1
@@ -80,17 +81,9 @@ class Sensitivity:
     why_not: str = ""
 
 
-def capped_loss(trials: pd.DataFrame) -> pd.Series:
-    """min(l, l0) of every trial that ended; a diverged one has l0, one without an end NaN."""
-    start = trials["initial_val_loss"].astype(float)
-    loss = trials["val_loss"].astype(float)
-    loss = loss.where(np.isfinite(loss) & (trials["status"] == "finished"), start)
-    return loss.clip(upper=start).where(trials["status"].isin(_ENDED))
-
-
 def losses_by_seed(trials: pd.DataFrame) -> pd.DataFrame:
     """Capped losses of one model: a row per seed, a column per learning rate, gaps as NaN."""
-    table = trials.assign(loss=capped_loss(trials)).pivot_table(
+    table = trials.assign(loss=standing_in(trials, "val_loss")).pivot_table(
         index="seed", columns="lr", values="loss", aggfunc="mean", dropna=False
     )
     return table.astype(float).dropna(how="all", axis="columns").dropna(how="all")
@@ -250,4 +243,4 @@ def table(trials: pd.DataFrame, names: list[str], delta: float = DELTA_NATS) -> 
 @computed_once
 def by_model(results: Results) -> pd.DataFrame:
     """The table of a results folder, a row per model that varies."""
-    return table(results.trials, varying(results.trials))
+    return table(results.trials, shape_names(results))

@@ -9,16 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from vitbench.analysis import figures
+from vitbench.analysis import figures, page, summary
 from vitbench.analysis.attention import plates as attention_plates
 from vitbench.analysis.figures import Drawn
+from vitbench.analysis.findings import settings
+from vitbench.analysis.findings.arms import in_words, names_of, shape_names
+from vitbench.analysis.findings.render import claim_sentence, sentence
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.learning_rate import curves
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
-from vitbench.analysis.report import page, svg_curves, verdict
-from vitbench.analysis.report.page import Embedder, Picture, number
+from vitbench.analysis.page import Embedder, Picture, number
+from vitbench.analysis.report import svg_curves
 from vitbench.analysis.results import Results, load
-from vitbench.analysis.statistics import in_words, varying
 from vitbench.analysis.time_to_target import numbers as speed
 from vitbench.records.files import write_atomically
 from vitbench.records.history import History
@@ -31,13 +33,13 @@ MAX_ROWS = 2000
 _RESULT_COLUMNS = (
     ("status", "state"),
     ("epochs", "epochs"),
-    ("train_loss", "train loss"),
-    ("val_loss", "val loss"),
+    ("train_loss", "training loss"),
+    ("val_loss", "validation loss"),
     ("test_loss", "test loss"),
-    ("val_accuracy", "val acc."),
-    ("test_accuracy", "test acc."),
+    ("val_accuracy", "validation accuracy"),
+    ("test_accuracy", "test accuracy"),
     ("best_epoch", "best epoch"),
-    ("best_val_loss", "best val loss"),
+    ("best_val_loss", "lowest validation loss"),
     ("images_per_s", "images/s"),
     ("wall_s", "wall s"),
 )
@@ -63,7 +65,6 @@ def write(results: Results, drawn: Sequence[Drawn]) -> Path:
 
 
 def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
-    paired = verdict.paired_table(results)
     embedder = Embedder()
     grid = results.sweep["search"]["method"] == "grid"
     means = curves.curves_data(results) if grid and not results.epochs.empty else None
@@ -75,11 +76,11 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "partial": results.partial,
         "source": results.environment.get("image_source", results.dataset),
         "time": results.environment.get("time_utc", ""),
-        "verdict": verdict.verdict(results, paired),
+        **_conclusions(results),
         "figures": _by_section(drawn, embedder),
         "sensitivity": _sensitivity_rows(results) if rates else [],
         "chart": None if means is None else svg_curves.learning_curves(means),
-        "paired": paired.to_dict("records"),
+        "pairs": settings.judged_pairs(results)[:MAX_ROWS],
         "labels": labels.table(results),
         "target": results.target,
         "speed": speed.table(results),
@@ -93,6 +94,17 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "states": _states(results.trials),
         "budget": _budget(results),
         "provenance": _provenance(results),
+    }
+
+
+def _conclusions(results: Results) -> dict[str, Any]:
+    """Claims, findings and limits in sentences; pairs of settings are in a table of their own."""
+    found = summary.summarise(results)
+    shown = [finding for finding in found.findings if finding.kind != "setting_is_higher"]
+    return {
+        "claims": [(verdict, claim_sentence(verdict)) for verdict in found.claims],
+        "findings": [sentence(finding) for finding in shown],
+        "limits": [sentence(limit) for limit in found.limits],
     }
 
 
@@ -122,7 +134,7 @@ def _plates(folder: Path, embedder: Embedder) -> list[Picture]:
 
 def _sensitivity_rows(results: Results) -> list[dict[Any, Any]]:
     """A row per model with its settings in words; none for a single model."""
-    names = varying(results.trials)
+    names = shape_names(results)
     rows = lr_sensitivity.by_model(results).to_dict("records")
     named = [{**row, "cell": in_words(names, (row[name] for name in names))} for row in rows]
     return named if len(named) > 1 else []
@@ -131,18 +143,18 @@ def _sensitivity_rows(results: Results) -> list[dict[Any, Any]]:
 def _trial_table(results: Results) -> dict[str, Any]:
     """The trials, best first; what does not fit is in trials.csv."""
     trials = results.trials
-    settings = [name for name in [*verdict.arm_names(trials), "seed"] if name in trials]
+    names = [*names_of(results), "seed"]
     ordered = trials.sort_values("best_val_loss", na_position="last", kind="stable")
     rows = []
     for row in ordered.head(MAX_ROWS).to_dict("records"):
-        cells = [(number(row[n], 6), _sort_key(row[n])) for n in settings]
+        cells = [(number(row[n], 6), _sort_key(row[n])) for n in names]
         cells += [(number(row[n]), _sort_key(row[n])) for n, _ in _RESULT_COLUMNS]
         error = row["error"]
         reason = "" if pd.isna(error) else str(error)
         if row["status"] == "diverged" and not reason and not pd.isna(row["diverged_epoch"]):
             reason = f"loss not finite at epoch {row['diverged_epoch']}"
         rows.append({"id": row["trial_id"], "cells": cells, "reason": reason})
-    heads = [*(n.replace("_", " ") for n in settings), *(text for _, text in _RESULT_COLUMNS)]
+    heads = [*(n.replace("_", " ") for n in names), *(text for _, text in _RESULT_COLUMNS)]
     return {"heads": heads, "rows": rows, "left_out": max(0, len(trials) - MAX_ROWS)}
 
 

@@ -10,11 +10,11 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from vitbench.analysis import style
-from vitbench.analysis.statistics import by_settings, in_words
+from vitbench.analysis.findings.arms import by_settings, in_words
 
 WIDTH, HEIGHT = 460, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 26, 36
-_FIXED = ("lr", "epoch", "split", "mean", "low", "high", "seeds")
+_FIXED = ("lr", "epoch", "split", "mean", "low", "high", "seeds", "diverged")
 MAX_PANELS = 12
 _MAX_DOTS = 40
 

@@ -14,10 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec, several
+from vitbench.analysis.findings.arms import in_words
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import numbers as search
 from vitbench.analysis.search import overview
-from vitbench.analysis.statistics import in_words
 
 _MAX_SLICES = 9
 _LOSS = "best validation loss (nats)"

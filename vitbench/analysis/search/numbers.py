@@ -11,9 +11,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import integrate, stats
 
-from vitbench.analysis.learning_rate.sensitivity import capped_loss
+from vitbench.analysis.findings.arms import standing_in
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import forest
 from vitbench.analysis.statistics import Floats
@@ -103,6 +102,8 @@ def rung_correlation(results: Results) -> pd.DataFrame:
     Only those that were let through have a final loss, so tau understates the agreement over all
     trials. Columns: `epoch`, `tau` (NaN below five trials), `trials`.
     """
+    from scipy.stats import kendalltau  # slow to import
+
     finished = results.trials[results.trials["status"] == "finished"]
     final = finished.set_index("trial_id")["val_loss"].astype(float).dropna()
     rows = []
@@ -111,7 +112,7 @@ def rung_correlation(results: Results) -> pd.DataFrame:
         both = pd.concat([at.astype(float), final], axis=1, join="inner", keys=["rung", "final"])
         both = both.dropna()
         enough = len(both) >= _MIN_RANKED
-        tau = float(stats.kendalltau(both["rung"], both["final"])[0]) if enough else np.nan
+        tau = float(kendalltau(both["rung"], both["final"])[0]) if enough else np.nan
         rows.append({"epoch": epoch, "tau": tau, "trials": len(both)})
     return pd.DataFrame(rows, columns=["epoch", "tau", "trials"])
 
@@ -218,6 +219,8 @@ def lowest_of(n: int) -> float:
     It is their first order statistic (David and Nagaraja 2003, Order Statistics, section 3.1):
     how many standard deviations the lowest of n equal trials lies below their mean by luck.
     """
+    from scipy import integrate, stats  # slow to import
+
     value, _ = integrate.quad(
         lambda z: n * z * stats.norm.pdf(z) * stats.norm.sf(z) ** (n - 1), -10.0, 10.0, limit=200
     )
@@ -243,7 +246,7 @@ def grid_anova(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         one seed (its noise is unknown) or where all losses are equal.
     """
     columns = ["effect", "share"]
-    frame = trials.assign(loss=capped_loss(trials)).dropna(subset=["loss"])
+    frame = trials.assign(loss=standing_in(trials, "val_loss")).dropna(subset=["loss"])
     names = [name for name in names if frame[name].nunique(dropna=False) > 1]
     seeds = frame["seed"].nunique()
     shape = [frame[name].nunique(dropna=False) for name in names]

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path as Curve
 
 from vitbench.analysis import style
-from vitbench.analysis.learning_rate.sensitivity import capped_loss
+from vitbench.analysis.findings.arms import in_words, setting, standing_in
 from vitbench.analysis.results import Results
 from vitbench.analysis.search import numbers as search
-from vitbench.analysis.statistics import Floats, in_words, setting
+from vitbench.analysis.statistics import Floats
 
 MIN_FOR_PAIRS = 12
 _MAX_AXES = 9
@@ -187,7 +187,9 @@ def interactions_data(results: Results) -> pd.DataFrame | None:
         loss, trials; None with fewer than two settings or twelve trials.
     """
     if results.sweep["search"]["method"] == "grid":
-        frame = results.trials.assign(loss=capped_loss(results.trials)).dropna(subset=["loss"])
+        frame = results.trials.assign(loss=standing_in(results.trials, "val_loss")).dropna(
+            subset=["loss"]
+        )
         names = [n for n in search.settings(results) if n not in ("seed", "lr")]
     else:
         frame = search.suggestions(results)

@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from vitbench.analysis.findings.arms import labels, names_of
 from vitbench.analysis.results import Results, computed_once
@@ -126,6 +125,8 @@ def arrivals(times: pd.DataFrame, unit: str = "epochs") -> Arrivals:
     end = observed.max()
     # Trials that diverged are at risk beyond all that was observed: censored after its end.
     cut = np.where(times["never"].to_numpy(dtype=bool), end + 1.0, observed)
+    from scipy import stats  # slow to import
+
     sample = stats.CensoredData(uncensored=observed[there], right=cut[~there])
     curve = stats.ecdf(sample).sf
     seen = curve.quantiles <= end
