@@ -18,6 +18,8 @@ from vitbench.attention import scores
 from vitbench.records.labels import entropy, excess, noise_floor
 from vitbench.records.rows import LABEL_COLUMNS
 
+pytestmark = pytest.mark.long
+
 SWEEPS = int(os.environ.get("VITBENCH_CALIBRATION_SWEEPS", "120"))
 _OF_LABELS = SWEEPS // 4  # each reads whole tables
 RATES = (0.065, 0.48, 0.32, 0.15, 0.05, 0.47)

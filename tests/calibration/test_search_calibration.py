@@ -15,6 +15,8 @@ from vitbench.analysis.search import findings as search
 from vitbench.analysis.search import numbers
 from vitbench.analysis.time_to_target import findings as speed
 
+pytestmark = pytest.mark.long
+
 SWEEPS = int(os.environ.get("VITBENCH_CALIBRATION_SWEEPS", "30"))
 # A forest is slow and its level does not depend on its size: four trees, and the fewest
 # permutations that can give p < 0.05.
