@@ -13,8 +13,8 @@ from torch import nn
 from vitbench import hardware
 from vitbench.bench import inputs, peers, scaling, train
 from vitbench.bench.__main__ import main
-from vitbench.bench.images import order_of_epoch, tiled_digits
 from vitbench.bench.session import choose
+from vitbench.bench.sides import order_of_epoch, tiled_digits
 from vitbench.config import Model
 from vitbench.model.layout import VitShape
 from vitbench.plan import parameter_count

@@ -13,10 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitbench import hardware
 from vitbench.bench.contest import Contender, Turns
-from vitbench.bench.images import tiled_digits
 from vitbench.bench.report import Report
 from vitbench.bench.session import Session
-from vitbench.bench.sides import DataLoaderBatches, consume
+from vitbench.bench.sides import DataLoaderBatches, consume, tiled_digits
 from vitbench.data import _torchvision
 from vitbench.training.batches import DeviceSplit, Streams
 

@@ -13,10 +13,9 @@ from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from vitbench.bench.contest import Row
-from vitbench.bench.images import tiled_digits
 from vitbench.bench.report import Report, number
 from vitbench.bench.session import Session
-from vitbench.bench.sides import stack_plan
+from vitbench.bench.sides import stack_plan, tiled_digits
 from vitbench.plan import stack_flops
 from vitbench.training.stack import Stack, uses_bfloat16
 

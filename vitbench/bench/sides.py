@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vitbench import data
 from vitbench.bench import peers
 from vitbench.bench.contest import Turns
-from vitbench.bench.images import order_of_epoch, tiled_digits
 from vitbench.config import Dataset as DatasetConfig
 from vitbench.config import Model, Precision, Train, TrialConfig
 from vitbench.data.image_set import ImageSet
 from vitbench.plan import StackPlan, parameter_count
+from vitbench.rng import generator
 
 # Held-out images cost an evaluation per epoch; these few keep it out of the measurement.
 _HELD_OUT = 32
@@ -218,3 +219,23 @@ class TensorBatches:
         """Batches of one epoch on the device."""
         order = order_of_epoch(len(self._items), number).to(self._items.images.device)
         yield from (self._items[index_B] for index_B in order.split(self._batch_size))
+
+
+def tiled_digits(train_images: int, held_out: int) -> ImageSet:
+    """The embedded digits (1 x 32 x 32), repeated until there are so many training images.
+
+    Speed depends on shapes, not on content; real images keep the losses those of a real run.
+    """
+    digits = data.load(DatasetConfig(name="digits"), None)
+    index = np.resize(np.arange(len(digits.train.images)), train_images)
+    return replace(
+        digits,
+        train=digits.train.take(index),
+        val=digits.val.take(np.arange(held_out)),
+        test=digits.test.take(np.arange(held_out)),
+    )
+
+
+def order_of_epoch(count: int, epoch: int) -> Tensor:
+    """The order in which every contender sees the images in an epoch (1-based)."""
+    return torch.randperm(count, generator=generator(0, "order", epoch))
