@@ -105,9 +105,14 @@ def test_the_first_page_has_findings_and_limits(reported: Path) -> None:
 
 def test_claims_stand_before_the_findings(own_copy: Path) -> None:
     """A claim of the sweep file with its verdict, and that it came after the run."""
-    with (own_copy / "sweep.yaml").open("a") as sweep:
-        sweep.write("claims:\n- {id: slow, says: 0.0001 ends highest, metric: test_loss, "
-                    "of: {lr: 0.0001}, is: lowest}\n")  # fmt: skip
+    file = own_copy / "sweep.yaml"
+    claim = (
+        "claims:\n- {id: slow, says: 0.0001 ends highest, metric: test_loss, of: {lr: 0.0001}, "
+        "is: lowest}\n"
+    )
+    written = file.read_text(encoding="utf-8")
+    assert "claims: []\n" in written
+    file.write_text(written.replace("claims: []\n", claim), encoding="utf-8")
     text = report.write(results.load(own_copy), []).read_text(encoding="utf-8")
     assert text.index("<h2>Claims</h2>") < text.index("<h2>Findings</h2>")
     assert "refuted (added after the run)" in text

@@ -123,7 +123,8 @@ def test_faster_is_said_only_where_all_seeds_agree() -> None:
     assert claim.arms == ("lr 0.01", "lr 0.1") and claim.n == 6
     assert claim.p_adjusted == pytest.approx(2 / 64)
     assert claim.effect == pytest.approx(np.mean([5 + s % 3 - 2 - s % 2 for s in range(6)]))
-    assert "lr 0.1 reaches validation accuracy 0.9 faster than lr 0.01" in sentence(claim)
+    words = "Learning rate 0.1 reaches validation accuracy 0.9 faster than learning rate 0.01"
+    assert sentence(claim).startswith(words)
     five = {key: epoch for key, epoch in {**fast, **slow}.items() if key[1] < 5}
     assert not any(finding.asserts for finding in findings.findings(opened(five)))
     mixed = {**fast, **slow, (0.1, 0): 8}
@@ -139,10 +140,13 @@ def test_medians_and_limits_in_words() -> None:
     words = [sentence(finding) for finding in findings.findings(made)]
     assert words[0] == (
         "2 of 4 models reach validation accuracy 0.9. The median time (Kaplan-Meier) is 2 epochs "
-        "at lr 0.1. Not reached by half of the models, as far as they were observed: 1 of "
-        "2 settings."
+        "at learning rate 0.1. Not reached by half of the models, as far as they were observed: "
+        "1 of 2 settings."
     )
-    assert words[1].startswith("1 setting is in no comparison of times") and "lr 0.01" in words[1]
+    assert (
+        words[1].startswith("1 setting is in no comparison of times")
+        and "learning rate 0.01" in words[1]
+    )
     limits = " ".join(sentence(limit) for limit in findings.limits(made))
     assert "2 models were last seen before they reached the target (1 of them cut short)" in limits
     none = findings.findings(opened({(0.1, 0): None, (0.1, 1): None}))

@@ -82,7 +82,7 @@ def test_measured_once_per_architecture(local_ray: None, tmp_path: Path) -> None
         )
 
     first = sizes()
-    assert "measured in" in first.said
+    assert "measured in" in first.message
     known = json.loads(file.read_text())
     assert len(known) == 2 and all("torch" in key for key in known)
     # Remembered values are used as they stand, whatever a new measurement would say.
@@ -90,7 +90,7 @@ def test_measured_once_per_architecture(local_ray: None, tmp_path: Path) -> None
         entry["members"] = 3
     file.write_text(json.dumps(known))
     second = sizes()
-    assert second.said == ""
+    assert second.message == ""
     assert {second.members(trial) for trial in trials} == {3}
 
 

@@ -64,6 +64,7 @@ def two_nodes() -> Iterator[str]:
 
 
 @pytest.mark.ray
+@pytest.mark.alone
 def test_what_is_asked_of_a_cluster(two_nodes: str) -> None:
     """Free resources node by node; an actor is alive until it was killed."""
     free = ray_private.free_resources_per_node()
@@ -82,6 +83,7 @@ def test_what_is_asked_of_a_cluster(two_nodes: str) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.alone
 def test_tune_functions_that_only_drive_workers_run_on_the_head(
     two_nodes: str, tmp_path: Path
 ) -> None:

@@ -11,8 +11,10 @@ import torch
 
 from vitbench.data.image_set import ImageSet
 from vitbench.plan import StackPlan
+from vitbench.records.tables import LEDGER
 from vitbench.records.types import StackReport, Status
-from vitbench.training.checkpoint import CheckpointStore
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.storage.place import Place
 from vitbench.tuning.worker.train import Reporter, WorkerContext, fit_or_halve, train_part
 
 
@@ -23,14 +25,11 @@ class Images:
         return tiny.image_set()
 
 
-class Store:
-    """Checkpoints in a folder that holds no ledger."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def store(self) -> CheckpointStore:
-        return CheckpointStore(self._folder)
+def checkpoints_in(folder: Path) -> Checkpoints:
+    """Those of a results folder, which is known by its ledger."""
+    folder.mkdir()
+    (folder / LEDGER).touch()
+    return Checkpoints(Place(str(folder)))
 
 
 class GoOn:
@@ -89,7 +88,7 @@ def test_halves_report_under_the_planned_stack(tmp_path: Path) -> None:
     for most in (3, 2):
         context = WorkerContext(
             images=Images(),  # type: ignore[arg-type]
-            checkpoints=Store(tmp_path / f"{most}"),  # type: ignore[arg-type]
+            checkpoints=checkpoints_in(tmp_path / f"{most}"),
             checkpoint_every_s=0.0,
             workers=1,
             cpus=1,

@@ -75,7 +75,7 @@ def runs_of(results: Results) -> list[Run]:
             config={k: v for k, v in settings[trial_id].items() if v is not None}
             | {"trial": trial_id, "sweep": sweep},
             status=row["status"],
-            outcome=finite({name: row[name] for name in _OUTCOMES}),
+            outcome=finite({name: row[name] for name in _OUTCOMES if name in row}),
             epochs=epochs.get(trial_id, {}),
         )
         for trial_id, row in begun.items()
@@ -86,7 +86,7 @@ def _settings(row: Mapping[str, Any], config: Mapping[str, Any] | None) -> dict[
     """What a model was told: the row's settings, and from the ledger those that it lacks."""
     told = {**config["dataset"], **tables.planned_row(config)} if config else {}
     told.pop("name", None)  # a data set's, which `dataset` has
-    return {**told, **{name: row[name] for name in _SETTINGS}}
+    return {**told, **{name: row[name] for name in _SETTINGS if name in row}}
 
 
 def finite(row: Mapping[str, Any]) -> dict[str, float]:
