@@ -30,7 +30,7 @@ _DRIVER_KILLS, _WORKER_KILLS = 2, 3
 
 
 @pytest.mark.xfail(
-    reason="KNOWN FAILURE: the last resume ended with an exit code other than 0 once; not understood yet",
+    reason="KNOWN FAILURE: the last resume once ended with an error; not understood yet",
     strict=False,
 )
 @pytest.mark.long
