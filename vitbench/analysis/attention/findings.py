@@ -109,20 +109,9 @@ def looks(rows: pd.DataFrame) -> list[Finding]:
 
 
 def _look(pair: Pair, label: str, region: str, family: int) -> Finding:
-    return Finding(
-        kind="label_looks",
-        family=FAMILY,
-        asserts=True,
-        arms=(label,),
-        metric=f"{region.replace(' ', '_')}{LIFT}",
-        effect=pair.difference.mean,
-        low=pair.difference.low,
-        high=pair.difference.high,
-        p=pair.p,
-        p_adjusted=pair.p_adjusted,
-        n=pair.difference.n,
-        facts={"region": region, "contrasts": family},
-    )
+    metric = f"{region.replace(' ', '_')}{LIFT}"
+    facts = {"region": region, "contrasts": family}
+    return pair.assertion("label_looks", FAMILY, metric, arms=(label,), facts=facts)
 
 
 def _spread(folder: Path) -> pd.DataFrame:

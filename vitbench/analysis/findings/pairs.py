@@ -17,12 +17,13 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.statistics import Floats, Interval, mean_intervals
 
 LEVEL = 0.05
@@ -52,6 +53,36 @@ class Pair:
     def told_apart(self) -> bool:
         """Whether it may be claimed that `a` is higher than `b`."""
         return self.p_adjusted < LEVEL
+
+    def assertion(
+        self,
+        kind: str,
+        family: str,
+        metric: str,
+        *,
+        arms: tuple[str, ...] = (),
+        facts: Mapping[str, object] | None = None,
+    ) -> Finding:
+        """The finding that `a` is higher than `b` in a metric.
+
+        Args:
+            kind, family, metric, facts: see `Finding`.
+            arms: what it is about; `a` and `b` if left out.
+        """
+        return Finding(
+            kind=kind,
+            family=family,
+            asserts=True,
+            arms=arms or (self.a, self.b),
+            metric=metric,
+            effect=self.difference.mean,
+            low=self.difference.low,
+            high=self.difference.high,
+            p=self.p,
+            p_adjusted=self.p_adjusted,
+            n=self.difference.n,
+            facts=facts or {},
+        )
 
 
 @dataclass(frozen=True)

@@ -154,19 +154,7 @@ def _unseen(values_SA: Floats, best: str, label: str) -> Finding:
 
 
 def _higher(pair: Pair) -> Finding:
-    return Finding(
-        kind="setting_is_higher",
-        family=FAMILY,
-        asserts=True,
-        arms=(pair.a, pair.b),
-        metric=METRIC,
-        effect=pair.difference.mean,
-        low=pair.difference.low,
-        high=pair.difference.high,
-        p=pair.p,
-        p_adjusted=pair.p_adjusted,
-        n=pair.difference.n,
-    )
+    return pair.assertion("setting_is_higher", FAMILY, METRIC)
 
 
 def _incomplete(arms: Arms) -> list[Finding]:

@@ -177,20 +177,8 @@ def _turned(
 
 
 def _harder(pair: Pair, measure: Measure) -> Finding:
-    return Finding(
-        kind="label_is_harder",
-        family=FAMILY,
-        asserts=True,
-        arms=(pair.a, pair.b),
-        metric=measure.column,
-        effect=pair.difference.mean,
-        low=pair.difference.low,
-        high=pair.difference.high,
-        p=pair.p,
-        p_adjusted=pair.p_adjusted,
-        n=pair.difference.n,
-        facts={"title": measure.title},
-    )
+    facts = {"title": measure.title}
+    return pair.assertion("label_is_harder", FAMILY, measure.column, facts=facts)
 
 
 def _disagreement(table: pd.DataFrame, head: Measure) -> list[Finding]:

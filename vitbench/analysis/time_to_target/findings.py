@@ -58,23 +58,7 @@ def _sooner(compared: speed.Restricted, target: float | None) -> list[Finding]:
     pairs = all_pairs(compared.values)
     apart = [pair for pair in pairs if pair.told_apart]
     facts: dict[str, object] = {"horizon": compared.horizon, "target": target, "pairs": len(pairs)}
-    told += [
-        Finding(
-            "target_sooner",
-            family=FAMILY,
-            asserts=True,
-            arms=(pair.a, pair.b),
-            metric=METRIC,
-            effect=pair.difference.mean,
-            low=pair.difference.low,
-            high=pair.difference.high,
-            p=pair.p,
-            p_adjusted=pair.p_adjusted,
-            n=seeds,
-            facts=facts,
-        )
-        for pair in apart
-    ]
+    told += [pair.assertion("target_sooner", FAMILY, METRIC, facts=facts) for pair in apart]
     if not apart:
         facts |= {
             "can_claim": seeds >= MIN_SEEDS_TO_CLAIM,
