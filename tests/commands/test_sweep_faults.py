@@ -29,10 +29,6 @@ max_failures: 10
 _DRIVER_KILLS, _WORKER_KILLS = 2, 3
 
 
-@pytest.mark.xfail(
-    reason="KNOWN FAILURE: the last resume once ended with an error; not understood yet",
-    strict=False,
-)
 @pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.timeout(600)
