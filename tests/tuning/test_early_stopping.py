@@ -68,5 +68,26 @@ def test_rungs_are_filled_again_after_a_resume() -> None:
     stopping = EarlyStopping(Watch(), Requests(), lambda plan, rows: rows[0].val_loss)
     plan = tiny.plan()
     stopping.replay(plan, {2: [row(2, 0.4)], 1: [row(1, 0.8)]})
-    ghost = f"past-{plan.stack_id}"
-    assert seen == [(ghost, 1, 0.8), (ghost, 2, 0.4)]
+    assert seen == [(plan.stack_id, 1, 0.8), (plan.stack_id, 2, 0.4)]
+
+
+def test_a_stack_that_is_handed_out_again_is_compared_as_one() -> None:
+    """Its second trial of Tune's must not stand beside the first at a rung."""
+    added: list[str] = []
+    asked: list[str] = []
+
+    class Watch(FIFOScheduler):
+        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+            added.append(trial.trial_id)
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            asked.append(trial.trial_id)
+            return TrialScheduler.CONTINUE
+
+    stopping = EarlyStopping(Watch(), Requests(), lambda plan, rows: rows[0].val_loss)
+    plan = tiny.plan()
+    for name in ("t1", "t2"):
+        trial = Trial(name, {"stack_id": plan.stack_id, "plan": plan.to_json()})
+        stopping.on_trial_add(None, trial)
+        stopping.on_trial_result(None, trial, StackReport(epoch=1, rows=(row(1, 0.1),)).to_json())
+    assert added == [plan.stack_id] and asked == [plan.stack_id] * 2

@@ -34,6 +34,8 @@ class TuneTrial:
     plan: StackPlan
     local_path: str
     error: Exception | None = None
+    num_failures: int = 1
+    max_failures: int = 0
     config: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class World:
         self.requests, self.calls, self.output = Requests(), [], io.StringIO()  # type: ignore[var-annotated]
         view = SweepView(total_stacks=9, known_flops=1.0, slots=1)
         self.view = view
+        self.again: list[StackPlan] = []
         shown = PlainProgress(Console(file=self.output, width=200), view)
         stop = SweepStop(self.requests, lambda: self.calls.append("no more"), shown.say)
         self.meter = BudgetMeter(budget, History(), gpus_each=0)
@@ -93,6 +96,7 @@ class World:
                 self.giving_up,
                 stop,
             ],
+            self.again.append,
         )
 
     def trial(self, plan: StackPlan) -> TuneTrial:
@@ -215,6 +219,24 @@ def test_a_crash_that_is_tried_again_is_an_event_and_no_end(world: World) -> Non
     assert (last["event"], last["error"]) == ("retry", "OSError: gone")
     assert "going on from the last checkpoint (OSError: gone)" in world.output.getvalue()
     assert not world.events.of(StackEnded) and world.giving_up.cause is None
+
+
+def test_a_stack_that_tune_drops_too_early_is_handed_out_again(world: World) -> None:
+    """The reused process died while it took the stack over: retries are left, Tune makes none.
+
+    Bounded, in case that it dies so every time.
+    """
+    (plan,) = plans(1)
+    trial = world.trial(plan)
+    trial.max_failures = 2
+    (Path(trial.local_path) / "error.txt").write_text("Traceback\nActorDiedError: gone\n")
+    for _ in range(2):
+        world.recorder.on_trial_error(0, [], trial)
+    assert world.again == [plan, plan]
+    assert not world.events.of(StackEnded)
+    assert "going on from the last checkpoint" in world.output.getvalue()
+    world.recorder.on_trial_error(0, [], trial)
+    assert world.again == [plan, plan] and len(world.events.of(StackEnded)) == 1
 
 
 def test_a_worker_that_dies_before_its_stack_was_started(world: World) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,18 @@ class Recorder(tune.Callback):
     Args:
         ledger: writes down what happens, before anybody acts on it.
         observers: told after the ledger, in this order.
+        hand_out_again: trains a stack once more, from its last checkpoint.
     """
 
-    def __init__(self, ledger: StackObserver, observers: Sequence[StackObserver]) -> None:
+    def __init__(
+        self,
+        ledger: StackObserver,
+        observers: Sequence[StackObserver],
+        hand_out_again: Callable[[StackPlan], None],
+    ) -> None:
         self._observers = [ledger, *observers]
+        self._hand_out_again = hand_out_again
+        self._handed_out_again: Counter[str] = Counter()  # by stack
         self._plans: dict[str, StackPlan] = {}
         self._ended: dict[str, dict[str, TrialOutcome]] = {}  # by stack and trial
 
@@ -68,8 +77,19 @@ class Recorder(tune.Callback):
         self._tell(Crashed(self._plan_of(trial), _last_line(traceback), traceback, None))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A stack crashed for the last time."""
+        """A stack crashed, and Tune does not try again.
+
+        That it has tried often enough is one reason. The other: the process of a stack that has
+        ended died while it took over this one. Tune drops such a stack at its first failure, so it
+        is handed out again here.
+        """
         plan = self._plan_of(trial)
+        retries_left = trial.num_failures <= trial.max_failures
+        if retries_left and self._handed_out_again[plan.stack_id] < trial.max_failures:
+            self._handed_out_again[plan.stack_id] += 1
+            self.on_trial_recover(iteration, trials, trial)
+            self._hand_out_again(plan)
+            return
         if plan.stack_id not in self._ended:  # its worker died before Tune called it started
             self.on_trial_start(iteration, trials, trial)
         traceback, status = _traceback(trial), _status(trial)

@@ -155,7 +155,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         giving_up,
         stop,  # last: it acts on what the others asked for
     ]
-    recorder = Recorder(LedgerObserver(ledger, planned), observers)
+    recorder = Recorder(LedgerObserver(ledger, planned), observers, searcher.hand_out_again)
     context = WorkerContext(
         images=SharedImages.share(job.images, ship=cluster.nodes > 1),
         checkpoints=job.checkpoints,

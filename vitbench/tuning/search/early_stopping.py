@@ -16,8 +16,8 @@ Objective = Callable[[StackPlan, Sequence[EpochRow]], float]
 
 
 @dataclass(frozen=True)
-class _PastTrial:
-    """What a scheduler reads of a trial of Tune's, for a stack of a run before."""
+class _Stack:
+    """What a scheduler reads of a trial of Tune's; a stack that is handed out again is the same."""
 
     trial_id: str
     config: dict[str, Any] = field(default_factory=dict)
@@ -37,28 +37,36 @@ class EarlyStopping(FIFOScheduler):
         self._inner = inner
         self._requests = requests
         self._objective = objective
+        self._known: set[str] = set()
         self._stopping: set[str] = set()
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Let the inner scheduler know the trial, which it will be asked about."""
-        self._inner.on_trial_add(tune_controller, trial)
+        """Let the inner scheduler know the stack, which it will be asked about."""
+        self._add(tune_controller, trial.config["stack_id"])
+
+    def _add(self, tune_controller: Any, stack_id: str) -> Any:
+        stack = _Stack(stack_id)
+        if stack_id not in self._known:
+            self._known.add(stack_id)
+            self._inner.on_trial_add(tune_controller, stack)  # type: ignore[arg-type]
+        return stack
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ask the stack to end where the inner scheduler would kill it."""
-        rows = StackReport.from_json(result).rows
-        if rows and trial.trial_id not in self._stopping:
+        rows, stack_id = StackReport.from_json(result).rows, trial.config["stack_id"]
+        if rows and stack_id not in self._stopping:
             value = self._objective(StackPlan.from_json(trial.config["plan"]), rows)
             judged = {**result, "objective": value}
-            if self._inner.on_trial_result(tune_controller, trial, judged) == self.STOP:
-                self._stopping.add(trial.trial_id)
-                self._requests.end(Status.STOPPED, trial.config["stack_id"])
+            stack = self._add(tune_controller, stack_id)
+            if self._inner.on_trial_result(tune_controller, stack, judged) == self.STOP:
+                self._stopping.add(stack_id)
+                self._requests.end(Status.STOPPED, stack_id)
         return str(self.CONTINUE)
 
     def replay(self, plan: StackPlan, epochs: Mapping[int, Sequence[EpochRow]]) -> None:
         """Fill the inner scheduler's rungs with a stack of a run before the resume."""
-        past: Any = _PastTrial(f"past-{plan.stack_id}")
         no_controller: Any = None
-        self._inner.on_trial_add(no_controller, past)
+        past = self._add(no_controller, plan.stack_id)
         for epoch in sorted(epochs):
             value = self._objective(plan, epochs[epoch])
             self._inner.on_trial_result(no_controller, past, {"epoch": epoch, "objective": value})

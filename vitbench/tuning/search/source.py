@@ -81,11 +81,16 @@ class PlanSearcher(Searcher):
         self._source = source
         self._slots = slots
         self._live: set[str] = set()
+        self._again: list[StackPlan] = []
         self._finished = False
 
     def finish(self) -> None:
-        """Hand out no more stacks."""
+        """Hand out no new stacks."""
         self._finished = True
+
+    def hand_out_again(self, plan: StackPlan) -> None:
+        """Hand out a stack that crashed before any new one; it goes on from its checkpoint."""
+        self._again.append(plan)
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -94,14 +99,23 @@ class PlanSearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next stack as a Tune configuration; None while all slots are taken."""
-        if not self._finished and len(self._live) >= self._slots():
+        """Return the next stack as a Tune configuration; None while there is none to start.
+
+        Tune asks no more once it was told FINISHED, so that has to wait for the last stack.
+        """
+        if len(self._live) >= self._slots():
             return None
-        plan = None if self._finished else self._source.next()
+        plan = self._next()
         if plan is None:
-            return Searcher.FINISHED
+            self._finished = True
+            return None if self._live else Searcher.FINISHED
         self._live.add(trial_id)
         return {"stack_id": plan.stack_id, "plan": plan.to_json()}
+
+    def _next(self) -> StackPlan | None:
+        if self._again:
+            return self._again.pop(0)
+        return None if self._finished else self._source.next()
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
