@@ -16,7 +16,7 @@ TrialMetric = Literal[
     "train_loss", "val_loss", "test_loss", "train_accuracy", "val_accuracy", "test_accuracy",
 ]  # fmt: skip
 # Of models that learned one label.
-LabelMetric = Literal["train_loss_over_constant", "nce", "ap_norm", "roc_auc", "mcc"]
+LabelMetric = Literal["train_loss_over_constant", "nce", "excess", "ap_norm", "roc_auc", "mcc"]
 ClaimMetric = Literal[TrialMetric, LabelMetric, "effective_patches"]
 LABEL_METRICS: tuple[str, ...] = get_args(LabelMetric)
 Arm = dict[str, Scalar]
@@ -29,8 +29,8 @@ class Claim(Section):
     says: str = Field(min_length=1, description="the claim in a sentence")
     metric: ClaimMetric = Field(
         description="what is compared, a column of trials or labels; train_loss_over_constant is "
-        "the training loss over H(p) of the training images; effective_patches is the spread of "
-        "attention that `attention` measures"
+        "the training loss over H(p) of the training images; excess is the NCE above the noise "
+        "floor; effective_patches is the spread of attention that `attention` measures"
     )
     of: Arm | list[Arm] = Field(
         default_factory=dict,

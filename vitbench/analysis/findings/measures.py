@@ -16,6 +16,7 @@ from vitbench.records.labels import entropy
 _NOTHING_LEARNED = {
     "train_loss_over_constant": (1.0, True),
     "nce": (1.0, True),
+    "excess": (1.0, True),
     "ap_norm": (0.0, False),
     "roc_auc": (0.5, False),
     "mcc": (0.0, False),
