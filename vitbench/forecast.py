@@ -30,7 +30,7 @@ from vitbench.plan.names import settings, varying_fields
 from vitbench.plan.stacks import local_slots, stacks_of
 from vitbench.records import tables
 from vitbench.records.history import History
-from vitbench.terminal.words import duration
+from vitbench.words import duration
 
 if TYPE_CHECKING:
     from vitbench.tuning.runner import Job

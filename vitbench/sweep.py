@@ -28,7 +28,7 @@ from vitbench.records.ledger import Ledger
 from vitbench.request import Request, Settled, new_results_dir, settle
 from vitbench.storage.mirror import Mirror
 from vitbench.terminal.outcome_table import failures, outcome_table
-from vitbench.terminal.words import duration
+from vitbench.words import duration
 
 if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
     from vitbench.tuning import runner

@@ -12,13 +12,7 @@ from vitbench.tuning.stop import SweepStop
 
 
 class BudgetMeter:
-    """Counts what a sweep spends against its limits.
-
-    Args:
-        limits: of the sweep file.
-        history: what the runs before have spent.
-        gpus_each: GPUs of one stack.
-    """
+    """Counts what a sweep spends against its limits; `gpus_each` are those of one stack."""
 
     def __init__(self, limits: Budget, history: History, *, gpus_each: float) -> None:
         self._limits = limits
@@ -40,26 +34,21 @@ class BudgetMeter:
 
     def exceeded(self) -> str | None:
         """The limit that is reached, in words; None while all hold."""
-        limits = self._limits
-        hours = (self._before_s + time.monotonic() - self._started_s) / 3600
-        spent = (
-            ("hours", hours, limits.hours),
-            ("gpu_hours", self._gpu_s / 3600, limits.gpu_hours),
-            ("epochs", self._epochs, limits.epochs),
-            ("models", self._trials, limits.models),
-        )
-        for name, value, limit in spent:
+        spent = {
+            "hours": (self._before_s + time.monotonic() - self._started_s) / 3600,
+            "gpu_hours": self._gpu_s / 3600,
+            "epochs": self._epochs,
+            "models": self._trials,
+        }
+        for name, value in spent.items():
+            limit = getattr(self._limits, name)
             if limit is not None and value >= limit:
                 return f"budget.{name}={limit:g} is spent ({value:g})"
         return None
 
 
 class BudgetObserver:
-    """Counts what stacks spend, and ends the sweep at its limit.
-
-    Attributes:
-        spent: the limit that was reached, in words.
-    """
+    """Counts what stacks spend, and ends the sweep at a limit, whose words are then in `spent`."""
 
     def __init__(self, meter: BudgetMeter, stop: SweepStop) -> None:
         self._meter = meter

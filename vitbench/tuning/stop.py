@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import ray
 
 from vitbench.records.types import Status
-from vitbench.tuning.cluster.placement import on_this_node
+from vitbench.tuning.cluster.placement import actor_here
 from vitbench.tuning.events import Crashed, MembersEnded, Round, StackEvent
 
 # A sweep whose stacks all die of the same cause says so instead of burning the night.
@@ -52,13 +52,10 @@ class StopRequests:
     """Requests to end, in an actor beside their maker; travels with the trainable."""
 
     def __init__(self) -> None:
-        actor = _StopActor.options(  # type: ignore[attr-defined]  # by the decorator
-            scheduling_strategy=on_this_node()
-        )
-        self._actor: Any = actor.remote()
+        self._actor: Any = actor_here(_StopActor)
 
     def end(self, reason: Status, stack_id: str | None = None) -> None:
-        """Ask one stack (or all) to end after the epoch that it is in; visible on return."""
+        """Ask one stack (or all) to end; visible on return."""
         ray.get(self._actor.set.remote(reason, stack_id))
 
     def reason_to_end(self, stack_id: str) -> Status | None:
@@ -70,10 +67,7 @@ class StopRequests:
 class SweepStop:
     """Ends the whole sweep once, for the first reason given, and not inside a signal handler.
 
-    Args:
-        requests: where running stacks ask whether to go on.
-        hand_out_no_more: called so that no stack is started.
-        say: shows a line to the user.
+    `hand_out_no_more` is called so that no stack is started, `say` shows a line to the user.
     """
 
     def __init__(
@@ -104,11 +98,7 @@ class SweepStop:
 
 
 class GivingUp:
-    """Ends the sweep where stack after stack crashes of one cause.
-
-    Attributes:
-        cause: the common cause, once the sweep was given up.
-    """
+    """Ends the sweep where stack after stack crashes of one cause, which is then in `cause`."""
 
     def __init__(self, stop: SweepStop) -> None:
         self._stop = stop

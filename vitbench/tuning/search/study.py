@@ -21,7 +21,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,55 +79,18 @@ _SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
 }
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """One suggestion of a study: a row of suggestions.parquet.
-
-    Attributes:
-        number: in the order of asking, from 0.
-        state: of the Optuna trial, e.g. COMPLETE.
-        stack_id: of the stack that it stands for, where it can be built.
-        reason: why it was not trained.
-        params: settings by name.
-        values: by objective; None where it has no end with a value.
-        pareto: whether no other trained suggestion is at least as good in every objective and
-            better in one.
-    """
-
-    number: int
-    state: str
-    stack_id: str | None
-    reason: str | None
-    params: dict[str, float | int | str | bool | None]
-    values: dict[str, float | None]
-    pareto: bool
-
-    def to_row(self) -> dict[str, object]:
-        """Columns of the table: one for each setting and objective."""
-        before = {"number": self.number, "state": self.state}
-        why = {"stack_id": self.stack_id, "reason": self.reason}
-        return {**before, **why, **self.params, **self.values, "pareto": self.pareto}
-
-
 class StudySource:
     """Asks the study for stacks and tells it how they ended.
 
     Args:
         sweep: a sweep whose `search.method` is random or optuna, with the data set really used.
         path: where `study.db` is or will be.
-        channels: of the images.
-        outputs: of the models.
+        channels, outputs: of the images, and of the models.
         history: the runs before, so that nothing is paid for twice.
     """
 
     def __init__(
-        self,
-        sweep: Sweep,
-        path: Path,
-        *,
-        channels: int,
-        outputs: int,
-        history: History,
+        self, sweep: Sweep, path: Path, *, channels: int, outputs: int, history: History
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._sweep = sweep
@@ -177,26 +139,32 @@ class StudySource:
             if epochs and plan.stack_id in self._known:
                 yield plan, epochs
 
-    def suggestions(self) -> list[Suggestion]:
-        """Every suggestion so far, in the order of asking."""
+    def suggestions(self) -> list[dict[str, Any]]:
+        """Every suggestion so far, in the order of asking: a row of suggestions.parquet each.
+
+        After `state` (Optuna's) come the stack that it stands for, the reason why it was not
+        trained, its settings, the objectives where it ended with values, and whether no other
+        trained suggestion is at least as good in every objective and better in one.
+        """
         front = {trial.number for trial in self._study.best_trials}
         no_values = [None] * len(self._objectives)
         return [
-            Suggestion(
-                number=trial.number,
-                state=trial.state.name,
-                stack_id=trial.user_attrs.get(_STACK),
-                reason=trial.user_attrs.get(_REASON),
-                params=trial.params,
-                values=dict(
+            {
+                "number": trial.number,
+                "state": trial.state.name,
+                "stack_id": trial.user_attrs.get(_STACK),
+                "reason": trial.user_attrs.get(_REASON),
+                **trial.params,
+                # Optuna keeps the last value of one that was stopped, too; it is no end.
+                **dict(
                     zip(
                         self._objectives,
                         trial.values if trial.state is TrialState.COMPLETE else no_values,
                         strict=True,
                     )
                 ),
-                pareto=trial.number in front,
-            )
+                "pareto": trial.number in front,
+            }
             for trial in self._study.get_trials(deepcopy=False)
         ]
 
@@ -244,27 +212,21 @@ class StudySource:
         trial = self._live.get(stack_id)
         measured = self._objectives[0] in objectives.EACH_EPOCH
         if trial is not None and len(self._objectives) == 1 and measured:
-            value = self.objective_now(self._plans[stack_id], rows)
-            if math.isfinite(value):
-                trial.report(value, epoch)
+            trial.report(self.objective_now(self._plans[stack_id], rows), epoch)
 
     def objective_now(self, plan: StackPlan, rows: Sequence[EpochRow]) -> float:
         """The first objective after an epoch; a finite worst value where all have diverged."""
         name = self._objectives[0]
-        stand_in = objectives.worst(name, [], self._outputs)
         values = {row.trial_id: objectives.after_epoch(row, name) for row in rows}
-        best = objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
-        return stand_in if best is None else best
+        stand_in = objectives.worst(name, [], self._outputs)
+        return objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
 
     def ended(self, stack_id: str, outcomes: Sequence[TrialOutcome]) -> None:
         """Tell the study how a stack ended; one that only pauses stays open for the resume."""
         trial = self._live.pop(stack_id, None)
-        if trial is None or not outcomes:
-            return
-        if any(outcome.status.is_pause for outcome in outcomes):
-            return
-        self._known[stack_id] = list(outcomes)
-        self._tell_outcome(trial, self.plan_of(trial.params), outcomes)
+        if trial is not None and not any(outcome.status.is_pause for outcome in outcomes):
+            self._known[stack_id] = list(outcomes)
+            self._tell_outcome(trial, self._plans[stack_id], outcomes)
 
     def _close(self, trial: Trial, reason: str, state: TrialState) -> None:
         """End a suggestion that is not trained."""
@@ -290,28 +252,24 @@ class StudySource:
 
     def _used_up(self) -> bool:
         """Whether every combination of a finite space has been trained or is training."""
-        if self._buildable is None:
-            return False
-        return len(self._known.keys() | self._live.keys()) >= self._buildable
+        tried = self._known.keys() | self._live.keys()
+        return self._buildable is not None and len(tried) >= self._buildable
 
     def _count_buildable(self) -> int | None:
         """Combinations that can be built; None for a space without end (or nearly so)."""
-        choices = []
+        choices: list[Sequence[Any]] = []
         for distribution in self._space.values():
-            if isinstance(distribution, CategoricalDistribution):
-                choices.append(list(distribution.choices))
-            elif isinstance(distribution, IntDistribution):
-                choices.append(
-                    list(range(distribution.low, distribution.high + 1, distribution.step))
-                )
-            else:
+            if isinstance(distribution, FloatDistribution):
                 return None
+            if isinstance(distribution, IntDistribution):
+                low, high, step = distribution.low, distribution.high, distribution.step
+                choices.append(range(low, high + 1, step))
+            elif isinstance(distribution, CategoricalDistribution):
+                choices.append(distribution.choices)
         if math.prod(map(len, choices)) > _MAX_COUNTED:
             return None
-        return sum(
-            broken_rule(self._sweep, dict(zip(self._space, combination, strict=True))) is None
-            for combination in itertools.product(*choices)
-        )
+        combinations = (dict(zip(self._space, c, strict=True)) for c in itertools.product(*choices))
+        return sum(broken_rule(self._sweep, settings) is None for settings in combinations)
 
     def _tell_outcome(
         self, trial: Trial, plan: StackPlan, outcomes: Sequence[TrialOutcome]
@@ -334,10 +292,9 @@ class StudySource:
             return objectives.lr_sensitivity(plan.members, losses, chance)
         at = self._objectives.index(name)
         seen = [t.values[at] for t in self._study.get_trials(deepcopy=False) if t.values]
+        values = objectives.final_metric(outcomes, name)
         stand_in = objectives.worst(name, seen, self._outputs)
-        metric = objectives.final_metric(outcomes, name)
-        value = objectives.best_arm(plan.members, metric, objective=name, stand_in=stand_in)
-        return stand_in if value is None else value
+        return objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
 
     def _reconcile(self) -> list[StackPlan]:
         """Bring the study up to the ledger after a crash; return the stacks still to be trained.
