@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -29,11 +29,7 @@ class SweepFile:
 
     @classmethod
     def read(cls, path: FilePath | str) -> SweepFile:
-        """Read the file without judging what it says.
-
-        Raises:
-            ConfigError: if it is not YAML.
-        """
+        """Read the file without judging what it says; a ConfigError if it is not YAML."""
         return cls(FilePath(path), yaml_file.read(FilePath(path)))
 
     def sweep(self, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
@@ -59,11 +55,7 @@ class SweepFile:
 
 
 def load_sweep(file: FilePath | str, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
-    """Read, override and validate a sweep file (see SweepFile).
-
-    Raises:
-        ConfigError: with every problem, each as `file:line: key=value rule; fix`.
-    """
+    """Read, override and validate a sweep file (see SweepFile.sweep)."""
     return SweepFile.read(file).sweep(scale=scale, overrides=overrides)
 
 
@@ -79,11 +71,7 @@ def load_results_sweep(results_dir: FilePath) -> Sweep:
 
 
 def results_values(results_dir: FilePath) -> dict[str, Any]:
-    """What the sweep.yaml of a results folder says, under today's keys, as plain values.
-
-    Raises:
-        ConfigError: if it is missing or not YAML.
-    """
+    """What the sweep.yaml of a results folder says, under today's keys, as plain values."""
     values = yaml_file.read(results_dir / "sweep.yaml").values
     renamed.rename(values)
     return values
@@ -104,10 +92,8 @@ def _validate(values: dict[str, Any]) -> list[Problem]:
         return found + _problems_of_the_rest(values, found)
     problems = checks.problems(sweep)
     for name, tree in sweep.scales.items():
-        problems += [
-            Problem(("scales", name, *problem.path), problem.value, problem.rule, problem.fix)
-            for problem in _scale_problems(sweep, tree)
-        ]
+        found = _scale_problems(sweep, tree)
+        problems += [replace(problem, path=("scales", name, *problem.path)) for problem in found]
     return problems
 
 
@@ -158,14 +144,11 @@ def _apply_scale(values: dict[str, Any], document: Document, scale: str) -> list
     scales = values.get("scales") or {}
     if not isinstance(scales, dict) or not all(isinstance(v, dict) for v in scales.values()):
         return []  # reported by the validation of the field
-    if scale not in scales:
-        if scale == PAPER:
-            return []
-        known = list(dict.fromkeys([*scales, PAPER]))
-        return [
-            Problem(("scales",), "", f"there is no scale '{scale}'", did_you_mean(scale, known))
-        ]
-    _merge(values, scales[scale], ("scales", scale), (), document)
+    if scale in scales:
+        _merge(values, scales[scale], ("scales", scale), (), document)
+    elif scale != PAPER:
+        fix = did_you_mean(scale, dict.fromkeys([*scales, PAPER]))
+        return [Problem(("scales",), "", f"there is no scale '{scale}'", fix)]
     return []
 
 
@@ -219,9 +202,5 @@ def _all_at_once(
         line = document.line(problem.path)
         return line, f"{file}:{line}"
 
-    lines = []
-    for _, problem in sorted(enumerate(problems), key=lambda item: (place(item[1])[0], item[0])):
-        text = problem.text(place(problem)[1])
-        if text not in lines:
-            lines.append(text)
-    return ConfigError(lines)
+    ordered = sorted(problems, key=lambda problem: place(problem)[0])
+    return ConfigError(list(dict.fromkeys(problem.text(place(problem)[1]) for problem in ordered)))

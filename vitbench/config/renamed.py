@@ -6,7 +6,6 @@ was made under the old names is still read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from vitbench.config.problems import Path, Problem, dotted
@@ -22,7 +21,9 @@ RENAMED: dict[Path, str] = {
 def rename(values: dict[str, Any]) -> list[Problem]:
     """Give old keys their new names, in place; returns a problem for each that there was."""
     problems = []
-    for path, tree in _trees(values):
+    scales = _section(values, ("scales",)).items()
+    trees: dict[Path, Any] = {(): values, **{("scales", name): tree for name, tree in scales}}
+    for path, tree in trees.items():
         for old, new in RENAMED.items():
             section = _section(tree, old[:-1])
             if old[-1] in section:
@@ -38,18 +39,7 @@ def rename(values: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _trees(values: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The file itself and its scales, each with its path."""
-    yield (), values
-    for name, tree in _section(values, ("scales",)).items():
-        if isinstance(tree, dict):
-            yield ("scales", name), tree
-
-
-def _section(values: dict[str, Any], path: Path) -> dict[str, Any]:
+def _section(values: Any, path: Path) -> dict[str, Any]:
     for part in path:
-        below = values.get(str(part))
-        if not isinstance(below, dict):
-            return {}
-        values = below
-    return values
+        values = values.get(part) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else {}
