@@ -21,20 +21,10 @@ from vitbench.records.history import History
 from vitbench.records.restore import restore_ledger
 
 # What may change between runs of one sweep: none of it changes what a trial computes.
-_FREE = (
-    "description",
-    "storage",
-    "resources",
-    "stack_size",
-    "budget",
-    "checkpoints",
-    "attention",
-    "exports",
-    "max_failures",
-    "claims",
-    "scales",
-)
-_FREE_SEARCH = ("suggestions", "concurrency")
+_FREE = {
+    *("description", "storage", "resources", "stack_size", "budget", "checkpoints"),
+    *("attention", "exports", "max_failures", "claims", "scales"),
+}
 
 
 def find(out: Path, name: str, wanted: str) -> Path:
@@ -44,13 +34,12 @@ def find(out: Path, name: str, wanted: str) -> Path:
         UserError: if there is none.
     """
     if wanted != "latest":
-        folder = Path(wanted)
-        if not _can_go_on(folder):
+        if not _can_go_on(Path(wanted)):
             raise UserError(
                 f"--resume {wanted}: holds no {tables.LEDGER} and no tables of a sweep; name a "
                 f"results folder, or write --resume alone for the latest run of this sweep"
             )
-        return folder
+        return Path(wanted)
     runs = sorted(path for path in (out / name).glob("*") if _can_go_on(path))
     if not runs:
         raise UserError(
@@ -127,9 +116,8 @@ def check_same(before: Sweep, now: Sweep, folder: Path) -> None:
 
 
 def _asked(sweep: Sweep) -> dict[str, Any]:
-    content = sweep.model_dump(mode="json", exclude=set(_FREE))
-    for key in _FREE_SEARCH:
-        del content["search"][key]
+    content = sweep.model_dump(mode="json", exclude=_FREE)
+    del content["search"]["suggestions"], content["search"]["concurrency"]
     return content
 
 
@@ -163,12 +151,8 @@ def remainder(
     """Split the trials of a sweep into done, to be continued, to be retried and new.
 
     Trials of one stack stay together: they are at the same epoch. A stack of which some members
-    have ended goes on with the others.
-
-    Args:
-        trials: of the sweep.
-        history: of the runs before.
-        epochs_of: a trial, by its id, that it can go on from.
+    have ended goes on with the others. `epochs_of` a trial, by its id, are those that it can go on
+    from.
     """
     named = {_id_today(config, known): known for known, config in history.configs.items()}
     by_id = {named.get(trial.trial_id, trial.trial_id): trial for trial in trials}

@@ -11,7 +11,6 @@ import logging
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from vitbench.errors import UserError
@@ -29,9 +28,9 @@ _COPY_INTERVAL_S = 15.0
 
 
 class Mirror:
-    """Copies a results folder to its bucket, while the sweep runs and at its end.
+    """Copies a results folder to its bucket, as a context manager while the sweep runs.
 
-    Use as a context manager around the run; `copy` once more when the last file is written.
+    `copy` once more when the last file is written.
     """
 
     def __init__(self, folder: Path, bucket: Place) -> None:
@@ -51,31 +50,23 @@ class Mirror:
         self._thread.join()
 
     def copy(self) -> None:
-        """Copy what changed since the last time.
-
-        Raises:
-            UserError: if the bucket does not take it.
-        """
+        """Copy what changed since the last time; a UserError if the bucket does not take it."""
         try:
-            for path in self._files():
+            for path in sorted(self._folder.rglob("*")):
+                inside = path.relative_to(self._folder)
+                passed_over = inside.parts[0] in _NOT_COPIED or path.name.startswith(".")
+                if passed_over or path.name.endswith(_HALF_WRITTEN) or not path.is_file():
+                    continue
                 stat = path.stat()
                 seen = stat.st_size, stat.st_mtime_ns
                 if self._copied.get(path) != seen:
-                    self._bucket.write(path.relative_to(self._folder).as_posix(), _content(path))
+                    self._bucket.write(inside.as_posix(), _content(path))
                     self._copied[path] = seen
         except OSError as error:
             raise UserError(
                 f"storage: cannot write to {self._bucket.address} ({error}); check the address and "
                 f"the permissions. Everything so far is in {self._folder}"
             ) from error
-
-    def _files(self) -> Iterator[Path]:
-        for path in sorted(self._folder.rglob("*")):
-            inside = path.relative_to(self._folder).parts
-            if inside[0] in _NOT_COPIED or path.name.startswith(".") or not path.is_file():
-                continue
-            if not path.name.endswith(_HALF_WRITTEN):
-                yield path
 
     def _keep_copying(self) -> None:
         while not self._over.wait(_COPY_INTERVAL_S):
