@@ -97,11 +97,7 @@ def _run(request: Request, console: Console) -> int:
 
 
 def _train(
-    settled: Settled,
-    job: runner.Job,
-    images: ImageSet,
-    mirror: Mirror | None,
-    console: Console,
+    settled: Settled, job: runner.Job, images: ImageSet, mirror: Mirror | None, console: Console
 ) -> runner.Ending:
     """Train what is left of the job, under the lock of its ledger.
 

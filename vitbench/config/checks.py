@@ -29,11 +29,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         *_label_problems(sweep),
         *claim_checks.problems(sweep, axes_are_right=not of_axes),
     ]
-    return found or [
-        *_shape_problems(sweep),
-        *_batch_problems(sweep),
-        *_compile_problems(sweep),
-    ]
+    return found or [*_shape_problems(sweep), *_batch_problems(sweep), *_compile_problems(sweep)]
 
 
 def divisors(number: int) -> list[int]:

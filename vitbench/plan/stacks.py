@@ -102,10 +102,7 @@ def groups_of(trials: Iterable[TrialConfig]) -> list[list[TrialConfig]]:
 
 
 def pack(
-    trials: Iterable[TrialConfig],
-    *,
-    max_members: int | Callable[[TrialConfig], int],
-    slots: int,
+    trials: Iterable[TrialConfig], *, max_members: int | Callable[[TrialConfig], int], slots: int
 ) -> list[StackPlan]:
     """Group trials into stacks: fill the slots side by side first, then stack the rest.
 

@@ -23,10 +23,7 @@ class Status(StrEnum):
     RUNNING = "running", "no end is recorded: still training, or the sweep died"
     FINISHED = "finished", "trained to its last epoch"
     STOPPED = "stopped", "stopped early by the search's scheduler; its curve is censored"
-    DIVERGED = (
-        "diverged",
-        "its loss was not finite at `diverged_epoch`; frozen there, never best",
-    )
+    DIVERGED = ("diverged", "its loss was not finite at `diverged_epoch`; frozen there, never best")
     CRASHED = (
         "crashed",
         "its process failed more often than max_failures; `error` names the cause",

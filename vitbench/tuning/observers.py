@@ -14,14 +14,7 @@ from vitbench.records.ledger import Ledger
 from vitbench.records.types import TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
 from vitbench.terminal.progress import Progress
-from vitbench.tuning.events import (
-    Crashed,
-    MembersEnded,
-    StackEnded,
-    StackEvent,
-    Started,
-    Trained,
-)
+from vitbench.tuning.events import Crashed, MembersEnded, StackEnded, StackEvent, Started, Trained
 
 
 class LedgerObserver:

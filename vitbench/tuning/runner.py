@@ -43,12 +43,7 @@ from vitbench.tuning.observers import (
 from vitbench.tuning.ray_private import ON_HEAD
 from vitbench.tuning.recorder import Recorder
 from vitbench.tuning.search.early_stopping import EarlyStopping
-from vitbench.tuning.search.source import (
-    ListSource,
-    PlanSearcher,
-    SourceObserver,
-    StackSource,
-)
+from vitbench.tuning.search.source import ListSource, PlanSearcher, SourceObserver, StackSource
 from vitbench.tuning.search.study import StudySource
 from vitbench.tuning.stop import GivingUp, Interrupt, StopRequests, SweepStop
 from vitbench.tuning.worker.channel import Channel

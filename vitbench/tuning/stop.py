@@ -71,10 +71,7 @@ class SweepStop:
     """
 
     def __init__(
-        self,
-        requests: EndsStacks,
-        hand_out_no_more: Callable[[], None],
-        say: Callable[[str], None],
+        self, requests: EndsStacks, hand_out_no_more: Callable[[], None], say: Callable[[str], None]
     ) -> None:
         self._requests = requests
         self._hand_out_no_more = hand_out_no_more

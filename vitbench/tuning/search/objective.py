@@ -33,11 +33,7 @@ def worst(objective: str, seen: Iterable[float], outputs: int) -> float:
 
 
 def best_arm(
-    members: Sequence[TrialConfig],
-    values: Mapping[str, float],
-    *,
-    objective: str,
-    stand_in: float,
+    members: Sequence[TrialConfig], values: Mapping[str, float], *, objective: str, stand_in: float
 ) -> float:
     """Best over arms (learning rates, ...) of the mean over seeds.
 

@@ -111,8 +111,7 @@ class StudySource:
             load_if_exists=True,
         )
         self._buildable = self._count_buildable()
-        self._live: dict[str, Trial] = {}
-        self._plans: dict[str, StackPlan] = {}
+        self._live: dict[str, tuple[Trial, StackPlan]] = {}
         self._retried: list[int] = self._study.user_attrs.get(_RETRIED, [])
         self._to_resume = self._reconcile()
 
@@ -155,17 +154,12 @@ class StudySource:
                 "stack_id": trial.user_attrs.get(_STACK),
                 "reason": trial.user_attrs.get(_REASON),
                 **trial.params,
-                # Optuna keeps the last value of one that was stopped, too; it is no end.
-                **dict(
-                    zip(
-                        self._objectives,
-                        trial.values if trial.state is TrialState.COMPLETE else no_values,
-                        strict=True,
-                    )
-                ),
+                **dict(zip(self._objectives, values, strict=True)),
                 "pareto": trial.number in front,
             }
             for trial in self._study.get_trials(deepcopy=False)
+            # Optuna keeps the last value of one that was stopped, too; it is no end.
+            for values in [trial.values if trial.state is TrialState.COMPLETE else no_values]
         ]
 
     def plan_of(self, params: Mapping[str, Any]) -> StackPlan:
@@ -183,36 +177,44 @@ class StudySource:
         for _ in range(_MAX_REJECTED_IN_A_ROW):
             if self._paid_for() >= self.total or self._used_up():
                 return None
-            trial = self._ask()
-            reason = broken_rule(self._sweep, trial.params)
-            if reason is not None:
-                self._close(trial, reason, TrialState.PRUNED)
-                continue
-            plan = self.plan_of(trial.params)
-            trial.set_user_attr(_STACK, plan.stack_id)
-            if plan.stack_id in self._known:
-                trial.set_user_attr(_REASON, "suggested before")
-                self._tell_outcome(trial, plan, self._known[plan.stack_id])
-                continue
-            if plan.stack_id in self._live:  # still training; its value is not known yet
-                self._close(trial, "suggested before, still training", TrialState.PRUNED)
-                continue
-            self._live[plan.stack_id] = trial
-            self._plans[plan.stack_id] = plan
-            return plan
+            asked = self._study.get_trials(deepcopy=False)
+            number = sum(trial.user_attrs.get(_REASON) != _HALF_DRAWN for trial in asked)
+            self._study.sampler = make_sampler(self._sweep.search, number)
+            trial = self._study.ask(self._space)
+            if plan := self._take(trial, is_new=True):
+                return plan
         if self._live or self._known:
             return None  # the space is used up: everything valid has been tried
+        reason = broken_rule(self._sweep, trial.params)
         raise UserError(
             f"search.space: {_MAX_REJECTED_IN_A_ROW} suggestions in a row broke a rule "
             f"(the last: {reason}); widen the space so that valid combinations exist."
         )
 
+    def _take(self, trial: Trial, *, is_new: bool) -> StackPlan | None:
+        """The stack that a suggestion asks to train; None where its end is known already."""
+        if reason := broken_rule(self._sweep, trial.params):
+            self._close(trial, reason, TrialState.PRUNED)
+            return None
+        plan = self.plan_of(trial.params)
+        trial.set_user_attr(_STACK, plan.stack_id)
+        if plan.stack_id in self._known:
+            if is_new:
+                trial.set_user_attr(_REASON, "suggested before")
+            self._tell_outcome(trial, plan, self._known[plan.stack_id])
+            return None
+        if plan.stack_id in self._live:  # still training; its value is not known yet
+            self._close(trial, "suggested before, still training", TrialState.PRUNED)
+            return None
+        self._live[plan.stack_id] = trial, plan
+        return plan
+
     def reported(self, stack_id: str, epoch: int, rows: Sequence[EpochRow]) -> None:
         """An epoch of a running stack (single objective only: Optuna's own limit)."""
-        trial = self._live.get(stack_id)
         measured = self._objectives[0] in objectives.EACH_EPOCH
-        if trial is not None and len(self._objectives) == 1 and measured:
-            trial.report(self.objective_now(self._plans[stack_id], rows), epoch)
+        if stack_id in self._live and len(self._objectives) == 1 and measured:
+            trial, plan = self._live[stack_id]
+            trial.report(self.objective_now(plan, rows), epoch)
 
     def objective_now(self, plan: StackPlan, rows: Sequence[EpochRow]) -> float:
         """The first objective after an epoch; a finite worst value where all have diverged."""
@@ -223,23 +225,15 @@ class StudySource:
 
     def ended(self, stack_id: str, outcomes: Sequence[TrialOutcome]) -> None:
         """Tell the study how a stack ended; one that only pauses stays open for the resume."""
-        trial = self._live.pop(stack_id, None)
-        if trial is not None and not any(outcome.status.is_pause for outcome in outcomes):
+        trial, plan = self._live.pop(stack_id, (None, None))
+        if trial and plan and not any(outcome.status.is_pause for outcome in outcomes):
             self._known[stack_id] = list(outcomes)
-            self._tell_outcome(trial, self._plans[stack_id], outcomes)
+            self._tell_outcome(trial, plan, outcomes)
 
     def _close(self, trial: Trial, reason: str, state: TrialState) -> None:
         """End a suggestion that is not trained."""
         trial.set_user_attr(_REASON, reason)
         self._study.tell(trial, state=state)
-
-    def _ask(self) -> Trial:
-        number = sum(
-            trial.user_attrs.get(_REASON) != _HALF_DRAWN
-            for trial in self._study.get_trials(deepcopy=False)
-        )
-        self._study.sampler = make_sampler(self._sweep.search, number)
-        return self._study.ask(self._space)
 
     def _paid_for(self) -> int:
         """Suggestions that were trained or are training."""
@@ -280,8 +274,7 @@ class StudySource:
         elif statuses == {Status.STOPPED}:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
-            values = [self._value(name, plan, outcomes) for name in self._objectives]
-            self._study.tell(trial, values)
+            self._study.tell(trial, [self._value(n, plan, outcomes) for n in self._objectives])
 
     def _value(self, name: str, plan: StackPlan, outcomes: Sequence[TrialOutcome]) -> float:
         if name in ("parameters", "train_flops"):
@@ -307,18 +300,7 @@ class StudySource:
             trial = Trial(self._study, frozen._trial_id)
             if len(frozen.params) < len(self._space):  # FAIL: samplers do not see it, it is redrawn
                 self._close(trial, _HALF_DRAWN, TrialState.FAIL)
-                continue
-            if reason := broken_rule(self._sweep, frozen.params):
-                self._close(trial, reason, TrialState.PRUNED)
-                continue
-            plan = self.plan_of(frozen.params)
-            trial.set_user_attr(_STACK, plan.stack_id)
-            outcomes = self._known.get(plan.stack_id)
-            if outcomes is not None:
-                self._tell_outcome(trial, plan, outcomes)
-            else:
-                self._live[plan.stack_id] = trial
-                self._plans[plan.stack_id] = plan
+            elif plan := self._take(trial, is_new=False):
                 to_resume.append(plan)
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
             if _REASON not in frozen.user_attrs and frozen.number not in self._retried:
