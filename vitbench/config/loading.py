@@ -35,9 +35,8 @@ class SweepFile:
     def sweep(self, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
         """Override and validate what the file says.
 
-        Args:
-            scale: a scale of the file; `paper` is the file as written unless it has one.
-            overrides: `key=value` with a dotted key and a YAML value, applied after the scale.
+        Overrides, `key=value` with a dotted key and a YAML value, are applied after the scale;
+        `paper` is the file as written unless it has such a scale.
 
         Raises:
             ConfigError: with every problem, each as `file:line: key=value rule; fix`.
@@ -60,11 +59,7 @@ def load_sweep(file: FilePath | str, *, scale: str = PAPER, overrides: Sequence[
 
 
 def load_results_sweep(results_dir: FilePath) -> Sweep:
-    """The sweep of a results folder, whatever its keys were called when it was written.
-
-    Raises:
-        ConfigError: if its sweep.yaml is missing or damaged.
-    """
+    """The sweep of a results folder, whatever its keys were called when it was written."""
     file = SweepFile.read(results_dir / "sweep.yaml")
     renamed.rename(file.document.values)
     return file.sweep()
@@ -99,14 +94,12 @@ def _validate(values: dict[str, Any]) -> list[Problem]:
 
 def _one_per_place(problems: list[Problem]) -> list[Problem]:
     """Join what pydantic says of each branch of a union (`must be at least 1, or auto`)."""
-    by_path: dict[Path, list[Problem]] = {}
-    for problem in problems:
-        by_path.setdefault(problem.path, []).append(problem)
     joined = []
-    for path, same in by_path.items():
-        rules = list(dict.fromkeys(problem.rule for problem in same))
-        rule = ", or ".join([rules[0], *(r.removeprefix("must be ") for r in rules[1:])])
-        joined.append(Problem(path, same[0].value, rule, same[0].fix))
+    for path in dict.fromkeys(problem.path for problem in problems):
+        same = [problem for problem in problems if problem.path == path]
+        first, *others = dict.fromkeys(problem.rule for problem in same)
+        rule = ", or ".join([first, *(other.removeprefix("must be ") for other in others)])
+        joined.append(replace(same[0], rule=rule))
     return joined
 
 
@@ -114,8 +107,7 @@ def _problems_of_the_rest(values: dict[str, Any], found: list[Problem]) -> list[
     """Check the sections that are right so far, so that one typo does not hide another problem."""
     wrong = {str(problem.path[0]) for problem in found}
     stand_ins = {"name": "name", "dataset": {"name": "mnist"}}
-    rest = {key: value for key, value in values.items() if key not in wrong}
-    rest |= {key: value for key, value in stand_ins.items() if key not in rest}
+    rest = stand_ins | {key: value for key, value in values.items() if key not in wrong}
     try:
         sweep = Sweep.model_validate(rest)
     except ValidationError:
@@ -173,8 +165,7 @@ def _merge(
 def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) -> list[Problem]:
     key, equals, right = text.partition("=")
     path: Path = tuple(key.strip().split("."))
-    place = f"--set {text}"
-    places[path] = place
+    places[path] = f"--set {text}"
     if not equals or not all(path):
         places[path] = "--set"
         return [Problem(path, "", f"'{text}' is not KEY=VALUE", "write e.g. train.epochs=2")]
@@ -182,13 +173,11 @@ def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) 
         value = yaml_file.parse_value(right)
     except yaml.YAMLError:
         return [Problem(path, right, "is not a YAML value", "quote it for the shell")]
-    section = values
     for part in path[:-1]:
-        below = section.setdefault(str(part), {})
-        if not isinstance(below, dict):
+        values = values.setdefault(str(part), {})
+        if not isinstance(values, dict):
             return [Problem(path, right, f"'{part}' is not a section", "check the key")]
-        section = below
-    section[str(path[-1])] = value
+    values[str(path[-1])] = value
     return []
 
 

@@ -108,12 +108,8 @@ def pack(
 
     Each group of stackable trials gets as many stacks as it has members to fill the slots with,
     or as `max_members` demands, of sizes that differ by one at most and in the trials' order.
-    Groups of more work come first, so that a long stack does not start last and run alone.
-
-    Args:
-        trials: to group.
-        max_members: of one stack; by the first trial of a group, where that decides.
-        slots: stacks that run side by side.
+    Groups of more work come first, so that a long stack does not start last and run alone. The
+    first trial of a group may decide on `max_members`.
     """
     groups = groups_of(trials)
     plans = []

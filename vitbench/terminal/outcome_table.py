@@ -39,12 +39,8 @@ def outcome_table(
 ) -> Table:
     """One row per trial, the best first; long sweeps show their head and say where the rest is.
 
-    Args:
-        frame: the trials table.
-        fields: settings to show.
-        title: above the table.
-        front: stacks on the Pareto front, where a search had several objectives.
-        width: of the screen, in characters.
+    `fields` are settings to show, `front` the stacks on the Pareto front, where a search had
+    several objectives, `width` that of the screen in characters.
     """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("trial", no_wrap=True)

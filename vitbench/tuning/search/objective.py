@@ -35,15 +35,10 @@ def worst(objective: str, seen: Iterable[float], outputs: int) -> float:
 def best_arm(
     members: Sequence[TrialConfig], values: Mapping[str, float], *, objective: str, stand_in: float
 ) -> float:
-    """Best over arms (learning rates, ...) of the mean over seeds.
+    """Best over a stack's arms (learning rates, ...) of the mean over seeds.
 
-    Architectures are then compared each at its own tuned learning rate.
-
-    Args:
-        members: the models of one stack.
-        values: the metric of each model by trial id; missing or not finite means diverged.
-        objective: name of the metric, which says whether more is better.
-        stand_in: value of a diverged model, and of a stack in which every model diverged.
+    Architectures are then compared each at its own tuned learning rate. A model that has no finite
+    value (by trial id) diverged; `stand_in` is then its value, and that of a stack of such models.
     """
     if not any(map(math.isfinite, values.values())):
         return stand_in

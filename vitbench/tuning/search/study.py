@@ -80,13 +80,10 @@ _SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
 
 
 class StudySource:
-    """Asks the study for stacks and tells it how they ended.
+    """Asks the study at `path` for stacks and tells it how they ended.
 
-    Args:
-        sweep: a sweep whose `search.method` is random or optuna, with the data set really used.
-        path: where `study.db` is or will be.
-        channels, outputs: of the images, and of the models.
-        history: the runs before, so that nothing is paid for twice.
+    The sweep has the data set that is really used, with so many channels and outputs; the history
+    is of the runs before, so that nothing is paid for twice.
     """
 
     def __init__(

@@ -58,13 +58,7 @@ class StackSizes:
     ) -> StackSizes:
         """Sizes for every group of trials that are more than the slots hold one by one.
 
-        Args:
-            sweep: resources of a worker.
-            trials: to be grouped.
-            images: of the sweep.
-            slots: stacks that run side by side.
-            gpus_each: GPUs of one worker.
-            file: where sizes are remembered; beside the image cache if left out.
+        `gpus_each` are those of one worker; `file`, beside the image cache if left out, remembers.
         """
         file = file or cache.folder(None).parent / "stack-sizes.json"
         waiting = [group for group in groups_of(trials) if len(group) > slots]

@@ -63,11 +63,8 @@ def report_to_tune(report: StackReport) -> None:
 class Reporter:
     """Sends rows to the driver, a few epochs at a time where epochs are short.
 
-    Args:
-        stack_id: of the stack as the driver knows it.
-        last_epoch: whose rows travel with the outcome.
-        context: of the sweep.
-        send: returns once the driver has taken in what it was given.
+    `stack_id` is that of the stack as the driver knows it, `last_epoch` the one whose rows travel
+    with the outcome.
     """
 
     def __init__(self, stack_id: str, last_epoch: int, context: WorkerContext, send: Send) -> None:
@@ -124,9 +121,7 @@ def train_part(
 ) -> bool:
     """Train a stack (or a part of it) in this process; returns whether it came to its end.
 
-    Args:
-        parallel: this worker's place among the workers of the stack; alone if left out. The
-            reporter is used on rank 0 only.
+    `parallel` is this worker's place among those of the stack; rank 0 alone uses the reporter.
     """
     import torch
 
@@ -173,13 +168,9 @@ def fit_or_halve(
     """Train the plan; where memory runs out, train its halves one after the other.
 
     Nothing is lost: each half goes on from its members' checkpoints. Where a single model does
-    not fit, it and those that still wait, which are no smaller, end as `oom`.
-
-    Args:
-        plan: as the driver knows it.
-        run: trains a part; returns whether it came to its end.
-        release: gives back memory that a failed attempt holds.
-        send: takes the report of models that do not fit.
+    not fit, it and those that still wait, which are no smaller, end as `oom`: `send` is given
+    their report. `run` trains a part and returns whether it came to its end; `release` gives back
+    memory that a failed attempt holds.
     """
     import torch
 
@@ -192,17 +183,11 @@ def fit_or_halve(
         except torch.OutOfMemoryError as error:
             if part.size == 1:
                 why = traceback.format_exception_only(error)[0].splitlines()[0]
-                outcomes = tuple(
-                    TrialOutcome(
-                        trial_id=member.trial_id,
-                        stack_id=plan.stack_id,
-                        status=Status.OOM,
-                        error=why,
-                    )
-                    for left in (part, *waiting)
-                    for member in left.members
+                ends = tuple(
+                    TrialOutcome(trial_id=key, stack_id=plan.stack_id, status=Status.OOM, error=why)
+                    for key in [m.trial_id for left in (part, *waiting) for m in left.members]
                 )
-                send(StackReport(epoch=0, outcomes=outcomes, traceback=traceback.format_exc()))
+                send(StackReport(epoch=0, outcomes=ends, traceback=traceback.format_exc()))
                 return
             release()
             middle = (part.size + 1) // 2
