@@ -43,15 +43,19 @@ class Claim(Section):
         "higher and lower: than the arm in `than`; ordered: the arms of the list ascend; "
         "associated: `metric` rises with `with_metric` over the values of `over`",
     )
-    than: Arm | None = Field(None, description="of higher and lower: the other arm")
+    than: Arm | None = Field(default=None, description="of higher and lower: the other arm")
     where: Arm = Field(default_factory=dict, description="settings that all arms compared have")
-    margin: float = Field(0.0, ge=0, description="by how much at least, in units of the metric")
-    with_metric: ClaimMetric | None = Field(None, description="of associated: the other metric")
+    margin: float = Field(
+        default=0.0, ge=0, description="by how much at least, in units of the metric"
+    )
+    with_metric: ClaimMetric | None = Field(
+        default=None, description="of associated: the other metric"
+    )
     over: str | None = Field(
-        None, description="of associated: the setting whose values are the units"
+        default=None, description="of associated: the setting whose values are the units"
     )
     family: str = Field(
-        "claims", min_length=1, description="claims of one family are corrected together"
+        default="claims", min_length=1, description="claims of one family are corrected together"
     )
 
     @property

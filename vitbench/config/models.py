@@ -26,40 +26,41 @@ class Dataset(Section):
 
     name: Literal["mnist", "digits", "celeba", "faces", "folder"] = Field(description="data set")
     offline: Literal["digits", "faces"] | None = Field(
-        None,
+        default=None,
         description="data set to use instead where this one can be neither found nor downloaded: "
         "digits for mnist, faces for celeba",
     )
-    image_size: int = Field(32, ge=4, le=512, description="pixels per side after resizing")
+    image_size: int = Field(default=32, ge=4, le=512, description="pixels per side after resizing")
     labels: list[str] | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="attributes to learn and compare (celeba, faces, a folder with a CSV); all "
         "that there are if left out",
     )
     split: Literal["official", "paper"] | None = Field(
-        None, description="of celeba: official (the default) or the paper's 200,000 training images"
+        default=None,
+        description="of celeba: official (the default) or the paper's 200,000 training images",
     )
     count: int | None = Field(
-        None, ge=100, description="of faces: images to draw, 20,000 if left out"
+        default=None, ge=100, description="of faces: images to draw, 20,000 if left out"
     )
     label_noise: float | None = Field(
-        None,
+        default=None,
         ge=0,
         lt=0.5,
         description="of faces: share of the labels that are wrong on purpose, 0.02 if left out",
     )
     path: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="of folder: one subfolder of images per class, or images and one CSV of "
         "attributes",
     )
     channels: Literal[1, 3] | None = Field(
-        None, description="of folder: 1 for grey, 3 for colour (the default)"
+        default=None, description="of folder: 1 for grey, 3 for colour (the default)"
     )
     damaged_share: float = Field(
-        0.001,
+        default=0.001,
         ge=0,
         lt=1,
         description="share of broken or missing image files above which the data set is refused",
@@ -69,12 +70,14 @@ class Dataset(Section):
 class Model(Section):
     """Shape of the Vision Transformer; the defaults are the paper's Table 1."""
 
-    patch_grid: int = Field(4, ge=1, description="patches per side (the paper's 4x4 is 4)")
-    depth: int = Field(12, ge=1, description="encoder blocks")
-    heads: int = Field(4, ge=1, description="attention heads; divides width")
-    width: int = Field(192, ge=1, description="hidden size D")
-    mlp: int | None = Field(None, ge=1, description="hidden size of the MLP; 4 x width if left out")
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="dropout rate")
+    patch_grid: int = Field(default=4, ge=1, description="patches per side (the paper's 4x4 is 4)")
+    depth: int = Field(default=12, ge=1, description="encoder blocks")
+    heads: int = Field(default=4, ge=1, description="attention heads; divides width")
+    width: int = Field(default=192, ge=1, description="hidden size D")
+    mlp: int | None = Field(
+        default=None, ge=1, description="hidden size of the MLP; 4 x width if left out"
+    )
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="dropout rate")
 
     @property
     def mlp_width(self) -> int:
@@ -85,47 +88,49 @@ class Model(Section):
 class SharedTrain(Section):
     """Training settings that all members of a stack have in common."""
 
-    epochs: int = Field(200, ge=1)
-    batch_size: int = Field(16, ge=1)
+    epochs: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=16, ge=1)
     optimizer: Literal["radam", "adamw", "sgd"] = "radam"
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="constant is the paper's; cosine decays to zero"
+        default="constant", description="constant is the paper's; cosine decays to zero"
     )
-    warmup_epochs: float = Field(0.0, ge=0, description="linear warm-up")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    warmup_epochs: float = Field(default=0.0, ge=0, description="linear warm-up")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
     clip_norm: float | None = Field(
-        None, gt=0, description="largest gradient norm of a model; no clipping if left out"
+        default=None, gt=0, description="largest gradient norm of a model; no clipping if left out"
     )
     precision: Precision = Field(
-        "auto",
+        default="auto",
         description="of matrix products; weights are kept in float32. auto is bfloat16 on GPUs of "
         "compute capability 8 and up, else float32; on a CPU bfloat16 is faster only with AMX "
         "(`vitbench doctor` knows)",
     )
     matched: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="train on so many images with the label and as many without, the same numbers "
         "for every label; validation and test images are matched, too",
     )
-    train_images: int | None = Field(None, ge=1, description="all if left out")
-    val_images: int | None = Field(None, ge=1, description="all if left out")
-    test_images: int | None = Field(None, ge=1, description="all if left out")
+    train_images: int | None = Field(default=None, ge=1, description="all if left out")
+    val_images: int | None = Field(default=None, ge=1, description="all if left out")
+    test_images: int | None = Field(default=None, ge=1, description="all if left out")
 
 
 class Train(SharedTrain):
     """How one model trains: the settings that may differ inside a stack, beside the shared."""
 
-    lr: float = Field(3e-4, gt=0, description="peak learning rate", json_schema_extra=STACKABLE)
-    weight_decay: float = Field(0.0, ge=0, json_schema_extra=STACKABLE)
+    lr: float = Field(
+        default=3e-4, gt=0, description="peak learning rate", json_schema_extra=STACKABLE
+    )
+    weight_decay: float = Field(default=0.0, ge=0, json_schema_extra=STACKABLE)
     seed: int = Field(
-        0,
+        default=0,
         ge=0,
         description="fixes initial weights and data order, the same in every arm",
         json_schema_extra=STACKABLE,
     )
     label: str | None = Field(
-        None,
+        default=None,
         description="train on this label alone (one against the rest); all classes if left out",
         json_schema_extra=STACKABLE,
     )
@@ -134,19 +139,21 @@ class Train(SharedTrain):
 class AttentionExport(Section):
     """Attention plates at the end of a sweep."""
 
-    top: int = Field(3, ge=0, description="best trials to export; 0 for none")
-    images: int = Field(16, ge=1, description="test images to score each of them on")
+    top: int = Field(default=3, ge=0, description="best trials to export; 0 for none")
+    images: int = Field(default=16, ge=1, description="test images to score each of them on")
 
 
 class Resources(Section):
     """What one stack is given: `workers` processes, each with so many CPUs and GPUs."""
 
     workers: int = Field(
-        1, ge=1, description="processes that share a stack's batches, on one machine or several"
+        default=1,
+        ge=1,
+        description="processes that share a stack's batches, on one machine or several",
     )
-    cpus: float = Field(1, gt=0, description="CPUs per worker; also its threads")
+    cpus: float = Field(default=1, gt=0, description="CPUs per worker; also its threads")
     gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-        "auto", description="GPUs per worker; auto is 1 where there is one, else 0"
+        default="auto", description="GPUs per worker; auto is 1 where there is one, else 0"
     )
 
 
@@ -173,28 +180,28 @@ class Sweep(Section):
     train: Train = Train()
     search: Search = Search()
     target_accuracy: float | None = Field(
-        None,
+        default=None,
         gt=0,
         lt=1,
         description="validation accuracy that the report times the settings by: stated here, "
         "before the sweep",
     )
     claims: list[Claim] = Field(
-        [],
+        default=[],
         description="what the sweep is to decide, stated before its first trial; the report judges "
         "each: supported, refuted or undecided. One that is added or changed later is marked so",
     )
     stack_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="most members that train together as one stack"
+        default="auto", description="most members that train together as one stack"
     )
     compile: bool | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description="whether models go through torch.compile: auto does it on a GPU where the "
         "epochs left are worth it",
     )
     resources: Resources = Resources()
     storage: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="where results go instead of --out: a path that all nodes see, or s3://… or "
         "gs://…",
@@ -203,12 +210,12 @@ class Sweep(Section):
     checkpoints: Checkpoints = Checkpoints()
     attention: AttentionExport = AttentionExport()
     exports: list[Exporter] = Field(
-        [],
+        default=[],
         description="copies of the results for other tools, a run per model; each needs its extra, "
         "e.g. `pip install 'vitbench[mlflow]'`",
     )
     max_failures: int = Field(
-        2, ge=0, description="times a crashed stack goes on from its last checkpoint"
+        default=2, ge=0, description="times a crashed stack goes on from its last checkpoint"
     )
     scales: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="named sets of overrides, chosen by --scale"

@@ -22,8 +22,8 @@ class Range(Section):
 
     low: float
     high: float
-    log: bool = Field(False, description="search evenly in the logarithm")
-    step: float | None = Field(None, gt=0)
+    log: bool = Field(default=False, description="search evenly in the logarithm")
+    step: float | None = Field(default=None, gt=0)
 
 
 class Search(Section):
@@ -34,12 +34,14 @@ class Search(Section):
         default_factory=dict, description="setting: list of choices, or {low, high, log, step}"
     )
     sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field(
-        "tpe", description="who suggests where method is optuna"
+        default="tpe", description="who suggests where method is optuna"
     )
-    suggestions: int = Field(20, ge=1, description="architectures to train (random and optuna)")
-    seed: int = Field(0, ge=0, description="of the sampler")
+    suggestions: int = Field(
+        default=20, ge=1, description="architectures to train (random and optuna)"
+    )
+    seed: int = Field(default=0, ge=0, description="of the sampler")
     concurrency: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="suggestions in training at once; all slots if left out. An optuna search "
         "gives the same suggestions twice only with 1",
@@ -50,13 +52,13 @@ class Search(Section):
         "over seeds",
     )
     objectives: list[Objective] = Field(
-        ["val_loss"], min_length=1, description="several give a Pareto front"
+        default=["val_loss"], min_length=1, description="several give a Pareto front"
     )
     scheduler: Literal["none", "asha"] = Field(
-        "none", description="asha stops bad suggestions early; it kills slow starters"
+        default="none", description="asha stops bad suggestions early; it kills slow starters"
     )
-    grace_epochs: int = Field(1, ge=1, description="asha: epochs that none is stopped in")
-    reduction_factor: int = Field(3, ge=2, description="asha: one in so many goes on")
+    grace_epochs: int = Field(default=1, ge=1, description="asha: epochs that none is stopped in")
+    reduction_factor: int = Field(default=3, ge=2, description="asha: one in so many goes on")
 
     @property
     def is_grid(self) -> bool:
@@ -67,16 +69,16 @@ class Search(Section):
 class Budget(Section):
     """Hard limits for the whole sweep, counted over all its resumes; none if left out."""
 
-    hours: float | None = Field(None, gt=0, description="wall-clock hours")
-    gpu_hours: float | None = Field(None, gt=0)
-    models: int | None = Field(None, ge=1, description="models trained to an end")
-    epochs: int | None = Field(None, ge=1, description="epochs of all models together")
+    hours: float | None = Field(default=None, gt=0, description="wall-clock hours")
+    gpu_hours: float | None = Field(default=None, gt=0)
+    models: int | None = Field(default=None, ge=1, description="models trained to an end")
+    epochs: int | None = Field(default=None, ge=1, description="epochs of all models together")
 
 
 class Checkpoints(Section):
     """What stays on disk."""
 
-    every_s: float = Field(30.0, ge=0, description="seconds between resume checkpoints")
+    every_s: float = Field(default=30.0, ge=0, description="seconds between resume checkpoints")
     keep: int | None = Field(
-        None, ge=1, description="best trials whose checkpoints stay; all if left out"
+        default=None, ge=1, description="best trials whose checkpoints stay; all if left out"
     )
