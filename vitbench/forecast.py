@@ -68,8 +68,7 @@ def dry_run(
     title = f"{sweep.name} at scale {scale}"
     if sweep.search.is_grid:
         plans = stacks_of(sweep, trials, slots=slots, on_gpu=on_gpu)
-        fields = varying_fields(trials)
-        console.print(_trials_table(trials, plans, fields, images, title))
+        console.print(_trials_table(trials, plans, images, title))
         if len(trials) > _MAX_ROWS:
             console.print(f"... and {len(trials) - _MAX_ROWS} more trials")
     else:
@@ -77,22 +76,18 @@ def dry_run(
         console.print(_search_text(sweep, plans, images, title), highlight=False)
     say = functools.partial(console.print, soft_wrap=True, highlight=False)
     say(f"images: {images.source}")
-    say(
-        f"        {len(images.train):,} train, {len(images.val):,} validation, "
-        f"{len(images.test):,} test"
-    )
+    train, val, test = (len(split) for split in (images.train, images.val, images.test))
+    say(f"        {train:,} train, {val:,} validation, {test:,} test")
     members = sum(plan.size for plan in plans)
     largest = max(_parameters(plan.members[0], images) for plan in plans)
     say(f"disk:   {_disk_text(sweep, members, largest, min(slots, len(plans)) * plans[0].size)}")
     for number, line in enumerate(power.forecast(sweep)):
         say(f"{'        ' if number else 'claims: '}{line}")
     wall_s = _wall_s(plans, _measured_s_per_flop(plans, images), slots)
-    hardware = "GPU" if on_gpu else "CPU core"
-    say(
-        f"time:   about {duration(wall_s)} on this machine "
-        f"({members} trials in {len(plans)} stacks on {slots} {hardware}{'s' * (slots > 1)}; from "
-        f"a probe of {_PROBE_STEPS} training steps)"
-    )
+    on = f"{slots} {'GPU' if on_gpu else 'CPU core'}{'s' * (slots > 1)}"
+    work = f"{members} trials in {len(plans)} stacks on {on}"
+    how = f"({work}; from a probe of {_PROBE_STEPS} training steps)"
+    say(f"time:   about {duration(wall_s)} on this machine {how}")
 
 
 def _sample_of_search(sweep: Sweep) -> list[StackPlan]:
@@ -159,12 +154,9 @@ def _disk_text(sweep: Sweep, members: int, parameters: int, running: int) -> str
 
 
 def _trials_table(
-    trials: Sequence[TrialConfig],
-    plans: Sequence[StackPlan],
-    fields: Sequence[str],
-    images: ImageSet,
-    title: str,
+    trials: Sequence[TrialConfig], plans: Sequence[StackPlan], images: ImageSet, title: str
 ) -> Table:
+    fields = varying_fields(trials)
     stack_of = {m.trial_id: number for number, p in enumerate(plans, 1) for m in p.members}
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("trial", "stack", *fields, "parameters", "epochs", "batch size"):

@@ -26,12 +26,8 @@ _MEASURED = (
 def restore_ledger(results_dir: Path, configs: Mapping[str, TrialConfig]) -> None:
     """Write the ledger that the tables of a results folder were built from.
 
-    Tables that are built from it equal those that are there. A trial that has not ended and has an
-    id of an earlier id version gets today's, under which it is trained.
-
-    Args:
-        results_dir: with trials.parquet and epochs.parquet, and labels.parquet if it has labels.
-        configs: of each trial in trials.parquet, by the id that it has there.
+    Tables that are built from it equal those that are there. `configs` are by the id that a trial
+    has there; one that has not ended, with an id of an earlier version, gets today's.
     """
     text = "".join(json.dumps(line) + "\n" for line in _lines(results_dir, configs))
     write_atomically(results_dir / tables.LEDGER, text)

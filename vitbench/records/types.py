@@ -258,21 +258,13 @@ class TrialOutcome(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackReport(Record):
-    """What a worker tells the driver of a stack.
+    """What a worker tells the driver of a stack."""
 
-    Attributes:
-        epoch: the last one that the stack trained; 0 for none.
-        rows: epochs since the report before.
-        images_per_s: training images of all members together.
-        outcomes: of members that have ended with this report.
-        traceback: of what kept members from being trained.
-    """
-
-    epoch: int
-    rows: tuple[EpochRow, ...] = ()
-    images_per_s: float | None = None
-    outcomes: tuple[TrialOutcome, ...] = ()
-    traceback: str = ""
+    epoch: int  # the last one that the stack trained; 0 for none
+    rows: tuple[EpochRow, ...] = ()  # epochs since the report before
+    images_per_s: float | None = None  # training images of all members together
+    outcomes: tuple[TrialOutcome, ...] = ()  # of members that have ended with this report
+    traceback: str = ""  # of what kept members from being trained
 
     def by_epoch(self) -> dict[int, list[EpochRow]]:
         """The rows of each epoch, in order."""

@@ -29,9 +29,7 @@ class Checkpoints:
     def require_results_folder(self) -> None:
         """Refuse to train where this node does not see the driver's folder.
 
-        Raises:
-            UserError: on a node that joined later and lacks the folder; it would make one of its
-                own, and lose what it writes there.
+        A node that joined later would make one of its own, and lose what it writes there.
         """
         if not self.results.holds(tables.LEDGER):
             raise UserError(
@@ -55,11 +53,7 @@ class Checkpoints:
         folder.write(f"{kind}.json", text)
 
     def load_state(self, trial_id: str, epoch: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Read the state of an epoch: flat rows by name, and its info.
-
-        Raises:
-            UserError: if it is damaged, or of another format.
-        """
+        """Read the state of an epoch: flat rows by name, and its info; a UserError if damaged."""
         from vitbench.training.checkpoint import decode
 
         folder, name = self._of(trial_id), f"state-{epoch}.safetensors"

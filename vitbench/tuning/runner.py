@@ -59,23 +59,14 @@ _STOPPING = (
 
 @dataclass(frozen=True)
 class Job:
-    """A validated sweep with everything that its run needs.
+    """A validated sweep with everything that its run needs."""
 
-    Attributes:
-        sweep: with the data set that is really used and its numbers of images.
-        trials: of a grid; empty for a search, which decides as it goes.
-        fields: settings that vary, which name a stack on the screen.
-        results_dir: of this run, an absolute path on the driver.
-        images: all of the data set, from the cache.
-        bucket: of this run, where results go to one.
-    """
-
-    sweep: Sweep
-    trials: Sequence[TrialConfig]
-    fields: Sequence[str]
-    results_dir: Path
-    images: ImageSet
-    bucket: Place | None = None
+    sweep: Sweep  # with the data set that is really used and its numbers of images
+    trials: Sequence[TrialConfig]  # of a grid; empty for a search, which decides as it goes
+    fields: Sequence[str]  # settings that vary, which name a stack on the screen
+    results_dir: Path  # of this run, an absolute path on the driver
+    images: ImageSet  # all of the data set, from the cache
+    bucket: Place | None = None  # of this run, where results go to one
 
     @property
     def results(self) -> Place:
@@ -130,20 +121,14 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     stop = SweepStop(requests, searcher.finish, shown.say)
     limits, giving_up = BudgetObserver(budget, stop), GivingUp(stop)
     tensorboard = _tensorboard(job, ledger, history, shown.say)
-    observers: list[StackObserver] = [
-        ErrorLog(job.results_dir / "errors"),
-        SourceObserver(source),
-        limits,
-    ]
+    errors = ErrorLog(job.results_dir / "errors")
+    observers: list[StackObserver] = [errors, SourceObserver(source), limits]
     if (keep := sweep.checkpoints.keep) is not None:
         observers.append(Retention(job.checkpoints, keep, history.outcomes.values(), ledger))
     if tensorboard is not None:
         observers.append(TensorBoardObserver(tensorboard))
-    observers += [
-        ProgressObserver(shown, lambda s: describe(s.members, job.fields)),
-        giving_up,
-        stop,  # last: it acts on what the others asked for
-    ]
+    progress = ProgressObserver(shown, lambda s: describe(s.members, job.fields))
+    observers += [progress, giving_up, stop]  # the stop last: it acts on what the others asked for
     recorder = Recorder(recorded, observers)
     context = WorkerContext(
         images=SharedImages.share(job.images, ship=cluster.nodes > 1),
@@ -200,26 +185,21 @@ def _source(job: Job, history: History, cluster: Capacity, console: Console) -> 
     left = remainder(job.trials, history, job.checkpoints.state_epochs)
     if history.configs:
         console.print(left.text(), highlight=False)
-    on_gpu = cluster.gpus_each > 0
-    auto = None
-    if on_gpu and sweep.stack_size == "auto":
-        sizes = StackSizes.measured(
-            sweep, left.new, job.images, slots=cluster.free_slots, gpus_each=cluster.gpus_each
-        )
+    slots, gpus, auto = cluster.free_slots, cluster.gpus_each, None
+    if gpus and sweep.stack_size == "auto":
+        sizes = StackSizes.measured(sweep, left.new, job.images, slots=slots, gpus_each=gpus)
         auto = sizes.members
         if sizes.message:
             console.print(sizes.message, highlight=False, soft_wrap=True)
-    new = stacks_of(sweep, left.new, slots=cluster.free_slots, on_gpu=on_gpu, auto=auto)
+    new = stacks_of(sweep, left.new, slots=slots, on_gpu=gpus > 0, auto=auto)
     return ListSource([*left.stacks, *new])
 
 
 def _scheduler(job: Job, source: StackSource, requests: StopRequests) -> TrialScheduler | None:
     """ASHA as requests to stop, where the sweep asks for it."""
     search = job.sweep.search
-    if search.scheduler == "none":
+    if search.scheduler == "none" or not isinstance(source, StudySource):  # a grid is refused it
         return None
-    if not isinstance(source, StudySource):
-        raise ValueError("a grid has no objective to stop early by")
     inner = ASHAScheduler(
         metric="objective",
         mode="min" if source.minimises else "max",

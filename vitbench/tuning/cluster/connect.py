@@ -35,10 +35,8 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
     """Join the Ray cluster at `address` (or $RAY_ADDRESS), else start a local one.
 
-    The local one has no dashboard and ends with the block; a joined one is left running.
-
-    Raises:
-        UserError: if there is no cluster at the address.
+    The local one has no dashboard and ends with the block; a joined one is left running. A
+    UserError says that there is no cluster at the address.
     """
     for key, value in {**ALLOCATOR_ENV, **_RAY_ENV}.items():
         os.environ.setdefault(key, value)

@@ -18,21 +18,17 @@ _TIMEOUT_S = 60.0
 def require_on_every_node(results: Place) -> None:
     """Let each node read a file of the driver and write one of its own, which the driver reads.
 
-    Args:
-        results: the folder of the run, which is there.
-
     Raises:
         UserError: if a node cannot; names it, and says what to do.
     """
     folder, token = results.child(_FOLDER), uuid.uuid4().hex
     folder.write(token, token.encode())
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-    probes = {
-        _write_on_node.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)
-        ).remote(folder, token, node_id): node_id
-        for node_id in nodes
-    }
+    probes = {}
+    for node_id in nodes:
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        probe = _write_on_node.options(scheduling_strategy=there).remote(folder, token, node_id)
+        probes[probe] = node_id
     done, late = ray.wait(list(probes), num_returns=len(probes), timeout=_TIMEOUT_S)
     failures = {probes[probe]: f"no answer within {_TIMEOUT_S:g} s" for probe in late}
     for probe in done:
