@@ -20,11 +20,10 @@ from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.records.types import EpochRow, StackReport, Status, TrialOutcome
 from vitbench.terminal.progress import Progress, SweepView
-from vitbench.tuning.budget import BudgetMeter, BudgetObserver
 from vitbench.tuning.events import MembersEnded, StackEnded, StackEvent, Started, Trained
 from vitbench.tuning.observers import ErrorLog, LedgerObserver, ProgressObserver
 from vitbench.tuning.recorder import Recorder
-from vitbench.tuning.stop import GivingUp, SweepStop
+from vitbench.tuning.stop import BudgetMeter, BudgetObserver, GivingUp, SweepStop
 
 
 @dataclass

@@ -11,13 +11,21 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vitbench.config import checks, renamed, yaml_file
+from vitbench.config import checks, yaml_file
 from vitbench.config.models import Sweep
-from vitbench.config.problems import ConfigError, Path, Problem, translate
+from vitbench.config.problems import ConfigError, Path, Problem, dotted, translate
 from vitbench.config.yaml_file import Document
 from vitbench.words import did_you_mean
 
 PAPER = "paper"
+# Keys that had another name. A sweep file that uses one is refused with the new name; results that
+# were made under the old names are still read.
+_RENAMED: dict[Path, str] = {
+    ("stack",): "stack_size",
+    ("search", "stack"): "inner",
+    ("search", "trials"): "suggestions",
+    ("budget", "trials"): "models",
+}
 
 
 @dataclass(frozen=True)
@@ -44,10 +52,10 @@ class SweepFile:
         document = copy.deepcopy(self.document)
         places: dict[Path, str] = {}
         values = document.values
-        problems = [*renamed.rename(values), *_apply_scale(values, document, scale)]
+        problems = [*_rename(values), *_apply_scale(values, document, scale)]
         for text in overrides:
             problems += _apply_override(values, text, places)
-        problems += [*renamed.rename(values), *_validate(values)]
+        problems += [*_rename(values), *_validate(values)]
         if problems:
             raise _all_at_once(self.path, document, problems, places)
         return Sweep.model_validate(values)
@@ -61,14 +69,14 @@ def load_sweep(file: FilePath | str, *, scale: str = PAPER, overrides: Sequence[
 def load_results_sweep(results_dir: FilePath) -> Sweep:
     """The sweep of a results folder, whatever its keys were called when it was written."""
     file = SweepFile.read(results_dir / "sweep.yaml")
-    renamed.rename(file.document.values)
+    _rename(file.document.values)
     return file.sweep()
 
 
 def results_values(results_dir: FilePath) -> dict[str, Any]:
     """What the sweep.yaml of a results folder says, under today's keys, as plain values."""
     values = yaml_file.read(results_dir / "sweep.yaml").values
-    renamed.rename(values)
+    _rename(values)
     return values
 
 
@@ -193,3 +201,30 @@ def _all_at_once(
 
     ordered = sorted(problems, key=lambda problem: place(problem)[0])
     return ConfigError(list(dict.fromkeys(problem.text(place(problem)[1]) for problem in ordered)))
+
+
+def _rename(values: dict[str, Any]) -> list[Problem]:
+    """Give old keys their new names, in place; returns a problem for each that there was."""
+    problems = []
+    scales = _section(values, ("scales",)).items()
+    trees: dict[Path, Any] = {(): values, **{("scales", name): tree for name, tree in scales}}
+    for path, tree in trees.items():
+        for old, new in _RENAMED.items():
+            section = _section(tree, old[:-1])
+            if old[-1] in section:
+                value = section.pop(old[-1])
+                section.setdefault(new, value)
+                fix = f"write {dotted((*old[:-1], new))}"
+                problems.append(Problem((*path, *old), "", "has another name now", fix))
+        for name, axis in _section(tree, ("search", "space")).items():
+            if isinstance(axis, dict) and axis.pop("int", None) is not None:
+                rule = "whether a setting is a whole number is known from the setting"
+                place = (*path, "search", "space", name, "int")
+                problems.append(Problem(place, "", rule, "leave it out"))
+    return problems
+
+
+def _section(values: Any, path: Path) -> dict[str, Any]:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else {}

@@ -7,9 +7,9 @@ themselves.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
-import tempfile
 import threading
 from pathlib import Path
 
@@ -76,33 +76,24 @@ class Mirror:
                 logger.warning("%s", error)
 
 
-def fetch(bucket: Place, folder: Path) -> None:
-    """Bring a run from its bucket to this disk, checkpoints excepted, unless it is here already."""
-    files = bucket.files()
-    here = folder / tables.LEDGER
+def fetch_latest(bucket: Place, out: Path, name: str) -> None:
+    """Bring a sweep's latest run from the bucket to `out`, unless it is here; no checkpoints."""
+    latest = max({Path(file).parts[0] for file in bucket.child(name).files()}, default=None)
+    if latest is None:
+        return
+    run, folder = bucket.child(name).child(latest), out / name / latest
+    files, here = run.files(), folder / tables.LEDGER
     if here.is_file() and here.stat().st_size >= files.get(tables.LEDGER, 0):
         return
     disk = Place(str(folder.absolute()))
-    for name in sorted(files, key=lambda name: name == tables.LEDGER):  # last: with it all is here
-        if Path(name).parts[0] not in _NOT_COPIED:
-            disk.write(name, bucket.read(name))
-
-
-def fetch_latest(bucket: Place, out: Path, name: str) -> None:
-    """Bring the latest run of a sweep from the bucket to `out`, if there is one."""
-    runs = sorted({Path(file).parts[0] for file in bucket.child(name).files()})
-    if runs:
-        fetch(bucket.child(name).child(runs[-1]), out / name / runs[-1])
+    for file in sorted(files, key=lambda file: file == tables.LEDGER):  # last: with it all is here
+        if Path(file).parts[0] not in _NOT_COPIED:
+            disk.write(file, run.read(file))
 
 
 def _content(path: Path) -> bytes:
     """The file as it is; a database as of its last whole transaction."""
     if path.suffix != ".db":
         return path.read_bytes()
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        source, target = sqlite3.connect(path), sqlite3.connect(copy)
-        source.backup(target)
-        source.close()
-        target.close()
-        return copy.read_bytes()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return database.serialize()

@@ -29,7 +29,6 @@ from vitbench.storage.checkpoints import Checkpoints
 from vitbench.storage.place import Place
 from vitbench.terminal.progress import LiveProgress, Progress, SweepView
 from vitbench.tuning import ddp
-from vitbench.tuning.budget import BudgetMeter, BudgetObserver
 from vitbench.tuning.cluster.capacity import Capacity, LiveSlots, capacity
 from vitbench.tuning.cluster.storage_check import require_on_every_node
 from vitbench.tuning.events import StackObserver
@@ -45,7 +44,14 @@ from vitbench.tuning.recorder import Recorder
 from vitbench.tuning.search.early_stopping import EarlyStopping
 from vitbench.tuning.search.source import ListSource, PlanSearcher, SourceObserver, StackSource
 from vitbench.tuning.search.study import StudySource
-from vitbench.tuning.stop import GivingUp, Interrupt, StopRequests, SweepStop
+from vitbench.tuning.stop import (
+    BudgetMeter,
+    BudgetObserver,
+    GivingUp,
+    Interrupt,
+    StopRequests,
+    SweepStop,
+)
 from vitbench.tuning.worker.channel import Channel
 from vitbench.tuning.worker.images import SharedImages
 from vitbench.tuning.worker.measure_stack import StackSizes
