@@ -186,9 +186,8 @@ def paper_cost_s(paper: Sweep, job: Job, trials: pd.DataFrame) -> float:
     for trial_id, epochs in timed[["trial_id", "epochs"]].to_numpy():
         trial = TrialConfig.model_validate(configs[str(trial_id)])
         worked += int(epochs) / trial.train.epochs * stack_flops(StackPlan((trial,)))
-    train = paper.train
-    if train.train_images is None:
-        train = train.model_copy(update={"train_images": len(job.images.train)})
+    asked = paper.train.train_images or len(job.images.train)
+    train = paper.train.model_copy(update={"train_images": asked})
     paper = paper.model_copy(update={"dataset": job.sweep.dataset, "train": train})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
     stacks = timed.drop_duplicates("stack_id")
