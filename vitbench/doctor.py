@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,23 +32,17 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _MIN_MEMORY_GIB = 4
 _MIN_SHM_GIB = 1
 _MIN_DISK_GIB = 2
+_REINSTALL = "pip install -c constraints.txt -e ."
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check saw.
+    """What one check saw of its subject."""
 
-    Attributes:
-        state: ok, warn (something will be slower or missing) or fail (sweeps cannot run).
-        subject: what was looked at.
-        detail: what is there.
-        fix: what to do about it; empty when ok.
-    """
-
-    state: Literal["ok", "warn", "fail"]
+    state: Literal["ok", "warn", "fail"]  # warn: slower, or something is missing; fail: no sweeps
     subject: str
     detail: str
-    fix: str = ""
+    fix: str = ""  # what to do about it; empty when ok
 
 
 def _expect(fine: bool, subject: str, detail: str, fix: str) -> Finding:
@@ -86,32 +80,23 @@ def packages() -> Iterator[Finding]:
         else:
             broken.append(f"{requirement.name} {version} is outside {requirement.specifier}")
     if broken:
-        yield Finding("fail", "packages", "; ".join(broken), "pip install -c constraints.txt -e .")
+        yield Finding("fail", "packages", "; ".join(broken), _REINSTALL)
     yield Finding("ok", "packages", ", ".join(fine))
 
 
 def imports() -> Iterator[Finding]:
     """Do the heavy packages really import here? A torch and torchvision that differ do not."""
-    loads: dict[str, Callable[[], object]] = {
-        "torch": lambda: importlib.import_module("torch"),
-        "torchvision": _import_torchvision,
-        "ray": lambda: importlib.import_module("vitbench.tuning.cluster.connect"),
-    }
-    for name, load in loads.items():
+    modules = ("torch", "vitbench.data._torchvision", "vitbench.tuning.cluster.connect")
+    for name, module in zip(("torch", "torchvision", "ray"), modules, strict=True):
         start_s = time.perf_counter()
         try:
-            load()
+            loaded = importlib.import_module(module)
+            if name == "torchvision":
+                loaded.torchvision()
         except Exception as error:  # whatever it dies of is the finding
-            reason = in_a_line(error)
-            yield Finding("fail", f"import {name}", reason, "pip install -c constraints.txt -e .")
+            yield Finding("fail", f"import {name}", in_a_line(error), _REINSTALL)
         else:
             yield Finding("ok", f"import {name}", f"{time.perf_counter() - start_s:.1f} s")
-
-
-def _import_torchvision() -> None:
-    from vitbench.data import _torchvision
-
-    _torchvision.torchvision()
 
 
 def cores() -> Iterator[Finding]:
@@ -120,17 +105,12 @@ def cores() -> Iterator[Finding]:
     detail = f"{count} usable of {os.cpu_count()}"
     if hardware.has_amx():
         detail += "; AMX: `--set train.precision=bfloat16` trains 1.5 to 2 times as fast"
-    quota = _cgroup_cpus(Path("/sys/fs/cgroup/cpu.max"))
-    if quota is not None and quota < count:
-        yield Finding(
-            "warn",
-            "cores",
-            f"{detail}, but the container's quota is {quota:g}",
-            f"trials side by side will wait for each other; limit them: "
-            f"taskset -c 0-{max(1, int(quota)) - 1} vitbench sweep ...",
-        )
-    else:
-        yield Finding("ok", "cores", detail)
+    quota = _cgroup_cpus(Path("/sys/fs/cgroup/cpu.max")) or count
+    if quota < count:
+        detail += f", but the container's quota is {quota:g}"
+    fix = "trials side by side will wait for each other; limit them: "
+    fix += f"taskset -c 0-{max(1, int(quota)) - 1} vitbench sweep ..."
+    yield _expect(quota >= count, "cores", detail, fix)
 
 
 def gpu() -> Iterator[Finding]:
@@ -141,20 +121,18 @@ def gpu() -> Iterator[Finding]:
     built_for = f"torch {torch.__version__}"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            properties = torch.cuda.get_device_properties(index)
-            memory_gib = properties.total_memory / _GIB
-            major, minor = properties.major, properties.minor
-            detail = f"{properties.name}, {memory_gib:.0f} GiB, compute {major}.{minor}"
+            found = torch.cuda.get_device_properties(index)
+            detail = f"{found.name}, {found.total_memory / _GIB:.0f} GiB, "
+            detail += f"compute {found.major}.{found.minor}, {built_for}"
             fix = "it has no fast bfloat16, so models train in float32, which is slower"
-            yield _expect(major >= 8, f"gpu {index}", f"{detail}, {built_for}", fix)
-    elif present and torch.version.cuda is None:
-        detail = f"{present} on this machine, but {built_for} is built without CUDA"
-        fix = "install PyTorch's CUDA build of the same version (README, 'GPU')"
-        yield Finding("fail", "gpu", detail, fix)
+            yield _expect(found.major >= 8, f"gpu {index}", detail, fix)
     elif present:
-        detail = f"{present} on this machine, but {built_for} cannot open the driver"
-        fix = f"update the NVIDIA driver to one that serves CUDA {torch.version.cuda}"
-        yield Finding("fail", "gpu", detail, fix)
+        why = "is built without CUDA"
+        fix = "install PyTorch's CUDA build of the same version (README, 'GPU')"
+        if torch.version.cuda is not None:
+            why = "cannot open the driver"
+            fix = f"update the NVIDIA driver to one that serves CUDA {torch.version.cuda}"
+        yield Finding("fail", "gpu", f"{present} on this machine, but {built_for} {why}", fix)
     else:
         yield Finding("ok", "gpu", f"none; sweeps run at scale laptop on the CPU ({built_for})")
 
@@ -188,23 +166,15 @@ def data() -> Iterator[Finding]:
     yield Finding("ok", "digits, faces", "embedded")
     folder = data_folder(None)
     there, place = mnist.find(folder) is not None, folder / "MNIST" / "raw"
-    yield _expect(
-        there,
-        "mnist",
-        f"in {place}" if there else f"not in {place}",
-        "the first sweep of it tries to download it; or put the four files there, or name "
-        "their folder with --data or $VITBENCH_DATA",
-    )
+    fix = "the first sweep of it tries to download it; or put the four files there, or name "
+    fix += "their folder with --data or $VITBENCH_DATA"
+    yield _expect(there, "mnist", f"in {place}" if there else f"not in {place}", fix)
     if not there:
         yield _writable("data folder", folder, "$VITBENCH_DATA")
     there, place = celeba.find(folder) is not None, folder / "celeba"
-    yield _expect(
-        there,
-        "celeba",
-        f"in {place}" if there else f"not in {place}",
-        "its home hands it out by browser: put img_align_celeba.zip and the three lists there; "
-        "until then sweeps with `offline: faces` use drawn faces",
-    )
+    fix = "its home hands it out by browser: put img_align_celeba.zip and the three lists there; "
+    fix += "until then sweeps with `offline: faces` use drawn faces"
+    yield _expect(there, "celeba", f"in {place}" if there else f"not in {place}", fix)
     yield _writable("image cache", cache.folder(None), "$VITBENCH_CACHE")
 
 
@@ -219,24 +189,15 @@ def ray() -> Iterator[Finding]:
         with cluster.connect(None, verbose=False):
             slots = capacity(Resources()).slots
             cluster.run_a_task(timeout_s=60)
-            took_s = time.perf_counter() - start_s
+            took = f"ran a task after {time.perf_counter() - start_s:.1f} s"
     except Exception as error:
         fix = "look into /tmp/ray/session_latest/logs; a proxy and a full /tmp are usual causes"
         yield Finding("fail", "ray", in_a_line(error), fix)
     else:
-        detail = f"ran a task after {took_s:.1f} s, trains {slots} stacks side by side"
-        yield Finding("ok", "ray", detail)
+        yield Finding("ok", "ray", f"{took}, trains {slots} stacks side by side")
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    python,
-    packages,
-    imports,
-    cores,
-    gpu,
-    memory,
-    data,
-)
+CHECKS = (python, packages, imports, cores, gpu, memory, data)
 
 
 def examine(*, with_ray: bool = False) -> Iterator[Finding]:

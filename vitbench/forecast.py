@@ -6,7 +6,6 @@ import functools
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -30,7 +29,7 @@ from vitbench.plan.names import settings, varying_fields
 from vitbench.plan.stacks import local_slots, stacks_of
 from vitbench.records import tables
 from vitbench.records.history import History
-from vitbench.terminal.words import duration
+from vitbench.words import duration
 
 if TYPE_CHECKING:
     from vitbench.tuning.runner import Job
@@ -39,23 +38,16 @@ _MAX_ROWS = 60
 _PROBE_STEPS = 4
 
 
-@dataclass(frozen=True)
-class Rate:
-    """How fast this machine trains, from a short probe."""
-
-    s_per_flop: float
-    slots: int
-
-    def wall_s(self, plans: Sequence[StackPlan]) -> float:
-        """Seconds until the last of the stacks is done, placed in order on the first free slot."""
-        busy_until_s = [0.0] * self.slots
-        for plan in plans:
-            slot = busy_until_s.index(min(busy_until_s))
-            busy_until_s[slot] += stack_flops(plan) * self.s_per_flop
-        return max(busy_until_s)
+def _wall_s(plans: Sequence[StackPlan], s_per_flop: float, slots: int) -> float:
+    """Seconds until the last of the stacks is done, placed in order on the first free slot."""
+    busy_until_s = [0.0] * slots
+    for plan in plans:
+        slot = busy_until_s.index(min(busy_until_s))
+        busy_until_s[slot] += stack_flops(plan) * s_per_flop
+    return max(busy_until_s)
 
 
-def measure(plans: Sequence[StackPlan], images: ImageSet, *, slots: int) -> Rate:
+def _measured_s_per_flop(plans: Sequence[StackPlan], images: ImageSet) -> float:
     """Time a few real steps of the cheapest stack, evaluation included, on this machine."""
     import torch
 
@@ -65,7 +57,7 @@ def measure(plans: Sequence[StackPlan], images: ImageSet, *, slots: int) -> Rate
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cheapest = min(plans, key=stack_flops)
     epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS)
-    return Rate(epoch_s * cheapest.shared.train.epochs / stack_flops(cheapest), slots)
+    return epoch_s * cheapest.shared.train.epochs / stack_flops(cheapest)
 
 
 def dry_run(
@@ -76,8 +68,7 @@ def dry_run(
     title = f"{sweep.name} at scale {scale}"
     if sweep.search.is_grid:
         plans = stacks_of(sweep, trials, slots=slots, on_gpu=on_gpu)
-        fields = varying_fields(trials)
-        console.print(_trials_table(trials, plans, fields, images, title))
+        console.print(_trials_table(trials, plans, images, title))
         if len(trials) > _MAX_ROWS:
             console.print(f"... and {len(trials) - _MAX_ROWS} more trials")
     else:
@@ -85,30 +76,18 @@ def dry_run(
         console.print(_search_text(sweep, plans, images, title), highlight=False)
     say = functools.partial(console.print, soft_wrap=True, highlight=False)
     say(f"images: {images.source}")
-    say(
-        f"        {len(images.train):,} train, {len(images.val):,} validation, "
-        f"{len(images.test):,} test"
-    )
+    train, val, test = (len(split) for split in (images.train, images.val, images.test))
+    say(f"        {train:,} train, {val:,} validation, {test:,} test")
     members = sum(plan.size for plan in plans)
-    largest = max(
-        parameter_count(
-            plan.shared.model,
-            images.image_size,
-            images.channels,
-            images.outputs if not plan.shared.has_label else 1,
-        )
-        for plan in plans
-    )
+    largest = max(_parameters(plan.members[0], images) for plan in plans)
     say(f"disk:   {_disk_text(sweep, members, largest, min(slots, len(plans)) * plans[0].size)}")
     for number, line in enumerate(power.forecast(sweep)):
         say(f"{'        ' if number else 'claims: '}{line}")
-    rate = measure(plans, images, slots=slots)
-    hardware = "GPU" if on_gpu else "CPU core"
-    say(
-        f"time:   about {duration(rate.wall_s(plans))} on this machine "
-        f"({members} trials in {len(plans)} stacks on {slots} {hardware}{'s' * (slots > 1)}; from "
-        f"a probe of {_PROBE_STEPS} training steps)"
-    )
+    wall_s = _wall_s(plans, _measured_s_per_flop(plans, images), slots)
+    on = f"{slots} {'GPU' if on_gpu else 'CPU core'}{'s' * (slots > 1)}"
+    work = f"{members} trials in {len(plans)} stacks on {on}"
+    how = f"({work}; from a probe of {_PROBE_STEPS} training steps)"
+    say(f"time:   about {duration(wall_s)} on this machine {how}")
 
 
 def _sample_of_search(sweep: Sweep) -> list[StackPlan]:
@@ -136,10 +115,7 @@ def _draw(name: str, axis: list[Any] | Range, rng: random.Random) -> Any:
 
 def _search_text(sweep: Sweep, plans: Sequence[StackPlan], images: ImageSet, title: str) -> str:
     search = sweep.search
-    counts = [
-        parameter_count(plan.shared.model, images.image_size, images.channels, images.outputs)
-        for plan in plans
-    ]
+    counts = [_parameters(plan.members[0], images) for plan in plans]
     who = search.method if search.method == "random" else f"optuna ({search.sampler})"
     lines = [
         f"{title}: {search.suggestions} suggestions by {who}, seed {search.seed}, "
@@ -160,6 +136,12 @@ def _axis_text(name: str, axis: list[Any] | Range) -> str:
     return f"{axis.low:g} to {axis.high:g}{kind}"
 
 
+def _parameters(trial: TrialConfig, images: ImageSet) -> int:
+    """Parameters of a model, which has one output where it learns one label."""
+    outputs = images.outputs if trial.train.label is None else 1
+    return parameter_count(trial.model, images.image_size, images.channels, outputs)
+
+
 def _disk_text(sweep: Sweep, members: int, parameters: int, running: int) -> str:
     """Upper bound of the checkpoints: best and last of those kept, a state of those running.
 
@@ -172,24 +154,20 @@ def _disk_text(sweep: Sweep, members: int, parameters: int, running: int) -> str
 
 
 def _trials_table(
-    trials: Sequence[TrialConfig],
-    plans: Sequence[StackPlan],
-    fields: Sequence[str],
-    images: ImageSet,
-    title: str,
+    trials: Sequence[TrialConfig], plans: Sequence[StackPlan], images: ImageSet, title: str
 ) -> Table:
+    fields = varying_fields(trials)
     stack_of = {m.trial_id: number for number, p in enumerate(plans, 1) for m in p.members}
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("trial", "stack", *fields, "parameters", "epochs", "batch size"):
         table.add_column(name, justify="left" if name == "trial" else "right")
     for trial in trials[:_MAX_ROWS]:
         values = settings(trial)
-        outputs = images.outputs if trial.train.label is None else 1
         table.add_row(
             trial.trial_id,
             str(stack_of[trial.trial_id]),
             *(f"{v:g}" if isinstance(v := values[name], float) else str(v) for name in fields),
-            f"{parameter_count(trial.model, images.image_size, images.channels, outputs):,}",
+            f"{_parameters(trial, images):,}",
             str(trial.train.epochs),
             str(trial.train.batch_size),
         )
@@ -199,10 +177,7 @@ def _trials_table(
 def paper_cost_s(paper: Sweep, job: Job, trials: pd.DataFrame) -> float:
     """Seconds that the sweep would take here at the paper's scale, from the speed just measured.
 
-    Args:
-        paper: the sweep at that scale.
-        job: what was trained.
-        trials: its table.
+    `paper` is the sweep at that scale, `trials` the table of what the job trained.
     """
     slots, on_gpu = local_slots(job.sweep.resources)
     timed = trials.dropna(subset=["wall_s"])
@@ -211,10 +186,9 @@ def paper_cost_s(paper: Sweep, job: Job, trials: pd.DataFrame) -> float:
     for trial_id, epochs in timed[["trial_id", "epochs"]].to_numpy():
         trial = TrialConfig.model_validate(configs[str(trial_id)])
         worked += int(epochs) / trial.train.epochs * stack_flops(StackPlan((trial,)))
-    train = paper.train
-    if train.train_images is None:
-        train = train.model_copy(update={"train_images": len(job.images.train)})
+    asked = paper.train.train_images or len(job.images.train)
+    train = paper.train.model_copy(update={"train_images": asked})
     paper = paper.model_copy(update={"dataset": job.sweep.dataset, "train": train})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
     stacks = timed.drop_duplicates("stack_id")
-    return Rate(float(stacks["wall_s"].sum()) / worked, slots).wall_s(plans)
+    return _wall_s(plans, float(stacks["wall_s"].sum()) / worked, slots)

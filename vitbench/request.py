@@ -57,27 +57,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Settled:
-    """A request with everything decided that the file, the machine and earlier runs decide.
-
-    Attributes:
-        request: as it was typed.
-        file: the sweep file.
-        overrides: of the request, with what --seeds and --export stand for.
-        sweep: the file's at this scale, with the overrides.
-        scale: its name.
-        out: folder that holds the results folders of sweeps.
-        resume_from: the results folder to go on with; None for a new one.
-        bucket: where results go to one.
-    """
+    """A request with everything decided that the file, the machine and earlier runs decide."""
 
     request: Request
     file: SweepFile
-    overrides: tuple[str, ...]
-    sweep: Sweep
+    overrides: tuple[str, ...]  # with what --seeds and --export stand for
+    sweep: Sweep  # the file's at this scale, with the overrides
     scale: str
-    out: Path
-    resume_from: Path | None
-    bucket: Place | None
+    out: Path  # holds the results folders of sweeps
+    resume_from: Path | None  # the results folder to go on with; None for a new one
+    bucket: Place | None  # where results go to one
 
 
 def settle(request: Request) -> Settled:
@@ -88,12 +77,17 @@ def settle(request: Request) -> Settled:
     """
     file = SweepFile.read(request.file)
     written = file.sweep(overrides=request.overrides)
-    overrides = [*request.overrides]
+    overrides = request.overrides
     if request.seeds is not None:
-        overrides.append(_seeds_override(written, request.seeds))
+        if request.seeds < 1:
+            count = request.seeds
+            raise UserError(f"--seeds {count}: is not a number of seeds; name 1 or more.")
+        # The grid's own axis, or models that a suggestion trains together.
+        key = "search.space.seed" if written.search.is_grid else "search.inner.seed"
+        overrides += (f"{key}={list(range(request.seeds))}",)
     if request.exports:
         exports = list(dict.fromkeys([*written.exports, *request.exports]))
-        overrides.append(f"exports={json.dumps(exports)}")
+        overrides += (f"exports={json.dumps(exports)}",)
     out, bucket = _place(request, written)
     resume_from = None
     if request.resume:
@@ -101,16 +95,8 @@ def settle(request: Request) -> Settled:
             fetch_latest(bucket, out, written.name)
         resume_from = find(out, written.name, request.resume)
     scale = _scale(request, written, resume_from)
-    return Settled(
-        request=request,
-        file=file,
-        overrides=tuple(overrides),
-        sweep=file.sweep(scale=scale, overrides=overrides),
-        scale=scale,
-        out=out,
-        resume_from=resume_from,
-        bucket=bucket,
-    )
+    sweep = file.sweep(scale=scale, overrides=overrides)
+    return Settled(request, file, overrides, sweep, scale, out, resume_from, bucket)
 
 
 def _scale(request: Request, sweep: Sweep, resume_from: Path | None) -> str:
@@ -141,14 +127,6 @@ def _place(request: Request, sweep: Sweep) -> tuple[Path, Place | None]:
     return Path(sweep.storage).expanduser().resolve(), None
 
 
-def _seeds_override(sweep: Sweep, count: int) -> str:
-    """What --seeds stands for: the grid's own axis, or models that a suggestion trains together."""
-    if count < 1:
-        raise UserError(f"--seeds {count}: is not a number of seeds; name 1 or more.")
-    key = "search.space.seed" if sweep.search.is_grid else "search.inner.seed"
-    return f"{key}={list(range(count))}"
-
-
 def new_results_dir(settled: Settled) -> Path:
     """Make `<out>/<name>/<UTC time>-<4 hex digits>`, which did not exist before."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -171,52 +149,24 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 all trials accounted for; 1 some trial failed; 2 bad input, nothing "
         "started; 130 interrupted.",
     )
-    parser.add_argument("file", type=Path, metavar="SWEEP.yaml", help="the sweep file")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="where results go (default: results, or the path that `storage:` in the file names)",
-    )
-    parser.add_argument(
-        "--data", type=Path, help="folder that holds the data sets (default: $VITBENCH_DATA)"
-    )
-    parser.add_argument(
-        "--scale",
-        default="auto",
-        help="a scale of the sweep file; auto (default) is paper on a GPU, laptop without one",
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one value, e.g. --set train.epochs=2 (repeatable)",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        metavar="N",
-        help="repeat the sweep with seeds 0 to N-1; three give intervals, six can give p < 0.05",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="show trials, stacks and a time forecast; no cluster"
-    )
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="latest",
-        metavar="RESULTS",
-        help="go on with a run: the latest of this sweep under --out, or the folder named",
-    )
-    parser.add_argument(
-        "--export",
-        dest="exports",
-        action="append",
-        default=[],
-        choices=EXPORTERS,
-        help="also write a run per model for this tool (repeatable; `exports:` in the file)",
-    )
-    parser.add_argument("--address", help="a running Ray cluster to join, e.g. auto")
-    parser.add_argument("--verbose", action="store_true", help="show what Ray says, too")
+    add = parser.add_argument
+    add("file", type=Path, metavar="SWEEP.yaml", help="the sweep file")
+    text = "where results go (default: results, or the path that `storage:` in the file names)"
+    add("--out", type=Path, help=text)
+    add("--data", type=Path, help="folder that holds the data sets (default: $VITBENCH_DATA)")
+    text = "a scale of the sweep file; auto (default) is paper on a GPU, laptop without one"
+    add("--scale", default="auto", help=text)
+    several: dict[str, Any] = {"action": "append", "default": []}
+    text = "override one value, e.g. --set train.epochs=2 (repeatable)"
+    add("--set", dest="overrides", metavar="KEY=VALUE", help=text, **several)
+    text = "repeat the sweep with seeds 0 to N-1; three give intervals, six can give p < 0.05"
+    add("--seeds", type=int, metavar="N", help=text)
+    text = "show trials, stacks and a time forecast; no cluster"
+    add("--dry-run", action="store_true", help=text)
+    text = "go on with a run: the latest of this sweep under --out, or the folder named"
+    add("--resume", nargs="?", const="latest", metavar="RESULTS", help=text)
+    text = "also write a run per model for this tool (repeatable; `exports:` in the file)"
+    add("--export", dest="exports", choices=EXPORTERS, help=text, **several)
+    add("--address", help="a running Ray cluster to join, e.g. auto")
+    add("--verbose", action="store_true", help="show what Ray says, too")
     return parser

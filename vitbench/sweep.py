@@ -15,7 +15,8 @@ from rich.console import Console
 from vitbench import plan
 from vitbench.config import PAPER, load_results_sweep, resolved_yaml
 from vitbench.config.identity import ID_VERSION
-from vitbench.data.prepare import Prepared, prepare
+from vitbench.data.image_set import ImageSet
+from vitbench.data.prepare import prepare
 from vitbench.errors import UserError
 from vitbench.exports import tools as exports
 from vitbench.forecast import dry_run, paper_cost_s
@@ -28,7 +29,7 @@ from vitbench.records.ledger import Ledger
 from vitbench.request import Request, Settled, new_results_dir, settle
 from vitbench.storage.mirror import Mirror
 from vitbench.terminal.outcome_table import failures, outcome_table
-from vitbench.terminal.words import duration
+from vitbench.words import duration
 
 if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
     from vitbench.tuning import runner
@@ -40,71 +41,63 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     request = Request.parse(sys.argv[1:] if argv is None else argv)
-    console = Console()
     try:
-        return _run(request, console)
+        return _run(request, Console())
     except UserError as error:
-        Console(stderr=True).print(str(error), style="red", soft_wrap=True, markup=False)
+        _say(Console(stderr=True), str(error), style="red")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted before anything was started", style="red")
+        _say(Console(stderr=True), "interrupted before anything was started", style="red")
         return EXIT_INTERRUPTED
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a text as it is, on lines as long as it takes."""
+    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
 
 
 def _run(request: Request, console: Console) -> int:
     settled = settle(request)
     exports.require(settled.sweep.exports)
     prepared = prepare(settled.sweep, request.data, console, download=not request.dry_run)
-    trials = plan.expand(prepared.sweep) if prepared.sweep.search.is_grid else []
+    sweep, search = prepared.sweep, prepared.sweep.search
+    trials = plan.expand(sweep) if search.is_grid else []
     if request.dry_run:
-        dry_run(prepared.sweep, trials, prepared.images, scale=settled.scale, console=console)
+        dry_run(sweep, trials, prepared.images, scale=settled.scale, console=console)
         return EXIT_OK
-    results_dir = settled.resume_from or new_results_dir(settled)
-    job = _job(settled, prepared, trials, results_dir)
+    from vitbench.tuning import runner
+
+    folder = settled.resume_from or new_results_dir(settled)
     if settled.resume_from is not None:
-        check_same(load_results_sweep(results_dir), job.sweep, results_dir)
-        restore_record(results_dir)
-    bucket = job.bucket
-    mirror = None if bucket is None else Mirror(results_dir, bucket)
-    ending = _train(settled, job, prepared, mirror, console)
+        check_same(load_results_sweep(folder), sweep, folder)
+        restore_record(folder)
+    bucket = settled.bucket and settled.bucket.child(sweep.name).child(folder.name)
+    job = runner.Job(
+        sweep=sweep,
+        trials=trials,
+        fields=varying_fields(trials) if trials else [*search.space, *search.inner],
+        results_dir=folder.resolve(),
+        images=prepared.everything,
+        bucket=bucket,
+    )
+    mirror = None if bucket is None else Mirror(folder, bucket)
+    ending = _train(settled, job, prepared.images, mirror, console)
     try:
-        code = _finish(settled, job, results_dir, ending, console)
+        code = _finish(settled, job, folder, ending, console)
         if bucket is not None and mirror is not None:
             mirror.copy()
-            text = f"copied to: {bucket.address}"
-            console.print(text, soft_wrap=True, highlight=False, markup=False)
+            _say(console, f"copied to: {bucket.address}")
         return code
     except KeyboardInterrupt:
         state = "training had been interrupted" if ending.interrupted else "training is complete"
-        again = shlex.join(["vitbench", "analysis", str(results_dir)])
+        again = shlex.join(["vitbench", "analysis", str(folder)])
         text = f"interrupted while the report was written; {state}; to write the report: {again}"
-        Console(stderr=True).print(text, style="red", soft_wrap=True, markup=False)
+        _say(Console(stderr=True), text, style="red")
         return EXIT_INTERRUPTED
 
 
-def _job(
-    settled: Settled, prepared: Prepared, trials: list[plan.TrialConfig], results_dir: Path
-) -> runner.Job:
-    """What the cluster is given."""
-    from vitbench.tuning import runner
-
-    search, bucket = prepared.sweep.search, settled.bucket
-    return runner.Job(
-        sweep=prepared.sweep,
-        trials=trials,
-        fields=varying_fields(trials) if trials else [*search.space, *search.inner],
-        results_dir=results_dir.resolve(),
-        images=prepared.everything,
-        bucket=bucket and bucket.child(prepared.sweep.name).child(results_dir.name),
-    )
-
-
 def _train(
-    settled: Settled,
-    job: runner.Job,
-    prepared: Prepared,
-    mirror: Mirror | None,
-    console: Console,
+    settled: Settled, job: runner.Job, images: ImageSet, mirror: Mirror | None, console: Console
 ) -> runner.Ending:
     """Train what is left of the job, under the lock of its ledger.
 
@@ -114,12 +107,13 @@ def _train(
     from vitbench.tuning.cluster import connect as cluster
     from vitbench.tuning.search.restore import restore_study
 
-    request, folder, images = settled.request, job.results_dir, prepared.images
+    request, folder, is_new = settled.request, job.results_dir, settled.resume_from is None
     try:
         with Ledger(folder / tables.LEDGER) as ledger:
             history = History.read(folder / tables.LEDGER)
             restore_study(job.sweep, folder, history)
             write_atomically(folder / "sweep.yaml", resolved_yaml(job.sweep))
+            claims = [claim.fingerprint for claim in job.sweep.claims]
             environment.write(
                 folder,
                 argv=request.argv,
@@ -131,14 +125,9 @@ def _train(
                 label_noise=images.label_noise,
                 storage=None if job.bucket is None else job.bucket.address,
                 id_version=ID_VERSION,
-                claims=environment.claims_at_start(
-                    folder,
-                    [claim.fingerprint for claim in job.sweep.claims],
-                    resumed=settled.resume_from is not None,
-                ),
+                claims=environment.claims_at_start(folder, claims, resumed=not is_new),
             )
-            title = f"{job.sweep.name} at scale {settled.scale}: {images.source}"
-            console.print(title, soft_wrap=True, markup=False)
+            _say(console, f"{job.sweep.name} at scale {settled.scale}: {images.source}")
             ledger.append("run", argv=list(request.argv), scale=settled.scale)
             with (
                 mirror or contextlib.nullcontext(),
@@ -147,7 +136,7 @@ def _train(
                 ending = runner.run(job, ledger, history, console)
             ledger.append("event", event="end", interrupted=ending.interrupted)
     except UserError:
-        if settled.resume_from is None and not History.read(folder / tables.LEDGER).curves:
+        if is_new and not History.read(folder / tables.LEDGER).curves:
             shutil.rmtree(folder)
         raise
     return ending
@@ -161,8 +150,8 @@ def _finish(
 
     request = settled.request
     trials, _ = tables.write(folder)
-    if not ending.interrupted:
-        _export_attention(job, folder, request.data, console)
+    if not ending.interrupted and (said := _export_attention(job, folder, request.data)):
+        _say(console, said)
     report_path = report.draw_and_write(folder)[-1]
     if console.width < _TABLE_WIDTH and not console.is_terminal:
         console.width = _TABLE_WIDTH  # a pipe has no width; a squeezed table has no numbers
@@ -170,45 +159,39 @@ def _finish(
     front = tables.pareto_stacks(folder)
     console.print(outcome_table(trials, job.fields, title, front, width=console.width))
     for line in failures(trials):
-        console.print(line, style="red", soft_wrap=True, markup=False)
+        _say(console, line, style="red")
     for line in exports.export_each(job.sweep.exports, folder):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        _say(console, line)
     if settled.scale != PAPER and job.trials and not ending.interrupted:
         cost_s = paper_cost_s(settled.file.sweep(overrides=settled.overrides), job, trials)
-        line = f"At --scale paper this sweep would take about {duration(cost_s)} on this machine."
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"results: {folder}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report: {report_path}", soft_wrap=True, highlight=False, markup=False)
+        text = f"At --scale paper this sweep would take about {duration(cost_s)} on this machine."
+        _say(console, text)
+    _say(console, f"results: {folder}")
+    _say(console, f"report: {report_path}")
     if ending.gave_up is not None:
-        why = f"ended early, the same crash again and again: {ending.gave_up}"
-        console.print(why, style="red", soft_wrap=True, markup=False)
+        text = f"ended early, the same crash again and again: {ending.gave_up}"
+        _say(console, text, style="red")
         return EXIT_FAILED
     if ending.spent is not None:
-        console.print(f"ended: {ending.spent}; raise it and --resume to go on", soft_wrap=True)
+        _say(console, f"ended: {ending.spent}; raise it and --resume to go on")
     if ending.interrupted:
-        again = request.to_go_on(folder)
-        console.print(f"to go on: {again}", soft_wrap=True, highlight=False, markup=False)
+        _say(console, f"to go on: {request.to_go_on(folder)}")
         return EXIT_INTERRUPTED
     return EXIT_FAILED if failures(trials) else EXIT_OK
 
 
-def _export_attention(
-    job: runner.Job, folder: Path, data_dir: Path | None, console: Console
-) -> None:
-    """Write plates and scores of the best trials; where that is impossible, print the reason."""
-    settings = job.sweep.attention
-    if not settings.top:
-        return
+def _export_attention(job: runner.Job, folder: Path, data_dir: Path | None) -> str:
+    """Write plates and scores of the best trials; returns where they are, or why there are none."""
     from vitbench.attention.export import export_best
 
+    asked = job.sweep.attention
+    if not asked.top:
+        return ""
     try:
-        best = export_best(folder, top=settings.top, count=settings.images, data_dir=data_dir)
+        best = export_best(folder, top=asked.top, count=asked.images, data_dir=data_dir)
     except UserError as error:
-        console.print(f"no attention plates: {error}", soft_wrap=True, markup=False)
-    else:
-        if best:
-            line = f"attention plates of {', '.join(best)}: {folder / 'attention'}"
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        return f"no attention plates: {error}"
+    return f"attention plates of {', '.join(best)}: {folder / 'attention'}" if best else ""
 
 
 if __name__ == "__main__":

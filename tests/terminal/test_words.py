@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitbench.terminal.words import duration
+from vitbench.words import duration
 
 
 @pytest.mark.parametrize(

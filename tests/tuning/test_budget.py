@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitbench.config import Budget
 from vitbench.records.history import Curve, History
 from vitbench.records.types import Status, TrialOutcome
-from vitbench.tuning.budget import BudgetMeter
+from vitbench.tuning.stop import BudgetMeter
 
 
 def spent_before() -> History:

@@ -49,11 +49,11 @@ def test_a_diverged_seed_counts_as_the_stand_in() -> None:
     assert found == pytest.approx(2.6)
 
 
-def test_a_stack_in_which_all_diverged_has_no_value() -> None:
-    """The caller must choose the finite worst value knowingly."""
+def test_a_stack_in_which_all_diverged_has_the_stand_in_for_its_value() -> None:
+    """Finite, and the very number that the caller chose."""
     trials = members([0.1], [0, 1])
     found = objective.best_arm(trials, {}, objective="val_loss", stand_in=5.0)
-    assert found is None
+    assert found == 5.0
 
 
 def test_worst_is_finite_and_no_better_than_anything_seen() -> None:

@@ -19,12 +19,11 @@ from vitbench.records import ledger, tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.records.types import EpochRow, StackReport, Status, TrialOutcome
-from vitbench.terminal.progress import PlainProgress, SweepView, Tracker
-from vitbench.tuning.budget import BudgetMeter, BudgetObserver
+from vitbench.terminal.progress import Progress, SweepView
 from vitbench.tuning.events import MembersEnded, StackEnded, StackEvent, Started, Trained
 from vitbench.tuning.observers import ErrorLog, LedgerObserver, ProgressObserver
 from vitbench.tuning.recorder import Recorder
-from vitbench.tuning.stop import GivingUp, SweepStop
+from vitbench.tuning.stop import BudgetMeter, BudgetObserver, GivingUp, SweepStop
 
 
 @dataclass
@@ -80,12 +79,12 @@ class World:
         view = SweepView(total_stacks=9, known_flops=1.0, slots=1)
         self.view = view
         self.again: list[StackPlan] = []
-        shown = PlainProgress(Console(file=self.output, width=200), view)
+        shown = Progress(Console(file=self.output, width=200), view)
         stop = SweepStop(self.requests, lambda: self.calls.append("no more"), shown.say)
         self.meter = BudgetMeter(budget, History(), gpus_each=0)
         self.limits, self.giving_up = BudgetObserver(self.meter, stop), GivingUp(stop)
         self.events = Events(folder / tables.LEDGER)
-        progress = ProgressObserver(Tracker(view, shown), lambda plan: plan.stack_id)
+        progress = ProgressObserver(shown, lambda plan: plan.stack_id)
         self.recorder = Recorder(
             LedgerObserver(out),
             [

@@ -38,7 +38,7 @@ def test_a_shipped_search_resumes_with_nothing_to_train(tmp_path: Path) -> None:
     assert source.next() is None
     expected = pd.read_parquet(folder / "suggestions.parquet")
     pd.testing.assert_frame_equal(
-        pd.DataFrame([s.to_row() for s in source.suggestions()]).astype(expected.dtypes), expected
+        pd.DataFrame(source.suggestions()).astype(expected.dtypes), expected
     )
 
 

@@ -95,7 +95,7 @@ def test_a_diverged_suggestion_is_finite_and_worst(tmp_path: Path) -> None:
     assert good is not None and bad is not None
     found.ended(good.stack_id, outcome(good, "finished", 8.0))
     found.ended(bad.stack_id, outcome(bad, "diverged", None))
-    values = [suggestion.values["val_loss"] for suggestion in found.suggestions()]
+    values = [suggestion["val_loss"] for suggestion in found.suggestions()]
     assert values == [8.0, 8.0]
 
 
@@ -146,7 +146,7 @@ def test_an_outcome_that_only_the_ledger_knows_is_told(tmp_path: Path) -> None:
         ]
     again = source(sweep(), tmp_path, History.of(lines))
     assert states(tmp_path) == ["COMPLETE"]
-    assert again.suggestions()[0].values["val_loss"] == 0.25
+    assert again.suggestions()[0]["val_loss"] == 0.25
 
 
 def test_combinations_that_cannot_be_built_are_never_trained(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_combinations_that_cannot_be_built_are_never_trained(tmp_path: Path) -> 
     plans = [found.next() for _ in range(7)]
     assert plans[-1] is None
     assert all(plan is not None and plan.shared.model.heads == 8 for plan in plans[:6])
-    reasons = {s.reason for s in found.suggestions() if s.state == "PRUNED"}
+    reasons = {s["reason"] for s in found.suggestions() if s["state"] == "PRUNED"}
     assert reasons <= {"heads=3 does not divide width=8", "heads=5 does not divide width=8"}
 
 
@@ -196,10 +196,10 @@ def test_the_pareto_front(tmp_path: Path) -> None:
     while (plan := found.next()) is not None:
         loss = losses[plan.shared.model.depth, plan.shared.model.heads]
         found.ended(plan.stack_id, outcome(plan, "finished", loss))
-    trained = [s for s in found.suggestions() if s.reason is None]
-    front = {(s.params["depth"], s.params["heads"]) for s in trained if s.pareto}
+    trained = [s for s in found.suggestions() if s["reason"] is None]
+    front = {(s["depth"], s["heads"]) for s in trained if s["pareto"]}
     assert front == {(1, 1), (2, 1)}
-    row = trained[0].to_row()
+    row = trained[0]
     assert list(row)[:4] == ["number", "state", "stack_id", "reason"]
     assert {"depth", "heads", "val_loss", "parameters"} < set(row) and list(row)[-1] == "pareto"
 
@@ -214,15 +214,15 @@ def test_the_front_is_what_no_other_beats_in_everything(
     while (plan := found.next()) is not None:
         loss = [0.4, 0.2, 0.2][plan.shared.model.depth - 1] + 0.1 * (plan.shared.model.heads == 8)
         found.ended(plan.stack_id, outcome(plan, "finished", loss))
-    ended = [s for s in found.suggestions() if s.state == "COMPLETE"]
-    costs = [tuple(s.values[name] or 0.0 for name in objectives) for s in ended]
+    ended = [s for s in found.suggestions() if s["state"] == "COMPLETE"]
+    costs = [tuple(s[name] or 0.0 for name in objectives) for s in ended]
     assert len(ended) >= 6 and len(set(costs)) < len(costs)
     for suggestion, cost in zip(ended, costs, strict=True):
         beaten = any(
             other != cost and all(a <= b for a, b in zip(other, cost, strict=True))
             for other in costs
         )
-        assert suggestion.pareto != beaten, suggestion
+        assert suggestion["pareto"] != beaten, suggestion
 
 
 def test_an_objective_of_whole_stacks_is_not_looked_for_in_an_epoch(tmp_path: Path) -> None:
@@ -236,4 +236,4 @@ def test_an_objective_of_whole_stacks_is_not_looked_for_in_an_epoch(tmp_path: Pa
     found.reported(plan.stack_id, 1, [row])
     found.ended(plan.stack_id, outcome(plan, "finished", 0.5))
     (suggestion,) = found.suggestions()
-    assert suggestion.state == "COMPLETE" and (suggestion.values["parameters"] or 0) > 0
+    assert suggestion["state"] == "COMPLETE" and suggestion["parameters"] > 0

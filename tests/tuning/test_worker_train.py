@@ -39,8 +39,8 @@ class GoOn:
         return None
 
 
-def not_called(result: dict[str, Any]) -> None:
-    raise AssertionError(f"nothing should have been sent: {result}")
+def not_called(report: StackReport) -> None:
+    raise AssertionError(f"nothing should have been sent: {report}")
 
 
 def test_every_member_is_trained_once_in_stacks_that_fit() -> None:
@@ -73,7 +73,7 @@ def test_models_that_do_not_fit_alone_end_as_oom() -> None:
             return True
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    fit_or_halve(plan, run, lambda: None, lambda r: sent.append(StackReport.from_json(r)))
+    fit_or_halve(plan, run, lambda: None, sent.append)
     (report,) = sent
     assert [o.trial_id for o in report.outcomes] == [m.trial_id for m in plan.members[2:]]
     assert {(o.status, o.stack_id) for o in report.outcomes} == {("oom", plan.stack_id)}
@@ -97,11 +97,7 @@ def test_halves_report_under_the_planned_stack(tmp_path: Path) -> None:
             stop=GoOn(),  # type: ignore[arg-type]
         )
         sent: list[StackReport] = []
-
-        def take(result: dict[str, Any], into: list[StackReport] = sent) -> None:
-            into.append(StackReport.from_json(result))
-
-        reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, take)
+        reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, sent.append)
 
         def run(
             part: StackPlan, most: int = most, context: Any = context, r: Any = reporter

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from vitbench.config import claim_checks
 from vitbench.config.models import AXES, Dataset, Sweep, is_stackable, is_whole
-from vitbench.config.problems import Path, Problem, shorten, translate
+from vitbench.config.problems import Path, Problem, below, shorten, translate
 from vitbench.config.search import Range, Search
 from vitbench.words import did_you_mean
 
@@ -28,12 +29,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         *_label_problems(sweep),
         *claim_checks.problems(sweep, axes_are_right=not of_axes),
     ]
-    return found or [
-        *_shape_problems(sweep),
-        *_batch_problems(sweep),
-        *_worker_problems(sweep),
-        *_compile_problems(sweep),
-    ]
+    return found or [*_shape_problems(sweep), *_batch_problems(sweep), *_compile_problems(sweep)]
 
 
 def divisors(number: int) -> list[int]:
@@ -76,62 +72,56 @@ def _value_problems(name: str, value: Any, path: Path) -> Iterator[Problem]:
     try:
         adapter.validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        problem = translate({**first, "loc": path}, Sweep)
-        yield Problem(path, problem.value, problem.rule, problem.fix)
+        yield replace(translate({**error.errors()[0], "loc": path}, Sweep), path=path)
 
 
 def _range_problems(name: str, axis: Range, path: Path) -> Iterator[Problem]:
-    whole = is_whole(name)
+    wrong, whole = below(*path), is_whole(name)
     if axis.low >= axis.high:
         shown = f"{axis.low:g}..{axis.high:g}"
-        yield Problem(path, shown, "low must be less than high", "swap or widen them")
+        yield wrong((), shown, "low must be less than high", "swap or widen them")
         return
     if axis.log and axis.low <= 0:
-        yield Problem((*path, "low"), f"{axis.low:g}", "a log range must start above 0", "raise it")
+        yield wrong(("low",), f"{axis.low:g}", "a log range must start above 0", "raise it")
     if axis.log and axis.step is not None:
-        yield Problem((*path, "step"), f"{axis.step:g}", "a log range has no step", "drop one")
+        yield wrong(("step",), f"{axis.step:g}", "a log range has no step", "drop one")
     if whole and any(v is not None and v != int(v) for v in (axis.low, axis.high, axis.step)):
         rule = f"{name} is a whole number: so are the ends and the step of its range"
-        yield Problem(path, "", rule, "round them")
-    for key in ("low", "high"):
-        end = getattr(axis, key)
+        yield wrong((), "", rule, "round them")
+    for key, end in (("low", axis.low), ("high", axis.high)):
         value = int(end) if whole and end == int(end) else end
         yield from _value_problems(name, value, (*path, key))
 
 
 def _search_problems(search: Search) -> Iterator[Problem]:
-    path: Path = ("search",)
+    wrong = below("search")
     for name, axis in search.space.items():
         if search.is_grid and isinstance(axis, Range):
-            yield Problem(
-                (*path, "space", name), "", "a grid has no ranges", "list the values, or use optuna"
-            )
+            fix = "list the values, or use optuna"
+            yield wrong(("space", name), "", "a grid has no ranges", fix)
         if name in search.inner:
-            yield Problem(
-                (*path, "inner", name), "", "is in space and in inner", "keep it in one of them"
-            )
+            yield wrong(("inner", name), "", "is in space and in inner", "keep it in one of them")
     if search.is_grid and search.inner:
         fix = "move its axes to search.space, where a grid stacks them by itself"
-        yield Problem((*path, "inner"), "", "belongs to random and optuna searches", fix)
+        yield wrong(("inner",), "", "belongs to random and optuna searches", fix)
     if search.is_grid and search.scheduler == "asha":
         rule = "a grid is trained in full, so that its curves can be compared"
-        yield Problem((*path, "scheduler"), "asha", rule, "use method random or optuna, or none")
+        yield wrong(("scheduler",), "asha", rule, "use method random or optuna, or none")
+    stackable = [axis for axis in AXES if is_stackable(axis)]
     for name in search.inner:
-        if name in AXES and not is_stackable(name):
-            stackable = ", ".join(axis for axis in AXES if is_stackable(axis))
-            rule = "members of a stack cannot differ in it"
-            yield Problem((*path, "inner", name), "", rule, f"name only {stackable}")
+        if name in AXES and name not in stackable:
+            fix = f"name only {', '.join(stackable)}"
+            yield wrong(("inner", name), "", "members of a stack cannot differ in it", fix)
     if not search.is_grid and not search.space:
-        yield Problem((*path, "space"), "", "a search needs something to search", "add an axis")
+        yield wrong(("space",), "", "a search needs something to search", "add an axis")
     if search.scheduler == "asha" and len(search.objectives) > 1:
-        rule = "asha judges by one objective"
-        yield Problem((*path, "scheduler"), "asha", rule, "name one objective or use none")
+        fix = "name one objective or use none"
+        yield wrong(("scheduler",), "asha", "asha judges by one objective", fix)
     if len(set(search.objectives)) < len(search.objectives):
-        yield Problem((*path, "objectives"), "", "an objective stands twice", "keep one")
+        yield wrong(("objectives",), "", "an objective stands twice", "keep one")
     if "lr_sensitivity" in search.objectives and len(search.inner.get("lr", [])) < 3:
         rule = "lr_sensitivity needs learning rates to compare"
-        yield Problem((*path, "inner", "lr"), "", rule, "list at least three under search.inner.lr")
+        yield wrong(("inner", "lr"), "", rule, "list at least three under search.inner.lr")
 
 
 # Data sets that each setting belongs to; `offline` may bring faces in.
@@ -148,43 +138,43 @@ _SUBSTITUTES = {"mnist": "digits", "celeba": "faces"}
 
 def _dataset_problems(dataset: Dataset) -> Iterator[Problem]:
     """Settings of other data sets, a substitute that stands for nothing, labels named twice."""
-    path: Path = ("dataset",)
-    used = {dataset.name, dataset.offline}
+    wrong = below("dataset")
     for name, sets in _DATASET_SETTINGS.items():
         value = getattr(dataset, name)
-        if value is not None and not used & set(sets):
+        if value is not None and not {dataset.name, dataset.offline} & set(sets):
             rule = f"belongs to {' and '.join(sets)}, not to {dataset.name}"
-            yield Problem((*path, name), shorten(value), rule, "leave it out")
+            yield wrong((name,), shorten(value), rule, "leave it out")
     if dataset.name == "folder" and dataset.path is None:
-        yield Problem((*path, "path"), "", "a folder needs a path", "add `path: FOLDER`")
-    if dataset.offline is not None and _SUBSTITUTES.get(dataset.name) != dataset.offline:
-        other = _SUBSTITUTES.get(dataset.name)
+        yield wrong(("path",), "", "a folder needs a path", "add `path: FOLDER`")
+    other = _SUBSTITUTES.get(dataset.name)
+    if dataset.offline not in (None, other):
         fix = f"use {other}" if other else "leave it out"
-        rule = f"does not stand in for {dataset.name}"
-        yield Problem((*path, "offline"), dataset.offline, rule, fix)
-    for number, label in enumerate(dataset.labels or ()):
-        if label in (dataset.labels or ())[:number]:
-            yield Problem((*path, "labels", number), label, "stands twice", "keep one of them")
+        yield wrong(
+            ("offline",), str(dataset.offline), f"does not stand in for {dataset.name}", fix
+        )
+    labels = dataset.labels or []
+    for number, label in enumerate(labels):
+        if label in labels[:number]:
+            yield wrong(("labels", number), label, "stands twice", "keep one of them")
 
 
 def _label_problems(sweep: Sweep) -> Iterator[Problem]:
     """Labels that the data set is not asked for, and matching without a label."""
     search, named = sweep.search, sweep.dataset.labels
-    places: list[tuple[Path, list[Any]]] = [(("train", "label"), [sweep.train.label])]
+    places: dict[Path, list[Any]] = {}
     for part, axis in (("space", search.space.get("label")), ("inner", search.inner.get("label"))):
         if isinstance(axis, list):
-            places.append((("search", part, "label"), axis))
-    searched = [values for _, values in places[1:]]
-    labels = searched[0] if searched else [sweep.train.label]
+            places["search", part, "label"] = axis
+    labels = next(iter(places.values()), [sweep.train.label])
     if sweep.train.matched is not None and None in labels:
         rule = "matches images with and without a label, and there is none"
         fix = "name labels, e.g. `search.space.label: [...]`"
         yield Problem(("train", "matched"), str(sweep.train.matched), rule, fix)
-    for path, values in places:
+    for path, values in {("train", "label"): [sweep.train.label], **places}.items():
         for label in values:
             if named is not None and label is not None and label not in named:
-                rule = "is not among dataset.labels"
-                yield Problem(path, str(label), rule, did_you_mean(str(label), named))
+                fix = did_you_mean(str(label), named)
+                yield Problem(path, str(label), "is not among dataset.labels", fix)
 
 
 def _shape_problems(sweep: Sweep) -> Iterator[Problem]:
@@ -193,51 +183,41 @@ def _shape_problems(sweep: Sweep) -> Iterator[Problem]:
     A random or optuna search may hold combinations that do not fit; they are passed over when
     they are suggested.
     """
-    choices: dict[str, list[int]] = {}
+    space = sweep.search.space
+    choices: dict[str, list[Any]] = {}
     fixed = {**sweep.model.model_dump(), "image_size": sweep.dataset.image_size}
     for name in ("width", "heads", "image_size", "patch_grid"):
-        axis = sweep.search.space.get(name)
+        axis = space.get(name) or [fixed[name]]
         if isinstance(axis, Range):
-            step = int(axis.step or 1)
-            choices[name] = list(range(int(axis.low), int(axis.high) + 1, step))
-        else:
-            choices[name] = list(axis) if axis else [fixed[name]]  # type: ignore[arg-type]
+            axis = list(range(int(axis.low), int(axis.high) + 1, int(axis.step or 1)))
+        choices[name] = list(axis)
     for small, large in (("heads", "width"), ("patch_grid", "image_size")):
         pairs = list(itertools.product(choices[small], choices[large]))
         bad = [(s, g) for s, g in pairs if g % s]
-        if not bad or (not sweep.search.is_grid and len(bad) < len(pairs)):
-            continue
-        number, whole = bad[0]
-        in_space = small in sweep.search.space
-        path: Path = ("search", "space", small) if in_space else ("model", small)
-        works = ", ".join(str(d) for d in divisors(whole))
-        yield Problem(path, str(number), f"does not divide {large}={whole}", f"use one of {works}")
+        if bad and (sweep.search.is_grid or len(bad) == len(pairs)):
+            number, whole = bad[0]
+            path: Path = ("search", "space", small) if small in space else ("model", small)
+            fix = f"use one of {', '.join(map(str, divisors(whole)))}"
+            yield Problem(path, str(number), f"does not divide {large}={whole}", fix)
 
 
 def _batch_problems(sweep: Sweep) -> Iterator[Problem]:
-    sizes = sweep.search.space.get("batch_size", [sweep.train.batch_size])
+    """Batches larger than the data set, or smaller than the workers that share one."""
+    axis = sweep.search.space.get("batch_size", [sweep.train.batch_size])
+    in_space = "batch_size" in sweep.search.space
+    path: Path = ("search", "space") if in_space else ("train",)
+    sizes = [axis.low] if isinstance(axis, Range) else axis
+    sizes = [size for size in sizes if isinstance(size, int | float)]
     images = sweep.train.train_images
-    if images is None or isinstance(sizes, Range):
-        return
     for size in sizes:
-        if isinstance(size, int) and size > images:
-            rule = f"is larger than train_images={images}"
-            in_space = "batch_size" in sweep.search.space
-            path: Path = ("search", "space") if in_space else ("train",)
-            fix = f"use at most {images}"
+        if images is not None and not isinstance(axis, Range) and size > images:
+            rule, fix = f"is larger than train_images={images}", f"use at most {images}"
             yield Problem((*path, "batch_size"), str(size), rule, fix)
-
-
-def _worker_problems(sweep: Sweep) -> Iterator[Problem]:
     workers, gpus = sweep.resources.workers, sweep.resources.gpus
-    if workers == 1:
-        return
-    if gpus != "auto" and gpus != int(gpus):
+    if workers > 1 and gpus != "auto" and gpus != int(gpus):
         rule = f"each of {workers} workers needs GPUs of its own"
         yield Problem(("resources", "gpus"), f"{gpus:g}", rule, "use a whole number, or 0")
-    axis = sweep.search.space.get("batch_size", [sweep.train.batch_size])
-    sizes = [axis.low] if isinstance(axis, Range) else axis
-    smallest = min(size for size in sizes if isinstance(size, int | float))
+    smallest = min(sizes)
     if smallest < workers:
         rule = f"is more than batch_size={smallest:g}: some would have no image"
         fix = f"use at most {smallest:g} workers"

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 
 from vitbench.config.claims import LABEL_METRICS, Arm, Claim
 from vitbench.config.models import Sweep
-from vitbench.config.problems import Path, Problem, shorten
+from vitbench.config.problems import Path, Problem, below, shorten
 from vitbench.config.search import Range
 from vitbench.words import did_you_mean
 
 
 def problems(sweep: Sweep, *, axes_are_right: bool) -> Iterator[Problem]:
-    """Everything that is wrong with the claims of a sweep.
+    """Everything that is wrong with the claims of a sweep, with the scale applied.
 
-    Args:
-        sweep: with the scale applied.
-        axes_are_right: whether the space can be relied on; without it no arm is looked up there.
+    Where the axes are not right, no arm is looked up there.
     """
     ids: list[str] = []
     for number, claim in enumerate(sweep.claims):
@@ -32,94 +30,90 @@ def problems(sweep: Sweep, *, axes_are_right: bool) -> Iterator[Problem]:
 
 def _relation_problems(claim: Claim, path: Path) -> Iterator[Problem]:
     """What the relation needs, and what belongs to another one."""
-    relation = claim.relation
+    wrong, relation = below(*path), claim.relation
     compares_two = relation in ("higher", "lower")
     if compares_two and not claim.than:
-        fix = "add `than: {setting: value}`"
-        yield Problem((*path, "than"), "", f"{relation} needs the arm to compare with", fix)
+        rule = f"{relation} needs the arm to compare with"
+        yield wrong(("than",), "", rule, "add `than: {setting: value}`")
     if claim.than and not compares_two:
         rule = f"belongs to higher and lower, not to {relation}"
-        yield Problem((*path, "than"), "", rule, "leave it out")
+        yield wrong(("than",), "", rule, "leave it out")
     for key in ("with_metric", "over"):
         value = getattr(claim, key)
         if relation == "associated" and value is None:
-            yield Problem((*path, key), "", "is needed by associated", f"add `{key}:`")
+            yield wrong((key,), "", "is needed by associated", f"add `{key}:`")
         if relation != "associated" and value is not None:
-            rule = f"belongs to associated, not to {relation}"
-            yield Problem((*path, key), value, rule, "leave it out")
+            yield wrong((key,), value, f"belongs to associated, not to {relation}", "leave it out")
+    arms = claim.of if isinstance(claim.of, list) else [claim.of]
     if relation == "associated":
         if claim.of:
-            yield Problem((*path, "of"), "", "associated names no arm", "leave it out; use `over`")
+            yield wrong(("of",), "", "associated names no arm", "leave it out; use `over`")
         if claim.margin:
             rule = "a correlation has no margin in units of the metric"
-            yield Problem((*path, "margin"), f"{claim.margin:g}", rule, "leave it out")
+            yield wrong(("margin",), f"{claim.margin:g}", rule, "leave it out")
         if claim.with_metric == claim.metric:
-            rule = "is the metric itself"
-            yield Problem((*path, "with_metric"), claim.metric, rule, "name another one")
+            yield wrong(("with_metric",), claim.metric, "is the metric itself", "name another one")
         return
     if relation == "ordered":
-        if not isinstance(claim.of, list) or len(claim.of) < 2:
-            rule = "ordered needs a list of at least two arms"
+        if not isinstance(claim.of, list) or len(arms) < 2:
             fix = "write e.g. `of: [{lr: 0.001}, {lr: 0.01}]`, the lowest metric first"
-            yield Problem((*path, "of"), "", rule, fix)
+            yield wrong(("of",), "", "ordered needs a list of at least two arms", fix)
     elif isinstance(claim.of, list):
-        yield Problem((*path, "of"), "", f"{relation} is about one arm", "name one arm")
-    if not claim.arms or not all(claim.of if isinstance(claim.of, list) else [claim.of]):
-        yield Problem((*path, "of"), "", "names no setting", "write e.g. `of: {lr: 0.001}`")
+        yield wrong(("of",), "", f"{relation} is about one arm", "name one arm")
+    if not claim.arms or not all(arms):
+        yield wrong(("of",), "", "names no setting", "write e.g. `of: {lr: 0.001}`")
     elif len({frozenset(arm) for arm in claim.arms}) > 1:
         rule = "all arms of a claim name the same settings"
-        yield Problem((*path, "of"), "", rule, "name what they have in common in `where`")
+        yield wrong(("of",), "", rule, "name what they have in common in `where`")
     elif any(arm in claim.arms[:n] for n, arm in enumerate(claim.arms)):
-        yield Problem((*path, "of"), "", "an arm stands twice", "keep one of them")
+        yield wrong(("of",), "", "an arm stands twice", "keep one of them")
 
 
 def _metric_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Problem]:
     """Metrics that the sweep cannot give."""
-    search = sweep.search
+    wrong, search = below(*path), sweep.search
     axis = search.space.get("label") or search.inner.get("label") or [sweep.train.label]
     learns_a_label = isinstance(axis, list) and any(label is not None for label in axis)
     for key in ("metric", "with_metric"):
         metric = getattr(claim, key)
         if metric in LABEL_METRICS and not learns_a_label:
             rule = "is of models that learn one label, and there are none"
-            fix = "name labels, e.g. `search.space.label: [...]`"
-            yield Problem((*path, key), metric, rule, fix)
+            yield wrong((key,), metric, rule, "name labels, e.g. `search.space.label: [...]`")
         if metric == "effective_patches" and not sweep.attention.top:
             rule = "is measured with the attention plates, and attention.top is 0"
-            yield Problem((*path, key), metric, rule, "raise attention.top")
+            yield wrong((key,), metric, rule, "raise attention.top")
 
 
 def _setting_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Problem]:
     """Settings that do not vary, and values that are not trained."""
-    arms: list[tuple[Path, Arm]] = [((*path, "where"), claim.where)]
-    if isinstance(claim.of, list):
-        arms += [((*path, "of", number), arm) for number, arm in enumerate(claim.of)]
-    else:
-        arms.append(((*path, "of"), claim.of))
-    arms.append(((*path, "than"), claim.than or {}))
+    wrong = below(*path)
     compared = {name for arm in claim.arms for name in arm} | {claim.over}
     for name in claim.where:
         if name in compared:
             rule = "is what the claim compares, and the same in all arms"
-            yield Problem((*path, "where", name), "", rule, "keep it in one of them")
+            yield wrong(("where", name), "", rule, "keep it in one of them")
     if claim.over is not None:
         yield from _unknown(sweep, claim.over, (*path, "over"), claim.over)
+    of = claim.of if isinstance(claim.of, dict) else {}
+    listed = claim.of if isinstance(claim.of, list) else []
+    arms: dict[Path, Arm] = {("where",): claim.where, ("of",): of, ("than",): claim.than or {}}
+    arms |= {("of", number): arm for number, arm in enumerate(listed)}
     axes = {**sweep.search.space, **sweep.search.inner}
-    for place, arm in arms:
+    for place, arm in arms.items():
         for name, value in arm.items():
-            here = (*place, name)
-            unknown = list(_unknown(sweep, name, here))
+            unknown = list(_unknown(sweep, name, (*path, *place, name)))
             yield from unknown
             axis = axes.get(name)
             if unknown or axis is None:
                 continue
             if isinstance(axis, Range):
                 rule = "is searched in a range, which may never try this value"
-                yield Problem(here, shorten(value), rule, "list values in search.space")
+                yield wrong((*place, name), shorten(value), rule, "list values in search.space")
             elif value not in axis:
                 rule = f"is not among the values of {name} in this sweep"
-                fix = f"use one of {', '.join(str(known) for known in axis)}, or drop the claim "
-                yield Problem(here, shorten(value), rule, fix + "(--set claims=[] drops all)")
+                fix = f"use one of {', '.join(map(str, axis))}, or drop the claim "
+                fix += "(--set claims=[] drops all)"
+                yield wrong((*place, name), shorten(value), rule, fix)
 
 
 def _unknown(sweep: Sweep, name: str, path: Path, value: str = "") -> Iterator[Problem]:
@@ -128,6 +122,5 @@ def _unknown(sweep: Sweep, name: str, path: Path, value: str = "") -> Iterator[P
     if name == "seed":
         yield Problem(path, value, "seeds are pairs, not arms", "leave it out")
     elif name not in axes:
-        rule = "does not vary in this sweep"
         fix = did_you_mean(name, axes) if axes else "add it to search.space"
-        yield Problem(path, value, rule, fix)
+        yield Problem(path, value, "does not vary in this sweep", fix)

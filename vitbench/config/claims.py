@@ -8,8 +8,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from vitbench.config.search import Scalar
-from vitbench.config.section import Section
+from vitbench.config.search import Scalar, Section
 
 Relation = Literal["highest", "lowest", "higher", "lower", "ordered", "associated"]
 TrialMetric = Literal[

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from vitbench.config import checks, renamed, yaml_file
+from vitbench.config import checks, yaml_file
 from vitbench.config.models import Sweep
-from vitbench.config.problems import ConfigError, Path, Problem, translate
+from vitbench.config.problems import ConfigError, Path, Problem, dotted, translate
 from vitbench.config.yaml_file import Document
 from vitbench.words import did_you_mean
 
 PAPER = "paper"
+# Keys that had another name. A sweep file that uses one is refused with the new name; results that
+# were made under the old names are still read.
+_RENAMED: dict[Path, str] = {
+    ("stack",): "stack_size",
+    ("search", "stack"): "inner",
+    ("search", "trials"): "suggestions",
+    ("budget", "trials"): "models",
+}
 
 
 @dataclass(frozen=True)
@@ -29,19 +37,14 @@ class SweepFile:
 
     @classmethod
     def read(cls, path: FilePath | str) -> SweepFile:
-        """Read the file without judging what it says.
-
-        Raises:
-            ConfigError: if it is not YAML.
-        """
+        """Read the file without judging what it says; a ConfigError if it is not YAML."""
         return cls(FilePath(path), yaml_file.read(FilePath(path)))
 
     def sweep(self, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
         """Override and validate what the file says.
 
-        Args:
-            scale: a scale of the file; `paper` is the file as written unless it has one.
-            overrides: `key=value` with a dotted key and a YAML value, applied after the scale.
+        Overrides, `key=value` with a dotted key and a YAML value, are applied after the scale;
+        `paper` is the file as written unless it has such a scale.
 
         Raises:
             ConfigError: with every problem, each as `file:line: key=value rule; fix`.
@@ -49,43 +52,31 @@ class SweepFile:
         document = copy.deepcopy(self.document)
         places: dict[Path, str] = {}
         values = document.values
-        problems = [*renamed.rename(values), *_apply_scale(values, document, scale)]
+        problems = [*_rename(values), *_apply_scale(values, document, scale)]
         for text in overrides:
             problems += _apply_override(values, text, places)
-        problems += [*renamed.rename(values), *_validate(values)]
+        problems += [*_rename(values), *_validate(values)]
         if problems:
             raise _all_at_once(self.path, document, problems, places)
         return Sweep.model_validate(values)
 
 
 def load_sweep(file: FilePath | str, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
-    """Read, override and validate a sweep file (see SweepFile).
-
-    Raises:
-        ConfigError: with every problem, each as `file:line: key=value rule; fix`.
-    """
+    """Read, override and validate a sweep file (see SweepFile.sweep)."""
     return SweepFile.read(file).sweep(scale=scale, overrides=overrides)
 
 
 def load_results_sweep(results_dir: FilePath) -> Sweep:
-    """The sweep of a results folder, whatever its keys were called when it was written.
-
-    Raises:
-        ConfigError: if its sweep.yaml is missing or damaged.
-    """
+    """The sweep of a results folder, whatever its keys were called when it was written."""
     file = SweepFile.read(results_dir / "sweep.yaml")
-    renamed.rename(file.document.values)
+    _rename(file.document.values)
     return file.sweep()
 
 
 def results_values(results_dir: FilePath) -> dict[str, Any]:
-    """What the sweep.yaml of a results folder says, under today's keys, as plain values.
-
-    Raises:
-        ConfigError: if it is missing or not YAML.
-    """
+    """What the sweep.yaml of a results folder says, under today's keys, as plain values."""
     values = yaml_file.read(results_dir / "sweep.yaml").values
-    renamed.rename(values)
+    _rename(values)
     return values
 
 
@@ -104,23 +95,19 @@ def _validate(values: dict[str, Any]) -> list[Problem]:
         return found + _problems_of_the_rest(values, found)
     problems = checks.problems(sweep)
     for name, tree in sweep.scales.items():
-        problems += [
-            Problem(("scales", name, *problem.path), problem.value, problem.rule, problem.fix)
-            for problem in _scale_problems(sweep, tree)
-        ]
+        found = _scale_problems(sweep, tree)
+        problems += [replace(problem, path=("scales", name, *problem.path)) for problem in found]
     return problems
 
 
 def _one_per_place(problems: list[Problem]) -> list[Problem]:
     """Join what pydantic says of each branch of a union (`must be at least 1, or auto`)."""
-    by_path: dict[Path, list[Problem]] = {}
-    for problem in problems:
-        by_path.setdefault(problem.path, []).append(problem)
     joined = []
-    for path, same in by_path.items():
-        rules = list(dict.fromkeys(problem.rule for problem in same))
-        rule = ", or ".join([rules[0], *(r.removeprefix("must be ") for r in rules[1:])])
-        joined.append(Problem(path, same[0].value, rule, same[0].fix))
+    for path in dict.fromkeys(problem.path for problem in problems):
+        same = [problem for problem in problems if problem.path == path]
+        first, *others = dict.fromkeys(problem.rule for problem in same)
+        rule = ", or ".join([first, *(other.removeprefix("must be ") for other in others)])
+        joined.append(replace(same[0], rule=rule))
     return joined
 
 
@@ -128,8 +115,7 @@ def _problems_of_the_rest(values: dict[str, Any], found: list[Problem]) -> list[
     """Check the sections that are right so far, so that one typo does not hide another problem."""
     wrong = {str(problem.path[0]) for problem in found}
     stand_ins = {"name": "name", "dataset": {"name": "mnist"}}
-    rest = {key: value for key, value in values.items() if key not in wrong}
-    rest |= {key: value for key, value in stand_ins.items() if key not in rest}
+    rest = stand_ins | {key: value for key, value in values.items() if key not in wrong}
     try:
         sweep = Sweep.model_validate(rest)
     except ValidationError:
@@ -158,14 +144,11 @@ def _apply_scale(values: dict[str, Any], document: Document, scale: str) -> list
     scales = values.get("scales") or {}
     if not isinstance(scales, dict) or not all(isinstance(v, dict) for v in scales.values()):
         return []  # reported by the validation of the field
-    if scale not in scales:
-        if scale == PAPER:
-            return []
-        known = list(dict.fromkeys([*scales, PAPER]))
-        return [
-            Problem(("scales",), "", f"there is no scale '{scale}'", did_you_mean(scale, known))
-        ]
-    _merge(values, scales[scale], ("scales", scale), (), document)
+    if scale in scales:
+        _merge(values, scales[scale], ("scales", scale), (), document)
+    elif scale != PAPER:
+        fix = did_you_mean(scale, dict.fromkeys([*scales, PAPER]))
+        return [Problem(("scales",), "", f"there is no scale '{scale}'", fix)]
     return []
 
 
@@ -190,8 +173,7 @@ def _merge(
 def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) -> list[Problem]:
     key, equals, right = text.partition("=")
     path: Path = tuple(key.strip().split("."))
-    place = f"--set {text}"
-    places[path] = place
+    places[path] = f"--set {text}"
     if not equals or not all(path):
         places[path] = "--set"
         return [Problem(path, "", f"'{text}' is not KEY=VALUE", "write e.g. train.epochs=2")]
@@ -199,13 +181,11 @@ def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) 
         value = yaml_file.parse_value(right)
     except yaml.YAMLError:
         return [Problem(path, right, "is not a YAML value", "quote it for the shell")]
-    section = values
     for part in path[:-1]:
-        below = section.setdefault(str(part), {})
-        if not isinstance(below, dict):
+        values = values.setdefault(str(part), {})
+        if not isinstance(values, dict):
             return [Problem(path, right, f"'{part}' is not a section", "check the key")]
-        section = below
-    section[str(path[-1])] = value
+    values[str(path[-1])] = value
     return []
 
 
@@ -219,9 +199,32 @@ def _all_at_once(
         line = document.line(problem.path)
         return line, f"{file}:{line}"
 
-    lines = []
-    for _, problem in sorted(enumerate(problems), key=lambda item: (place(item[1])[0], item[0])):
-        text = problem.text(place(problem)[1])
-        if text not in lines:
-            lines.append(text)
-    return ConfigError(lines)
+    ordered = sorted(problems, key=lambda problem: place(problem)[0])
+    return ConfigError(list(dict.fromkeys(problem.text(place(problem)[1]) for problem in ordered)))
+
+
+def _rename(values: dict[str, Any]) -> list[Problem]:
+    """Give old keys their new names, in place; returns a problem for each that there was."""
+    problems = []
+    scales = _section(values, ("scales",)).items()
+    trees: dict[Path, Any] = {(): values, **{("scales", name): tree for name, tree in scales}}
+    for path, tree in trees.items():
+        for old, new in _RENAMED.items():
+            section = _section(tree, old[:-1])
+            if old[-1] in section:
+                value = section.pop(old[-1])
+                section.setdefault(new, value)
+                fix = f"write {dotted((*old[:-1], new))}"
+                problems.append(Problem((*path, *old), "", "has another name now", fix))
+        for name, axis in _section(tree, ("search", "space")).items():
+            if isinstance(axis, dict) and axis.pop("int", None) is not None:
+                rule = "whether a setting is a whole number is known from the setting"
+                place = (*path, "search", "space", name, "int")
+                problems.append(Problem(place, "", rule, "leave it out"))
+    return problems
+
+
+def _section(values: Any, path: Path) -> dict[str, Any]:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else {}

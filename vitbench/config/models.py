@@ -13,8 +13,7 @@ from pydantic.config import JsonDict
 
 from vitbench.config import identity
 from vitbench.config.claims import Claim
-from vitbench.config.search import Budget, Checkpoints, Search
-from vitbench.config.section import Section
+from vitbench.config.search import Budget, Checkpoints, Search, Section
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Exporter = Literal["tensorboard", "mlflow", "wandb", "trackio"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -30,6 +30,11 @@ class Problem:
         return f"{head}{shown}: {self.rule}; {self.fix}"
 
 
+def below(*section: str | int) -> Callable[[Path, str, str, str], Problem]:
+    """A function that makes problems of what lies below this section."""
+    return lambda path, value, rule, fix: Problem((*section, *path), value, rule, fix)
+
+
 class ConfigError(UserError):
     """Everything that is wrong with a sweep file, in the order of its lines."""
 
@@ -47,17 +52,18 @@ def dotted(path: Path) -> str:
     return text
 
 
+_SECTION = "must be a section of `key: value` lines"
 _EXPECTED = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
-    "dict_type": "must be a section of `key: value` lines",
-    "model_type": "must be a section of `key: value` lines",
-    "model_attributes_type": "must be a section of `key: value` lines",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), _SECTION),
     "finite_number": "must be finite",
 }
+_KINDS = {bool: "true/false", int: "a whole number", float: "a number", str: "text"}
+_KINDS |= {list: "a list", dict: "a section", type(None): "empty"}
 _BOUNDS = {
     "greater_than": ("gt", "must be greater than"),
     "greater_than_equal": ("ge", "must be at least"),
@@ -78,7 +84,8 @@ def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if kind == "missing":
         return Problem(path, "", "is missing", f"add `{path[-1]}:` to the file")
     if kind in _EXPECTED:
-        return Problem(path, shown, _EXPECTED[kind], f"this is {_kind_of(value)}")
+        found = _KINDS.get(type(value), type(value).__name__)
+        return Problem(path, shown, _EXPECTED[kind], f"this is {found}")
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return Problem(path, shown, f"{words} {context[key]:g}", "choose such a value")
@@ -119,9 +126,3 @@ def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     return model
-
-
-def _kind_of(value: Any) -> str:
-    names = {bool: "true/false", int: "a whole number", float: "a number", str: "text"}
-    names |= {list: "a list", dict: "a section", type(None): "empty"}
-    return names.get(type(value), type(value).__name__)

@@ -13,8 +13,7 @@ FILE = Path("sweeps/sweep.schema.json")
 
 def schema_text() -> str:
     """The schema as it is kept in the repository."""
-    schema = Sweep.model_json_schema()
-    schema["title"] = "vitbench sweep"
+    schema = {**Sweep.model_json_schema(), "title": "vitbench sweep"}
     return json.dumps(schema, indent=2) + "\n"
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import Field
-
-from vitbench.config.section import Section
+from pydantic import BaseModel, ConfigDict, Field
 
 Scalar = bool | int | float | str | None
-
-
 Objective = Literal["val_loss", "val_accuracy", "parameters", "train_flops", "lr_sensitivity"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
+
+
+class Section(BaseModel):
+    """Base of all sections of a sweep file: unknown keys, NaN and infinity are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Range(Section):

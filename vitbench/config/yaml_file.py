@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -37,7 +37,7 @@ class Document:
     """A parsed file: plain values, and the line of every path in them."""
 
     values: dict[str, Any]
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[Path, int]
 
     def line(self, path: Path) -> int:
         """Line of the path, or of the nearest section above it."""
@@ -52,11 +52,7 @@ def parse_value(text: str) -> Any:
 
 
 def read(file: FilePath) -> Document:
-    """Parse a sweep file.
-
-    Raises:
-        ConfigError: if the file cannot be read, is not YAML, is empty, or repeats a key.
-    """
+    """Parse a sweep file; a ConfigError if it cannot be read, is empty, or repeats a key."""
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -65,46 +61,39 @@ def read(file: FilePath) -> Document:
         raise ConfigError([f"{file}: is a folder; name a sweep file in it"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: cannot be read as text: {error}"]) from None
+    lines: dict[Path, int] = {}
+    repeated: list[str] = []
     try:
         root = yaml.compose(text, Loader=_Loader)
-        document = Document(values={})
         if root is None:
             raise ConfigError([f"{file}: is empty; start from one of the files in sweeps/"])
-        repeated: list[str] = []
-        values = _build(root, (), document, file, repeated)
+        values = _build(root, (), lines, repeated)
     except yaml.YAMLError as error:
         raise ConfigError([_syntax_problem(file, error)]) from None
     if repeated:
-        raise ConfigError(repeated)
+        raise ConfigError([f"{file}:{problem}" for problem in repeated])
     if not isinstance(values, dict):
         raise ConfigError([f"{file}:1: must be `key: value` lines at the top; this is {values!r}"])
-    document.values = values
-    return document
+    return Document(values, lines)
 
 
-def _build(
-    node: yaml.Node, path: Path, document: Document, file: FilePath, repeated: list[str]
-) -> Any:
-    document.lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            line = key_node.start_mark.line + 1
-            if key in mapping:
-                first = document.lines[(*path, key)]
-                repeated.append(
-                    f"{file}:{line}: {key}: the key stands here and on line {first}; keep one"
-                )
-            document.lines[(*path, key)] = line
-            mapping[key] = _build(value_node, (*path, key), document, file, repeated)
-        return mapping
+def _build(node: yaml.Node, path: Path, lines: dict[Path, int], repeated: list[str]) -> Any:
+    """The value of a node; notes the line of every path below it, and keys that stand twice."""
+    lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
-        return [
-            _build(item, (*path, number), document, file, repeated)
-            for number, item in enumerate(node.value)
-        ]
-    return _Loader("").construct_object(node, deep=True)
+        return [_build(item, (*path, n), lines, repeated) for n, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return _Loader("").construct_object(node, deep=True)
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key, line = str(key_node.value), key_node.start_mark.line + 1
+        below = (*path, key)
+        if key in mapping:
+            also = f"the key stands here and on line {lines[below]}; keep one"
+            repeated.append(f"{line}: {key}: {also}")
+        lines[below] = line
+        mapping[key] = _build(value_node, below, lines, repeated)
+    return mapping
 
 
 def _syntax_problem(file: FilePath, error: yaml.YAMLError) -> str:

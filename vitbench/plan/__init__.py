@@ -6,18 +6,6 @@ from vitbench.plan.stacks import Shared, StackPlan, groups_of, pack, shape_key, 
 from vitbench.plan.trials import broken_rule, expand, members_of
 
 __all__ = [
-    "Shared",
-    "StackPlan",
-    "TrialConfig",
-    "broken_rule",
-    "epoch_images",
-    "expand",
-    "forward_flops",
-    "groups_of",
-    "members_of",
-    "pack",
-    "parameter_count",
-    "shape_key",
-    "stack_flops",
-    "train_flops",
-]
+    "Shared", "StackPlan", "TrialConfig", "broken_rule", "epoch_images", "expand", "forward_flops",
+    "groups_of", "members_of", "pack", "parameter_count", "shape_key", "stack_flops", "train_flops",
+]  # fmt: skip

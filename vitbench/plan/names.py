@@ -11,11 +11,7 @@ from vitbench.config import TrialConfig
 
 def settings(trial: TrialConfig) -> dict[str, Any]:
     """All settings of a trial by their field name, e.g. `lr`, `depth`, `image_size`."""
-    return {
-        **trial.dataset.model_dump(),
-        **trial.model.model_dump(),
-        **trial.train.model_dump(),
-    }
+    return {**trial.dataset.model_dump(), **trial.model.model_dump(), **trial.train.model_dump()}
 
 
 def varying_fields(trials: Sequence[TrialConfig]) -> list[str]:

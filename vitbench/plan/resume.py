@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,10 @@ from vitbench.records.history import History
 from vitbench.records.restore import restore_ledger
 
 # What may change between runs of one sweep: none of it changes what a trial computes.
-_FREE = (
-    "description",
-    "storage",
-    "resources",
-    "stack_size",
-    "budget",
-    "checkpoints",
-    "attention",
-    "exports",
-    "max_failures",
-    "claims",
-    "scales",
-)
-_FREE_SEARCH = ("suggestions", "concurrency")
+_FREE = {
+    *("description", "storage", "resources", "stack_size", "budget", "checkpoints"),
+    *("attention", "exports", "max_failures", "claims", "scales"),
+}
 
 
 def find(out: Path, name: str, wanted: str) -> Path:
@@ -44,13 +34,12 @@ def find(out: Path, name: str, wanted: str) -> Path:
         UserError: if there is none.
     """
     if wanted != "latest":
-        folder = Path(wanted)
-        if not _can_go_on(folder):
+        if not _can_go_on(Path(wanted)):
             raise UserError(
                 f"--resume {wanted}: holds no {tables.LEDGER} and no tables of a sweep; name a "
                 f"results folder, or write --resume alone for the latest run of this sweep"
             )
-        return folder
+        return Path(wanted)
     runs = sorted(path for path in (out / name).glob("*") if _can_go_on(path))
     if not runs:
         raise UserError(
@@ -75,24 +64,23 @@ def restore_record(results_dir: Path) -> None:
     if (results_dir / tables.LEDGER).is_file():
         return
     sweep = load_results_sweep(results_dir)
+    axes = [*sweep.search.space, *sweep.search.inner]
     table = pd.read_parquet(results_dir / "trials.parquet")
     planned = {trial.trial_id: trial for trial in expand(sweep)} if sweep.search.is_grid else {}
     configs = {}
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
         trial_id = str(row["trial_id"])
-        configs[trial_id] = planned.get(trial_id) or _from_columns(sweep, row, results_dir)
+        missing = [name for name in axes if name not in row]
+        if trial_id in planned:
+            configs[trial_id] = planned[trial_id]
+        elif missing:
+            raise UserError(
+                f"--resume {results_dir}: trials.parquet has no column {missing[0]}, so its trials "
+                f"are not known; start a new run without --resume"
+            )
+        else:
+            configs[trial_id] = trial_of(sweep, {name: row[name] for name in axes})
     restore_ledger(results_dir, configs)
-
-
-def _from_columns(sweep: Sweep, row: Mapping[Hashable, Any], folder: Path) -> TrialConfig:
-    """A trial by what the table says of the sweep's axes."""
-    axes = [*sweep.search.space, *sweep.search.inner]
-    if missing := [name for name in axes if name not in row]:
-        raise UserError(
-            f"--resume {folder}: trials.parquet has no column {missing[0]}, so its trials are not "
-            f"known; start a new run without --resume"
-        )
-    return trial_of(sweep, {name: row[name] for name in axes})
 
 
 def check_same(before: Sweep, now: Sweep, folder: Path) -> None:
@@ -103,22 +91,16 @@ def check_same(before: Sweep, now: Sweep, folder: Path) -> None:
     """
     old, new = _asked(before), _asked(now)
     if before.search.is_grid and now.search.is_grid:
-        old_ids = {trial.trial_id for trial in expand(before)}
-        if old_ids <= {trial.trial_id for trial in expand(now)}:
+        old_ids, new_ids = ({trial.trial_id for trial in expand(s)} for s in (before, now))
+        if old_ids <= new_ids:
             return
-    elif old == new and now.search.suggestions >= before.search.suggestions:
-        return
     elif old == new:
+        if now.search.suggestions >= before.search.suggestions:
+            return
         old["search"]["suggestions"] = before.search.suggestions
         new["search"]["suggestions"] = now.search.suggestions
-    lines = difflib.unified_diff(
-        yaml.safe_dump(old, sort_keys=False).splitlines(),
-        yaml.safe_dump(new, sort_keys=False).splitlines(),
-        str(folder / "sweep.yaml"),
-        "now",
-        lineterm="",
-        n=1,
-    )
+    a, b = (yaml.safe_dump(asked, sort_keys=False).splitlines() for asked in (old, new))
+    lines = difflib.unified_diff(a, b, str(folder / "sweep.yaml"), "now", lineterm="", n=1)
     raise UserError(
         "--resume: the sweep has changed since it was started, so its results do not belong "
         "together:\n" + "\n".join(lines) + "\nUndo the change, or start a new run without "
@@ -127,9 +109,8 @@ def check_same(before: Sweep, now: Sweep, folder: Path) -> None:
 
 
 def _asked(sweep: Sweep) -> dict[str, Any]:
-    content = sweep.model_dump(mode="json", exclude=set(_FREE))
-    for key in _FREE_SEARCH:
-        del content["search"][key]
+    content = sweep.model_dump(mode="json", exclude=_FREE)
+    del content["search"]["suggestions"], content["search"]["concurrency"]
     return content
 
 
@@ -163,12 +144,8 @@ def remainder(
     """Split the trials of a sweep into done, to be continued, to be retried and new.
 
     Trials of one stack stay together: they are at the same epoch. A stack of which some members
-    have ended goes on with the others.
-
-    Args:
-        trials: of the sweep.
-        history: of the runs before.
-        epochs_of: a trial, by its id, that it can go on from.
+    have ended goes on with the others. `epochs_of` a trial, by its id, are those that it can go on
+    from.
     """
     named = {_id_today(config, known): known for known, config in history.configs.items()}
     by_id = {named.get(trial.trial_id, trial.trial_id): trial for trial in trials}

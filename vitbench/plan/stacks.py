@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,19 +31,12 @@ AUTO_MEMBERS_CPU = 1
 
 @dataclass(frozen=True)
 class Shared:
-    """What all members of a stack have in common; stackable settings are not among it.
-
-    Attributes:
-        dataset: which images.
-        model: shape of every member.
-        train: training settings that cannot differ inside a stack.
-        has_label: whether each member learns one label, so that it has one output.
-    """
+    """What all members of a stack have in common; stackable settings are not among it."""
 
     dataset: Dataset
     model: Model
     train: SharedTrain
-    has_label: bool
+    has_label: bool  # each member learns one label, so that it has one output
 
 
 @dataclass(frozen=True)
@@ -108,21 +102,14 @@ def groups_of(trials: Iterable[TrialConfig]) -> list[list[TrialConfig]]:
 
 
 def pack(
-    trials: Iterable[TrialConfig],
-    *,
-    max_members: int | Callable[[TrialConfig], int],
-    slots: int,
+    trials: Iterable[TrialConfig], *, max_members: int | Callable[[TrialConfig], int], slots: int
 ) -> list[StackPlan]:
     """Group trials into stacks: fill the slots side by side first, then stack the rest.
 
     Each group of stackable trials gets as many stacks as it has members to fill the slots with,
     or as `max_members` demands, of sizes that differ by one at most and in the trials' order.
-    Groups of more work come first, so that a long stack does not start last and run alone.
-
-    Args:
-        trials: to group.
-        max_members: of one stack; by the first trial of a group, where that decides.
-        slots: stacks that run side by side.
+    Groups of more work come first, so that a long stack does not start last and run alone. The
+    first trial of a group may decide on `max_members`.
     """
     groups = groups_of(trials)
     plans = []
@@ -132,11 +119,10 @@ def pack(
         share = max(1, slots // len(groups))
         count = max(at_least, min(share, len(members)))
         size, larger = divmod(len(members), count)
-        start = 0
+        waiting = iter(members)
         for number in range(count):
-            stop = start + size + (number < larger)
-            plans.append(StackPlan(tuple(members[start:stop])))
-            start = stop
+            part = itertools.islice(waiting, size + (number < larger))
+            plans.append(StackPlan(tuple(part)))
     return sorted(plans, key=lambda plan: -stack_flops(plan) / plan.size)
 
 
@@ -156,12 +142,7 @@ def stacks_of(
 ) -> list[StackPlan]:
     """Group trials into stacks the way the hardware likes them (see `stack_size:` in the sweep).
 
-    Args:
-        sweep: says how many members at most.
-        trials: to group.
-        slots: stacks that run side by side.
-        on_gpu: whether stacks train on GPUs.
-        auto: members at most where the sweep leaves that to the hardware (tuning.stack_size).
+    `auto` gives the members at most where the sweep leaves that to the hardware and it was asked.
     """
     if sweep.stack_size != "auto":
         return pack(trials, max_members=sweep.stack_size, slots=slots)

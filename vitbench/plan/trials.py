@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vitbench.config import AXES, Dataset, Model, Sweep, Train, TrialConfig, broken_shape_rule
@@ -11,21 +11,18 @@ from vitbench.config import AXES, Dataset, Model, Sweep, Train, TrialConfig, bro
 
 def expand(sweep: Sweep) -> list[TrialConfig]:
     """All trials of a grid, in the order of the file (the last axis varies fastest)."""
-    axes = sweep.search.space
-    names = list(axes)
-    combinations = itertools.product(*(list(axes[name]) for name in names))
-    trials = (trial_of(sweep, dict(zip(names, values, strict=True))) for values in combinations)
+    trials = (trial_of(sweep, settings) for settings in _combinations(sweep.search.space))
     return list({trial.trial_id: trial for trial in trials}.values())
 
 
 def members_of(sweep: Sweep, params: Mapping[str, Any]) -> list[TrialConfig]:
     """The models that a suggestion trains together: its settings x the axes of search.inner."""
-    axes = sweep.search.inner
-    names = list(axes)
-    return [
-        trial_of(sweep, {**params, **dict(zip(names, values, strict=True))})
-        for values in itertools.product(*(axes[name] for name in names))
-    ]
+    return [trial_of(sweep, {**params, **inner}) for inner in _combinations(sweep.search.inner)]
+
+
+def _combinations(axes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*(list(axis) for axis in axes.values())):
+        yield dict(zip(axes, values, strict=True))
 
 
 def trial_of(sweep: Sweep, settings: Mapping[str, Any]) -> TrialConfig:

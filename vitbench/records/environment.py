@@ -16,19 +16,15 @@ from vitbench import __version__
 from vitbench.records.files import write_atomically
 
 _PACKAGES = (
-    "torch",
-    "torchvision",
-    "ray",
-    "optuna",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "matplotlib",
+    *("torch", "torchvision", "ray", "optuna"),
+    *("numpy", "pandas", "scikit-learn", "matplotlib"),
 )
 
 
 def environment() -> dict[str, Any]:
     """Versions, git commit and hardware, read without importing any of the packages."""
+    cpu = (*_after_colon(Path("/proc/cpuinfo"), "model name"), platform.processor())
+    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     return {
         "vitbench": __version__,
         "python": platform.python_version(),
@@ -36,10 +32,10 @@ def environment() -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain")),
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu[0] or platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpus": _gpus(),
+        "gpus": [name for file in gpus for name in _after_colon(file, "Model:")],
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -47,8 +43,7 @@ def environment() -> dict[str, Any]:
 def write(results_dir: Path, *, argv: Sequence[str], **facts: Any) -> None:
     """Write environment.json with the command line and whatever else the caller knows."""
     content = {**environment(), "command": ["python", "-m", "vitbench.sweep", *argv], **facts}
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomically(results_dir / "environment.json", text)
+    write_atomically(results_dir / "environment.json", json.dumps(content, indent=1) + "\n")
 
 
 def claims_at_start(results_dir: Path, fingerprints: Sequence[str], *, resumed: bool) -> list[str]:
@@ -82,21 +77,7 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass  # not Linux: platform knows something
-    return platform.processor() or platform.machine()
-
-
-def _gpus() -> list[str]:
-    """Names of the GPUs, from the driver's own files."""
-    names = []
-    for info in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("Model:"):
-                names.append(line.split(":", 1)[1].strip())
-    return names
+def _after_colon(file: Path, key: str) -> list[str]:
+    """What stands after the colon in the lines of a file of /proc that begin with the key."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [line.split(":", 1)[1].strip() for line in lines if line.startswith(key)]

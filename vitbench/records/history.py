@@ -31,44 +31,23 @@ class Curve:
 
     def rows(self, trial_id: str) -> dict[int, EpochRow]:
         """Rows by epoch, each the last that was added."""
-        return {
-            epoch: EpochRow(
-                trial_id=trial_id,
-                epoch=epoch,
-                **dict(zip(_NUMBERS, self._of(at), strict=True)),
-            )
-            for epoch, at in self._last().items()
-        }
-
-    def seconds(self) -> dict[int, float]:
-        """Seconds that each epoch took."""
-        at_name = _NUMBERS.index("epoch_s")
-        return {epoch: self._of(at)[at_name] for epoch, at in self._last().items()}
-
-    def _last(self) -> dict[int, int]:
-        return {epoch: at for at, epoch in enumerate(self._epochs)}
-
-    def _of(self, at: int) -> array[float]:
-        return self._numbers[at * len(_NUMBERS) : (at + 1) * len(_NUMBERS)]
+        found = {}
+        for at, epoch in enumerate(self._epochs):
+            numbers = self._numbers[at * len(_NUMBERS) : (at + 1) * len(_NUMBERS)]
+            values = dict(zip(_NUMBERS, numbers, strict=True))
+            found[epoch] = EpochRow(trial_id=trial_id, epoch=epoch, **values)
+        return found
 
 
 @dataclass
 class History:
-    """The state of a sweep, from its ledger.
+    """The state of a sweep, from its ledger; by trial id, but for the stacks."""
 
-    Attributes:
-        configs: configuration of each planned trial as JSON, in the order of planning.
-        stacks: trial ids of each stack, as last planned.
-        outcomes: last outcome of each trial that has one.
-        curves: epochs of each trial that has some.
-        spent_s: wall-clock seconds of all runs together.
-    """
-
-    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stacks: dict[str, list[str]] = field(default_factory=dict)
-    outcomes: dict[str, TrialOutcome] = field(default_factory=dict)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)  # in the order of planning
+    stacks: dict[str, list[str]] = field(default_factory=dict)  # trial ids, as last planned
+    outcomes: dict[str, TrialOutcome] = field(default_factory=dict)  # the last of each trial
     curves: dict[str, Curve] = field(default_factory=dict)
-    spent_s: float = 0.0
+    spent_s: float = 0.0  # wall-clock, of all runs together
 
     @classmethod
     def read(cls, path: Path) -> History:
@@ -135,7 +114,7 @@ class History:
         """Seconds that stacks trained, each stack's epoch counted once for all its members."""
         stack_of = {t: stack for stack, members in self.stacks.items() for t in members}
         seen: dict[tuple[str, int], float] = {}
-        for trial_id, curve in self.curves.items():
-            for epoch, epoch_s in curve.seconds().items():
-                seen[stack_of.get(trial_id, trial_id), epoch] = epoch_s
+        for trial_id in self.curves:
+            for epoch, row in self.rows(trial_id).items():
+                seen[stack_of.get(trial_id, trial_id), epoch] = row.epoch_s
         return sum(seen.values())

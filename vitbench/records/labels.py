@@ -18,6 +18,11 @@ from dataclasses import replace
 
 from vitbench.records.types import LabelScore, TrialOutcome
 
+# Settings and ends that a row of a label has from its trial.
+_OF_TRIAL = (
+    *("trial_id", "dataset", "seed", "lr", "weight_decay", "patch_grid", "depth", "heads", "width"),
+    *("batch_size", "optimizer", "matched", "status", "epochs", "best_epoch"),
+)
 # A label counts as learned once a quarter of its information is, two epochs in a row.
 TARGET_RIG = 0.25
 SUSTAINED_EPOCHS = 2
@@ -72,10 +77,7 @@ def label_row(
 ) -> LabelScore:
     """One row of labels.parquet: a worker's score beside its trial and the best constant answer.
 
-    Args:
-        trial: with its settings.
-        score: counts and scores as the engine reported them.
-        curve: (epoch, validation BCE) of this label in order; empty where a model has several.
+    `curve` has (epoch, validation BCE) of this label in order; empty where a model has several.
     """
     alone = trial.label is not None
     p = score.test_positives / score.test_images
@@ -88,22 +90,8 @@ def label_row(
     alc, reached, epochs_to_target = _speed(curve, entropy(val_p))
     return replace(
         score,
-        trial_id=trial.trial_id,
+        **{name: getattr(trial, name) for name in _OF_TRIAL},
         task="one label" if alone else "all labels",
-        dataset=trial.dataset,
-        seed=trial.seed,
-        lr=trial.lr,
-        weight_decay=trial.weight_decay,
-        patch_grid=trial.patch_grid,
-        depth=trial.depth,
-        heads=trial.heads,
-        width=trial.width,
-        batch_size=trial.batch_size,
-        optimizer=trial.optimizer,
-        matched=trial.matched,
-        status=trial.status,
-        epochs=trial.epochs,
-        best_epoch=trial.best_epoch,
         train_base_rate=score.train_positives / score.train_images,
         val_base_rate=val_p,
         test_base_rate=p,
@@ -128,11 +116,11 @@ def _speed(
     """Area under the learning curve, whether the label was learned and at which epoch."""
     if not curve or constant <= 0.0:
         return None, None, None
-    gains = [(epoch, 1.0 - loss / constant) for epoch, loss in curve]
-    finite = [gain for _, gain in gains if math.isfinite(gain)]
+    gains = [1.0 - loss / constant for _, loss in curve]
+    finite = list(filter(math.isfinite, gains))
     alc = sum(finite) / len(finite) if finite else None
     run = 0
-    for epoch, gain in gains:
+    for (epoch, _), gain in zip(curve, gains, strict=True):
         run = run + 1 if gain >= TARGET_RIG else 0
         if run == SUSTAINED_EPOCHS:
             return alc, True, epoch - SUSTAINED_EPOCHS + 1

@@ -15,7 +15,6 @@ append is flushed to the operating system; outcomes also reach the disk before i
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import itertools
 import json
@@ -50,7 +49,8 @@ class Ledger:
                 f"{self.path}: another vitbench is running on this folder; wait for it to end, "
                 f"or stop it with Ctrl-C before you resume"
             ) from None
-        self._mend()
+        # Cut off a last line that a killed driver left half-written.
+        self._file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,21 +64,11 @@ class Ledger:
         """Write one line per row."""
         now_s = round(time.time(), 3)
         lines = [json.dumps({"kind": kind, "time_s": now_s, **row}) + "\n" for row in rows]
-        if not lines:
-            return
-        self._file.write("".join(lines).encode())
-        self._file.flush()
-        if kind == "outcome":
-            os.fsync(self._file.fileno())
-
-    def _mend(self) -> None:
-        """Cut off a last line that a killed driver left half-written."""
-        size = self._file.seek(0, os.SEEK_END)
-        if size == 0:
-            return
-        content = self.path.read_bytes()
-        if not content.endswith(b"\n"):
-            self._file.truncate(content.rfind(b"\n") + 1)
+        if lines:
+            self._file.write("".join(lines).encode())
+            self._file.flush()
+            if kind == "outcome":
+                os.fsync(self._file.fileno())
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -92,25 +82,21 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         while lines := list(itertools.islice(file, _AT_ONCE)):
             if not lines[-1].endswith("\n"):
                 lines.pop()  # a driver is writing it now, or died while it did
-            yield from _parsed(path, lines, first)
+            try:
+                objects = json.loads(f"[{','.join(lines)}]")  # faster than one by one
+            except ValueError:
+                objects = []
+            if len(objects) != len(lines):  # one of them is not whole: which?
+                objects = [_parse(path, line, number) for number, line in enumerate(lines, first)]
+            yield from objects
             first += len(lines)
 
 
-def _parsed(path: Path, lines: list[str], first: int) -> list[dict[str, Any]]:
-    """Lines of JSON; in one go, which is faster, where each of them is whole."""
-    with contextlib.suppress(ValueError):
-        objects: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")
-        if len(objects) == len(lines):
-            return objects
-    return [_parse(path, line, number) for number, line in enumerate(lines, first)]
-
-
-def _parse(path: Path, line: str, number: int) -> dict[str, Any]:
+def _parse(path: Path, line: str, number: int) -> Any:
     try:
-        content: dict[str, Any] = json.loads(line)
+        return json.loads(line)
     except ValueError:
         raise UserError(
             f"{path}:{number}: is not a whole JSON object; the file was edited or the "
             f"disk is damaged; remove this line to read the rest"
         ) from None
-    return content

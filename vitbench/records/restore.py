@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -18,31 +17,17 @@ from vitbench.records.types import Status
 
 # Columns of labels.parquet that were measured; the others are computed from them.
 _MEASURED = (
-    "label",
-    *(
-        f"{split}_{count}"
-        for split in ("train", "val", "test")
-        for count in ("images", "positives")
-    ),
-    "test_bce",
-    "test_accuracy",
-    "roc_auc",
-    "average_precision",
-    "mcc",
-    "balanced_accuracy",
+    *("label", "train_images", "train_positives", "val_images", "val_positives"),
+    *("test_images", "test_positives", "test_bce", "test_accuracy", "roc_auc"),
+    *("average_precision", "mcc", "balanced_accuracy"),
 )
-_NOT_ENDED = ("planned", "running")
 
 
 def restore_ledger(results_dir: Path, configs: Mapping[str, TrialConfig]) -> None:
     """Write the ledger that the tables of a results folder were built from.
 
-    Tables that are built from it equal those that are there. A trial that has not ended and has an
-    id of an earlier id version gets today's, under which it is trained.
-
-    Args:
-        results_dir: with trials.parquet and epochs.parquet, and labels.parquet if it has labels.
-        configs: of each trial in trials.parquet, by the id that it has there.
+    Tables that are built from it equal those that are there. `configs` are by the id that a trial
+    has there; one that has not ended, with an id of an earlier version, gets today's.
     """
     text = "".join(json.dumps(line) + "\n" for line in _lines(results_dir, configs))
     write_atomically(results_dir / tables.LEDGER, text)
@@ -58,30 +43,21 @@ def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[di
         else configs[row["trial_id"]].trial_id
         for row in trials
     }
-    yield {
-        "kind": "run",
-        "time_s": time_s,
-        "argv": environment["command"][3:],
-        "scale": environment["scale"],
-        "restored": "from the tables",
-    }
+    run = {"argv": environment["command"][3:], "scale": environment["scale"]}
+    yield {"kind": "run", "time_s": time_s, **run, "restored": "from the tables"}
     for row in trials:
-        yield {
-            "kind": "trial",
-            "time_s": time_s,
-            "trial_id": ids[row["trial_id"]],
-            "stack_id": row["stack_id"],
-            "config": configs[row["trial_id"]].model_dump(mode="json"),
-        }
+        known = {"trial_id": ids[row["trial_id"]], "stack_id": row["stack_id"]}
+        config = configs[row["trial_id"]].model_dump(mode="json")
+        yield {"kind": "trial", "time_s": time_s, **known, "config": config}
     for row in _rows(results_dir / "epochs.parquet"):
         yield {"kind": "epoch", "time_s": time_s, **row, "trial_id": ids[row["trial_id"]]}
     labels: dict[str, list[dict[str, Any]]] = {}
     if (results_dir / "labels.parquet").is_file():
         for row in _rows(results_dir / "labels.parquet"):
-            measured = {name: row[name] for name in _MEASURED}
-            labels.setdefault(row["trial_id"], []).append(_without_nan(measured))
+            measured = {name: None if pd.isna(row[name]) else row[name] for name in _MEASURED}
+            labels.setdefault(row["trial_id"], []).append(measured)
     for row in trials:
-        if row["status"] not in _NOT_ENDED:
+        if row["status"] not in ("planned", "running"):
             of_trial = {"labels": labels.get(row["trial_id"], []), "trial_id": ids[row["trial_id"]]}
             yield {"kind": "outcome", "time_s": time_s, **row, **of_trial}
 
@@ -89,11 +65,5 @@ def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[di
 def _rows(table: Path) -> list[dict[str, Any]]:
     """Rows of a table as JSON values: None where a whole number, a text or a truth is missing."""
     frame = pd.read_parquet(table)
-    columns = [[None if v is pd.NA else v for v in frame[name].tolist()] for name in frame]
-    names = [str(name) for name in frame]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores that a label has not are None, as they were reported."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+    columns = {str(n): [None if v is pd.NA else v for v in frame[n].tolist()] for n in frame}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,7 @@ def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def build_all(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Build all tables from the ledger: (trials, epochs, labels).
-
-    Labels have a row per trial and label, see rows.LABELS; none where models learned classes.
-    """
+    """Build (trials, epochs, labels); labels have no row where models learned classes."""
     trials, epochs = _read(results_dir)
     return _frame(trials, TRIALS), epochs, _labels(trials, epochs)
 
@@ -64,34 +61,30 @@ def _read(results_dir: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
             if len(rows) == _PART:  # columns take a tenth of the memory of dicts
                 parts.append(_frame(rows, EPOCHS))
                 rows.clear()
-    epochs = _ordered(pd.concat([*parts, _frame(rows, EPOCHS)], ignore_index=True), trials)
+    epochs = pd.concat([*parts, _frame(rows, EPOCHS)], ignore_index=True)
+    epochs = epochs.drop_duplicates(["trial_id", "epoch"], keep="last")
+    ids = pd.Index(epochs["trial_id"].astype("object"))
+    place = pd.Index(list(trials), dtype="object").get_indexer(ids)  # -1: was never planned
+    epochs = epochs.assign(_place=place).sort_values(
+        ["_place", "epoch"], kind="stable", ignore_index=True
+    )
+    epochs = epochs.drop(columns="_place")
     _fill_running(trials, epochs)
     return list(trials.values()), epochs
 
 
-def _ordered(epochs: pd.DataFrame, trials: Collection[str]) -> pd.DataFrame:
-    """The last row of each trial and epoch, by the places of the trials and the epochs.
-
-    Rows of trials that were never planned come first.
-    """
-    ids = pd.Index(epochs["trial_id"].astype("object"))
-    place = pd.Index(list(trials), dtype="object").get_indexer(ids)
-    last = ~epochs.duplicated(["trial_id", "epoch"], keep="last")
-    kept = epochs[last].assign(_place=place[last.to_numpy()])
-    kept = kept.sort_values(["_place", "epoch"], kind="stable", ignore_index=True)
-    return kept.drop(columns="_place")
-
-
 def _labels(trials: Sequence[dict[str, Any]], epochs: pd.DataFrame) -> pd.DataFrame:
-    asked = [trial["trial_id"] for trial in trials if trial.get("labels")]
+    asked = [TrialOutcome.from_json(trial) for trial in trials if trial.get("labels")]
+    alone = [outcome.trial_id for outcome in asked if outcome.label is not None]
     curves = {
         str(trial_id): list(zip(part["epoch"].tolist(), part["val_loss"].tolist(), strict=True))
-        for trial_id, part in epochs[epochs["trial_id"].isin(asked)].groupby("trial_id")
+        for trial_id, part in epochs[epochs["trial_id"].isin(alone)].groupby("trial_id")
     }
-    rows = []
-    for outcome in map(TrialOutcome.from_json, (trial for trial in trials if trial.get("labels"))):
-        curve = curves.get(outcome.trial_id, []) if outcome.label is not None else []
-        rows += [label_row(outcome, score, curve).to_json() for score in outcome.labels]
+    rows = [
+        label_row(outcome, score, curves.get(outcome.trial_id, [])).to_json()
+        for outcome in asked
+        for score in outcome.labels
+    ]
     return _frame(rows, LABELS)
 
 
@@ -119,15 +112,11 @@ def pareto_stacks(results_dir: Path) -> set[str] | None:
 
 
 def write(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Build the tables and write them as parquet and CSV, each atomically.
-
-    Labels are written where there are any.
-    """
+    """Build the tables (labels where there are any) and write them as parquet and CSV."""
     trials, epochs, labels = build_all(results_dir)
-    _write(results_dir, "trials", trials)
-    _write(results_dir, "epochs", epochs)
-    if len(labels):
-        _write(results_dir, "labels", labels)
+    for name, frame in (("trials", trials), ("epochs", epochs), ("labels", labels)):
+        if name != "labels" or len(frame):
+            _write(results_dir, name, frame)
     return trials, epochs
 
 
@@ -140,9 +129,7 @@ def _write(results_dir: Path, name: str, frame: pd.DataFrame) -> None:
 
 def _fill_running(trials: Mapping[str, dict[str, Any]], epochs: pd.DataFrame) -> None:
     """Show the last epoch of trials that have not ended, so that a partial table says something."""
-    waiting = [
-        trial_id for trial_id, trial in trials.items() if trial.get("status") == Status.PLANNED
-    ]
+    waiting = [key for key, trial in trials.items() if trial.get("status") == Status.PLANNED]
     seen = epochs[epochs["trial_id"].isin(waiting)].drop_duplicates("trial_id", keep="last")
     for row in seen.to_dict("records"):
         trial = trials[row["trial_id"]]
@@ -152,11 +139,7 @@ def _fill_running(trials: Mapping[str, dict[str, Any]], epochs: pd.DataFrame) ->
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:
     """A frame with exactly these columns and types, also where a column is empty."""
-    return pd.DataFrame(
-        {
-            column.name: pd.Series([row.get(column.name) for row in rows], dtype="object").astype(
-                column.dtype  # type: ignore[call-overload]
-            )
-            for column in columns
-        }
+    content = pd.DataFrame(
+        {c.name: [row.get(c.name) for row in rows] for c in columns}, dtype=object
     )
+    return content.astype({c.name: c.dtype for c in columns})

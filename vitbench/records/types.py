@@ -23,10 +23,7 @@ class Status(StrEnum):
     RUNNING = "running", "no end is recorded: still training, or the sweep died"
     FINISHED = "finished", "trained to its last epoch"
     STOPPED = "stopped", "stopped early by the search's scheduler; its curve is censored"
-    DIVERGED = (
-        "diverged",
-        "its loss was not finite at `diverged_epoch`; frozen there, never best",
-    )
+    DIVERGED = ("diverged", "its loss was not finite at `diverged_epoch`; frozen there, never best")
     CRASHED = (
         "crashed",
         "its process failed more often than max_failures; `error` names the cause",
@@ -261,21 +258,13 @@ class TrialOutcome(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackReport(Record):
-    """What a worker tells the driver of a stack.
+    """What a worker tells the driver of a stack."""
 
-    Attributes:
-        epoch: the last one that the stack trained; 0 for none.
-        rows: epochs since the report before.
-        images_per_s: training images of all members together.
-        outcomes: of members that have ended with this report.
-        traceback: of what kept members from being trained.
-    """
-
-    epoch: int
-    rows: tuple[EpochRow, ...] = ()
-    images_per_s: float | None = None
-    outcomes: tuple[TrialOutcome, ...] = ()
-    traceback: str = ""
+    epoch: int  # the last one that the stack trained; 0 for none
+    rows: tuple[EpochRow, ...] = ()  # epochs since the report before
+    images_per_s: float | None = None  # training images of all members together
+    outcomes: tuple[TrialOutcome, ...] = ()  # of members that have ended with this report
+    traceback: str = ""  # of what kept members from being trained
 
     def by_epoch(self) -> dict[int, list[EpochRow]]:
         """The rows of each epoch, in order."""

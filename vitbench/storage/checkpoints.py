@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vitbench.errors import UserError, in_a_line
@@ -22,20 +22,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of a run (a training.checkpoint.CheckpointStore); travels to workers.
+    """The checkpoints of a run (a training.checkpoint.CheckpointStore); travels to workers."""
 
-    Attributes:
-        results: the folder of the run, as all nodes see it.
-    """
-
-    results: Place
+    results: Place  # the folder of the run, as all nodes see it
 
     def require_results_folder(self) -> None:
         """Refuse to train where this node does not see the driver's folder.
 
-        Raises:
-            UserError: on a node that joined later and lacks the folder; it would make one of its
-                own, and lose what it writes there.
+        A node that joined later would make one of its own, and lose what it writes there.
         """
         if not self.results.holds(tables.LEDGER):
             raise UserError(
@@ -59,11 +53,7 @@ class Checkpoints:
         folder.write(f"{kind}.json", text)
 
     def load_state(self, trial_id: str, epoch: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Read the state of an epoch: flat rows by name, and its info.
-
-        Raises:
-            UserError: if it is damaged, or of another format.
-        """
+        """Read the state of an epoch: flat rows by name, and its info; a UserError if damaged."""
         from vitbench.training.checkpoint import decode
 
         folder, name = self._of(trial_id), f"state-{epoch}.safetensors"
@@ -71,17 +61,12 @@ class Checkpoints:
 
     def state_epochs(self, trial_id: str) -> set[int]:
         """Epochs that a trial can go on from."""
-        paths = map(PurePosixPath, self._of(trial_id).files())
-        return {
-            int(path.stem.removeprefix("state-"))
-            for path in paths
-            if path.name.startswith("state-") and path.suffix == ".safetensors"
-        }
+        names = map(re.compile(r"state-(\d+)\.safetensors").fullmatch, self._of(trial_id).files())
+        return {int(name[1]) for name in names if name}
 
     def common_epoch(self, trial_ids: Sequence[str]) -> int:
         """The last epoch of which every one of the trials has a whole state; 0 if none."""
-        common = set.intersection(*map(self.state_epochs, trial_ids))
-        return max(common, default=0)
+        return max(set.intersection(*map(self.state_epochs, trial_ids)), default=0)
 
     def keep_only(self, trial_ids: Sequence[str], epoch: int | None) -> None:
         """Remove the states of all other epochs (for None of all, once the trials are over)."""

@@ -7,11 +7,10 @@ themselves.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from vitbench.errors import UserError
@@ -29,9 +28,9 @@ _COPY_INTERVAL_S = 15.0
 
 
 class Mirror:
-    """Copies a results folder to its bucket, while the sweep runs and at its end.
+    """Copies a results folder to its bucket, as a context manager while the sweep runs.
 
-    Use as a context manager around the run; `copy` once more when the last file is written.
+    `copy` once more when the last file is written.
     """
 
     def __init__(self, folder: Path, bucket: Place) -> None:
@@ -51,31 +50,23 @@ class Mirror:
         self._thread.join()
 
     def copy(self) -> None:
-        """Copy what changed since the last time.
-
-        Raises:
-            UserError: if the bucket does not take it.
-        """
+        """Copy what changed since the last time; a UserError if the bucket does not take it."""
         try:
-            for path in self._files():
+            for path in sorted(self._folder.rglob("*")):
+                inside = path.relative_to(self._folder)
+                passed_over = inside.parts[0] in _NOT_COPIED or path.name.startswith(".")
+                if passed_over or path.name.endswith(_HALF_WRITTEN) or not path.is_file():
+                    continue
                 stat = path.stat()
                 seen = stat.st_size, stat.st_mtime_ns
                 if self._copied.get(path) != seen:
-                    self._bucket.write(path.relative_to(self._folder).as_posix(), _content(path))
+                    self._bucket.write(inside.as_posix(), _content(path))
                     self._copied[path] = seen
         except OSError as error:
             raise UserError(
                 f"storage: cannot write to {self._bucket.address} ({error}); check the address and "
                 f"the permissions. Everything so far is in {self._folder}"
             ) from error
-
-    def _files(self) -> Iterator[Path]:
-        for path in sorted(self._folder.rglob("*")):
-            inside = path.relative_to(self._folder).parts
-            if inside[0] in _NOT_COPIED or path.name.startswith(".") or not path.is_file():
-                continue
-            if not path.name.endswith(_HALF_WRITTEN):
-                yield path
 
     def _keep_copying(self) -> None:
         while not self._over.wait(_COPY_INTERVAL_S):
@@ -85,33 +76,24 @@ class Mirror:
                 logger.warning("%s", error)
 
 
-def fetch(bucket: Place, folder: Path) -> None:
-    """Bring a run from its bucket to this disk, checkpoints excepted, unless it is here already."""
-    files = bucket.files()
-    here = folder / tables.LEDGER
+def fetch_latest(bucket: Place, out: Path, name: str) -> None:
+    """Bring a sweep's latest run from the bucket to `out`, unless it is here; no checkpoints."""
+    latest = max({Path(file).parts[0] for file in bucket.child(name).files()}, default=None)
+    if latest is None:
+        return
+    run, folder = bucket.child(name).child(latest), out / name / latest
+    files, here = run.files(), folder / tables.LEDGER
     if here.is_file() and here.stat().st_size >= files.get(tables.LEDGER, 0):
         return
     disk = Place(str(folder.absolute()))
-    for name in sorted(files, key=lambda name: name == tables.LEDGER):  # last: with it all is here
-        if Path(name).parts[0] not in _NOT_COPIED:
-            disk.write(name, bucket.read(name))
-
-
-def fetch_latest(bucket: Place, out: Path, name: str) -> None:
-    """Bring the latest run of a sweep from the bucket to `out`, if there is one."""
-    runs = sorted({Path(file).parts[0] for file in bucket.child(name).files()})
-    if runs:
-        fetch(bucket.child(name).child(runs[-1]), out / name / runs[-1])
+    for file in sorted(files, key=lambda file: file == tables.LEDGER):  # last: with it all is here
+        if Path(file).parts[0] not in _NOT_COPIED:
+            disk.write(file, run.read(file))
 
 
 def _content(path: Path) -> bytes:
     """The file as it is; a database as of its last whole transaction."""
     if path.suffix != ".db":
         return path.read_bytes()
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        source, target = sqlite3.connect(path), sqlite3.connect(copy)
-        source.backup(target)
-        source.close()
-        target.close()
-        return copy.read_bytes()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return database.serialize()

@@ -36,11 +36,7 @@ class Place:
 
     @classmethod
     def bucket(cls, storage: str) -> Place:
-        """A folder of a bucket, its address checked.
-
-        Raises:
-            UserError: if its scheme is not known, or it holds a password.
-        """
+        """A folder of a bucket; a UserError if its scheme is not known, or it holds a password."""
         parts = urlsplit(storage)
         if parts.scheme not in _SCHEMES or not parts.hostname:
             raise UserError(
@@ -72,11 +68,7 @@ class Place:
         return bool(system.get_file_info(f"{root}/{name}").is_file)
 
     def read(self, name: str) -> bytes:
-        """The content of a file.
-
-        Raises:
-            FileNotFoundError: if it is not there.
-        """
+        """The content of a file; a FileNotFoundError if it is not there."""
         system, root = _opened(self.address)
         with system.open_input_stream(f"{root}/{name}") as stream:
             return bytes(stream.read())
@@ -118,10 +110,7 @@ class Place:
 
 @functools.cache
 def _opened(address: str) -> tuple[FileSystem, str]:
-    """The file system of an address and the path on it, once per process.
-
-    Making a connection asks the bucket for its region.
-    """
+    """The file system of an address and the path on it; made once, as it asks for a region."""
     from pyarrow.fs import FileSystem, LocalFileSystem
 
     if not is_bucket(address):

@@ -13,19 +13,18 @@ from rich.text import Text
 from vitbench.plan.names import value_text
 
 _MAX_ROWS = 40
-# On a narrow terminal these go first; trials.csv has them.
-_WIDE_ONLY = {"train loss", "best epoch", "images/s", "wall s"}
 _NARROW = 140
+# Header, column, form, and whether a narrow terminal has it; trials.csv has all.
 _RESULTS = (
-    ("status", "status", None),
-    ("epochs", "epochs", "d"),
-    ("train loss", "train_loss", ".4g"),
-    ("val loss", "val_loss", ".4g"),
-    ("val acc", "val_accuracy", ".4f"),
-    ("test acc", "test_accuracy", ".4f"),
-    ("best epoch", "best_epoch", "d"),
-    ("images/s", "images_per_s", ",.0f"),
-    ("wall s", "wall_s", ",.1f"),
+    ("status", "status", None, True),
+    ("epochs", "epochs", "d", True),
+    ("train loss", "train_loss", ".4g", False),
+    ("val loss", "val_loss", ".4g", True),
+    ("val acc", "val_accuracy", ".4f", True),
+    ("test acc", "test_accuracy", ".4f", True),
+    ("best epoch", "best_epoch", "d", False),
+    ("images/s", "images_per_s", ",.0f", False),
+    ("wall s", "wall_s", ",.1f", False),
 )
 
 
@@ -39,20 +38,16 @@ def outcome_table(
 ) -> Table:
     """One row per trial, the best first; long sweeps show their head and say where the rest is.
 
-    Args:
-        frame: the trials table.
-        fields: settings to show.
-        title: above the table.
-        front: stacks on the Pareto front, where a search had several objectives.
-        width: of the screen, in characters.
+    `fields` are settings to show, `front` the stacks on the Pareto front, where a search had
+    several objectives, `width` that of the screen in characters.
     """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("trial", no_wrap=True)
     shown_fields = [name for name in fields if name in frame.columns]
     for name in shown_fields:
         table.add_column(name, justify="right", no_wrap=True)
-    columns = [c for c in _RESULTS if width >= _NARROW or c[0] not in _WIDE_ONLY]
-    for header, _, form in columns:
+    columns = [c for c in _RESULTS if width >= _NARROW or c[-1]]
+    for header, _, form, _ in columns:
         table.add_column(header, justify="right" if form else "left", no_wrap=True)
     if front is not None:
         table.add_column("Pareto front")
@@ -61,7 +56,7 @@ def outcome_table(
         table.add_row(
             str(row["trial_id"]),
             *(value_text(row[name]) for name in shown_fields),
-            *(_cell(row.get(column), form) for _, column, form in columns),
+            *(_cell(row.get(column), form) for _, column, form, _ in columns),
             *(["yes" if row["stack_id"] in front else ""] if front is not None else []),
         )
     if len(ordered) > _MAX_ROWS:

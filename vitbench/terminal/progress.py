@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median_high
@@ -17,16 +17,16 @@ from rich.text import Text
 
 from vitbench.plan import StackPlan
 from vitbench.records.types import StackReport
-from vitbench.terminal.words import duration
+from vitbench.words import duration
 
 _PLAIN_INTERVAL_S = 20.0
+_COLUMNS = ("stack", "", "epoch", "train loss", "val acc", "images/s", "elapsed")
 
 
 @dataclass
 class StackView:
     """What is known of a running stack; speeds are those of the whole stack."""
 
-    plan: StackPlan
     label: str
     epochs: int
     flops: float
@@ -38,9 +38,19 @@ class StackView:
     started_s: float = field(default_factory=time.monotonic)
 
     @property
-    def fraction(self) -> float:
-        """Share of the stack's epochs that are done, 0 to 1."""
-        return self.epoch / self.epochs
+    def left_flops(self) -> float:
+        """FLOPs of the epochs that are still to do."""
+        return self.flops * (1 - self.epoch / self.epochs)
+
+    @property
+    def worked_flops(self) -> float:
+        """FLOPs of the epochs that this run did; resumed ones were paid before."""
+        return self.flops * (self.epoch - self.first_epoch) / self.epochs
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was given to a worker."""
+        return time.monotonic() - self.started_s
 
     def take(self, report: StackReport) -> None:
         """Read a report: the median over members stands for the stack."""
@@ -63,49 +73,59 @@ class SweepView:
     slots: int
     done_flops: float = 0.0
     done_stacks: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    running: OrderedDict[str, StackView] = field(default_factory=OrderedDict)
+    counts: Counter[str] = field(default_factory=Counter)
+    running: dict[str, StackView] = field(default_factory=dict)
     started_s: float = field(default_factory=time.monotonic)
-    worked_flops: float = 0.0  # done by this run; resumed epochs were paid before
+    worked_flops: float = 0.0  # of stacks that are over
     worked_slot_s: float = 0.0
 
-    @property
-    def total_flops(self) -> float:
-        """FLOPs of the whole sweep; of a search, guessed from the stacks so far."""
-        if self.known_flops is not None:
-            return self.known_flops
-        started = self.done_stacks + len(self.running)
-        flops = self.done_flops + sum(view.flops for view in self.running.values())
-        return flops / max(1, started) * self.total_stacks
+    def end(self, view: StackView, statuses: Sequence[str]) -> None:
+        """Count a stack that is over; one status per member."""
+        self.done_stacks += 1
+        self.done_flops += view.flops
+        self.worked_flops += view.worked_flops
+        self.worked_slot_s += view.age_s
+        self.counts.update(statuses)
 
     def eta_s(self) -> float | None:
         """Seconds left, from the FLOPs of the training still to do and the rate so far.
 
-        The rate is per slot, so the last stacks, which leave slots idle, count in full.
+        The rate is per slot, so the last stacks, which leave slots idle, count in full. The FLOPs
+        of a search are guessed from the stacks so far.
         """
-        now_s = time.monotonic()
-        busy_s = self.worked_slot_s + sum(now_s - view.started_s for view in self.running.values())
-        worked = self.worked_flops + sum(
-            view.flops * (view.epoch - view.first_epoch) / view.epochs
-            for view in self.running.values()
-        )
+        views = list(self.running.values())
+        busy_s = self.worked_slot_s + sum(view.age_s for view in views)
+        worked = self.worked_flops + sum(view.worked_flops for view in views)
         if not worked or not busy_s:
             return None
-        rate_per_slot = worked / busy_s
-        remaining = self.total_flops - self.done_flops
-        remaining -= sum(view.flops * view.fraction for view in self.running.values())
-        longest = max(
-            (view.flops * (1 - view.fraction) for view in self.running.values()), default=0.0
-        )
-        return max(remaining / self.slots, longest) / rate_per_slot
+        known = self.done_flops + sum(view.flops for view in views)
+        total = self.known_flops
+        if total is None:
+            total = known / max(1, self.done_stacks + len(views)) * self.total_stacks
+        left = [view.left_flops for view in views]
+        remaining = total - known + sum(left)
+        return max(remaining / self.slots, max(left, default=0.0)) * busy_s / worked
+
+    def headline(self) -> str:
+        """Stacks and models that are done, time so far, time left."""
+        eta_s = self.eta_s()
+        left = f", about {duration(eta_s)} left" if eta_s is not None else ""
+        tally = ", ".join(f"{n} {status}" for status, n in sorted(self.counts.items()))
+        elapsed = duration(time.monotonic() - self.started_s)
+        done = f"{self.done_stacks}/{self.total_stacks} stacks done"
+        return f"{done}{f' ({tally})' if tally else ''}, {elapsed}{left}"
 
 
 class Progress:
-    """What a person sees of a sweep; called on the driver, and open while the sweep runs."""
+    """For pipes and CI: a line when a stack ends, and now and then one for the whole sweep.
+
+    Called on the driver, and open while the sweep runs.
+    """
 
     def __init__(self, console: Console, view: SweepView) -> None:
         self._console = console
         self._view = view
+        self._last_line_s = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -113,70 +133,47 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def reported(self, view: StackView) -> None:
-        """Some epochs of a stack have arrived."""
+    def started(self, plan: StackPlan, label: str, flops: float) -> None:
+        """A stack has been given to a worker (again, after a crash)."""
+        view = StackView(label=label, epochs=plan.shared.train.epochs, flops=flops)
+        self._view.running[plan.stack_id] = view
 
-    def ended(self, view: StackView, statuses: Sequence[str]) -> None:
-        """A stack is over."""
+    def reported(self, stack_id: str, report: StackReport) -> None:
+        """Some epochs of a stack have arrived."""
+        self._view.running[stack_id].take(report)
+        self._show_running()
+
+    def ended(self, stack_id: str, statuses: Sequence[str]) -> None:
+        """A stack is over; one status per member."""
+        view = self._view.running.pop(stack_id, None)
+        if view is not None:
+            self._view.end(view, statuses)
+            self._show_end(view, statuses)
 
     def say(self, message: str) -> None:
         """Print a message on its own line."""
         self._console.print(message, soft_wrap=True, highlight=False, markup=False)
 
-
-class Tracker:
-    """Keeps the SweepView up to date and passes events on to what the person sees."""
-
-    def __init__(self, view: SweepView, shown: Progress) -> None:
-        self.view = view
-        self.shown = shown
-
-    def started(self, plan: StackPlan, label: str, flops: float) -> None:
-        """A stack has been given to a worker (again, after a crash)."""
-        view = StackView(plan=plan, label=label, epochs=plan.shared.train.epochs, flops=flops)
-        self.view.running[plan.stack_id] = view
-
-    def reported(self, stack_id: str, report: StackReport) -> None:
-        """Some epochs of a stack have arrived."""
-        view = self.view.running[stack_id]
-        view.take(report)
-        self.shown.reported(view)
-
-    def ended(self, stack_id: str, statuses: Sequence[str]) -> None:
-        """A stack is over; one status per member."""
-        view = self.view.running.pop(stack_id, None)
-        if view is None:
-            return
-        state = self.view
-        state.done_stacks += 1
-        state.done_flops += view.flops
-        state.worked_flops += view.flops * (view.epoch - view.first_epoch) / view.epochs
-        state.worked_slot_s += time.monotonic() - view.started_s
-        for status in statuses:
-            state.counts[status] = state.counts.get(status, 0) + 1
-        self.shown.ended(view, statuses)
-
-
-class PlainProgress(Progress):
-    """For pipes and CI: a line when a stack ends, and now and then one for the whole sweep."""
-
-    def __init__(self, console: Console, view: SweepView) -> None:
-        super().__init__(console, view)
-        self._last_line_s = time.monotonic()
-
-    def reported(self, view: StackView) -> None:
+    def _show_running(self) -> None:
         """One line for all running stacks, at most every 20 seconds."""
         if time.monotonic() - self._last_line_s >= _PLAIN_INTERVAL_S:
             self._last_line_s = time.monotonic()
-            running = "; ".join(_plain_state(v) for v in self._view.running.values() if v.epoch)
-            self.say(f"{_headline(self._view)} | {running}")
+            running = "; ".join(
+                f"{view.label}: epoch {view.epoch}/{view.epochs}, loss {view.train_loss:.3f}, "
+                f"val acc {view.val_accuracy:.3f}, {view.images_per_s:,.0f} images/s"
+                for view in self._view.running.values()
+                if view.epoch
+            )
+            self.say(f"{self._view.headline()} | {running}")
 
-    def ended(self, view: StackView, statuses: Sequence[str]) -> None:
+    def _show_end(self, view: StackView, statuses: Sequence[str]) -> None:
         """One line per stack."""
-        took_s = time.monotonic() - view.started_s
+        tally = statuses[0]
+        if len(statuses) > 1:
+            tally = ", ".join(f"{n} {status}" for status, n in sorted(Counter(statuses).items()))
         self.say(
-            f"{view.label}: {_tally(statuses)} at epoch {view.epoch}, train loss "
-            f"{view.train_loss:.3f}, val accuracy {view.val_accuracy:.3f}, {took_s:.0f} s"
+            f"{view.label}: {tally} at epoch {view.epoch}, train loss "
+            f"{view.train_loss:.3f}, val accuracy {view.val_accuracy:.3f}, {view.age_s:.0f} s"
         )
 
 
@@ -200,49 +197,27 @@ class LiveProgress(Progress):
         """Print a message above the view."""
         self._console.print(Text(message))
 
+    def _show_running(self) -> None:
+        """Nothing: the table shows it."""
+
+    def _show_end(self, view: StackView, statuses: Sequence[str]) -> None:
+        """Nothing: the headline counts it."""
+
     def _render(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, expand=False)
-        for name in ("stack", "", "epoch", "train loss", "val acc", "images/s", "elapsed"):
-            table.add_column(name, justify="left" if name in ("stack", "") else "right")
+        for number, name in enumerate(_COLUMNS):
+            table.add_column(name, justify="left" if number < 2 else "right")
         for view in list(self._view.running.values()):
+            measured = (
+                f"{view.train_loss:.4f}",
+                f"{view.val_accuracy:.3f}",
+                f"{view.images_per_s:,.0f}",
+            )
             table.add_row(
                 Text(view.label, overflow="ellipsis"),
                 ProgressBar(total=view.epochs, completed=view.epoch, width=16),
                 f"{view.epoch}/{view.epochs}",
-                _number(view.train_loss, ".4f", view.epoch),
-                _number(view.val_accuracy, ".3f", view.epoch),
-                _number(view.images_per_s, ",.0f", view.epoch),
-                duration(time.monotonic() - view.started_s),
+                *(measured if view.epoch else ("-",) * len(measured)),
+                duration(view.age_s),
             )
-        return Group(Text(_headline(self._view), style="bold"), table)
-
-
-def progress_for(console: Console, view: SweepView) -> Progress:
-    """Live on a terminal, plain lines elsewhere."""
-    return (LiveProgress if console.is_terminal else PlainProgress)(console, view)
-
-
-def _headline(view: SweepView) -> str:
-    eta_s = view.eta_s()
-    left = f", about {duration(eta_s)} left" if eta_s is not None else ""
-    tally = ", ".join(f"{n} {status}" for status, n in sorted(view.counts.items()))
-    elapsed = duration(time.monotonic() - view.started_s)
-    done = f"{view.done_stacks}/{view.total_stacks} stacks done"
-    return f"{done}{f' ({tally})' if tally else ''}, {elapsed}{left}"
-
-
-def _plain_state(view: StackView) -> str:
-    return (
-        f"{view.label}: epoch {view.epoch}/{view.epochs}, loss {view.train_loss:.3f}, "
-        f"val acc {view.val_accuracy:.3f}, {view.images_per_s:,.0f} images/s"
-    )
-
-
-def _tally(statuses: Sequence[str]) -> str:
-    if len(statuses) == 1:
-        return statuses[0]
-    return ", ".join(f"{statuses.count(s)} {s}" for s in sorted(set(statuses)))
-
-
-def _number(value: float, form: str, epoch: int) -> str:
-    return format(value, form) if epoch else "-"
+        return Group(Text(self._view.headline(), style="bold"), table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,36 +11,30 @@ from vitbench.exports.tensorboard import TensorBoard
 from vitbench.plan import StackPlan, stack_flops
 from vitbench.records.files import write_atomically
 from vitbench.records.ledger import Ledger
-from vitbench.storage.retention import Retention
-from vitbench.terminal.progress import Tracker
-from vitbench.tuning.events import (
-    Crashed,
-    MembersEnded,
-    StackEnded,
-    StackEvent,
-    Started,
-    Trained,
-)
+from vitbench.records.types import TrialOutcome
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.terminal.progress import Progress
+from vitbench.tuning.events import Crashed, MembersEnded, StackEnded, StackEvent, Started, Trained
 
 
 class LedgerObserver:
-    """Writes down plans, epochs, retries and outcomes.
+    """Writes down plans, epochs, retries and outcomes."""
 
-    Args:
-        ledger: of the sweep.
-        planned: ids of the stacks that it knows already.
-    """
-
-    def __init__(self, ledger: Ledger, planned: Iterable[str] = ()) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._planned = set(planned)
+        self._planned: set[str] = set()
+
+    def plan(self, plan: StackPlan) -> None:
+        """Write down a stack's members, once."""
+        if plan.stack_id not in self._planned:
+            self._planned.add(plan.stack_id)
+            self._ledger.extend("trial", planned_rows(plan))
 
     def observe(self, event: StackEvent) -> None:
         """Append the event's lines."""
         match event:
-            case Started(plan) if plan.stack_id not in self._planned:
-                self._planned.add(plan.stack_id)
-                self._ledger.extend("trial", planned_rows(plan))
+            case Started(plan):
+                self.plan(plan)
             case Trained(_, report):
                 self._ledger.extend("epoch", (row.to_json() for row in report.rows))
             case Crashed(plan, error, _, None):
@@ -61,56 +56,66 @@ class ErrorLog:
             write_atomically(self._folder / f"{event.plan.stack_id}.txt", event.traceback)
 
 
-class RetentionObserver:
-    """Removes checkpoints beyond the best few, and says in the ledger whose are gone."""
+class Retention:
+    """Keeps the checkpoints of the best `keep` ended trials; the ledger says whose are gone."""
 
-    def __init__(self, retention: Retention, ledger: Ledger) -> None:
-        self._retention = retention
+    def __init__(
+        self, checkpoints: Checkpoints, keep: int, before: Iterable[TrialOutcome], ledger: Ledger
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._keep = keep
         self._ledger = ledger
+        self._losses: dict[str, float] = {}  # of trials whose checkpoints are there
+        self._take(before)
 
     def observe(self, event: StackEvent) -> None:
         """Make place after each end."""
         if isinstance(event, MembersEnded):
-            for trial_id in self._retention.drop(event.outcomes):
-                self._ledger.append("outcome", trial_id=trial_id, checkpoint=None)
+            self._take(event.outcomes)
+            while len(self._losses) > self._keep:
+                worst = max(self._losses, key=lambda trial_id: self._losses[trial_id])
+                del self._losses[worst]
+                self._checkpoints.remove(worst)
+                self._ledger.append("outcome", trial_id=worst, checkpoint=None)
+
+    def _take(self, ended: Iterable[TrialOutcome]) -> None:
+        for outcome in ended:
+            if outcome.status.is_done and outcome.checkpoint:
+                loss = math.inf if outcome.best_val_loss is None else outcome.best_val_loss
+                self._losses[outcome.trial_id] = loss if math.isfinite(loss) else math.inf
 
 
 class ProgressObserver:
-    """Shows how stacks get on.
+    """Shows how stacks get on; `label` gives a stack's name for people."""
 
-    Args:
-        tracker: keeps the view.
-        label: a stack's name for people.
-    """
-
-    def __init__(self, tracker: Tracker, label: Callable[[StackPlan], str]) -> None:
-        self._tracker = tracker
+    def __init__(self, shown: Progress, label: Callable[[StackPlan], str]) -> None:
+        self._shown = shown
         self._label = label
 
     def observe(self, event: StackEvent) -> None:
         """Bring the view up to date."""
         match event:
             case Started(plan):
-                self._tracker.started(plan, self._label(plan), stack_flops(plan))
+                self._shown.started(plan, self._label(plan), stack_flops(plan))
             case Trained(plan, report) if report.rows:
-                self._tracker.reported(plan.stack_id, report)
+                self._shown.reported(plan.stack_id, report)
             case Crashed(plan, error, _, None):
                 text = f"crashed, going on from the last checkpoint ({error})"
-                self._tracker.shown.say(f"{self._label(plan)}: {text}")
+                self._shown.say(f"{self._label(plan)}: {text}")
             case Crashed(plan, error, _, status):
-                self._tracker.shown.say(f"{self._label(plan)}: {status}: {error}")
+                self._shown.say(f"{self._label(plan)}: {status}: {error}")
             case StackEnded(plan, outcomes):
-                self._tracker.ended(plan.stack_id, [outcome.status for outcome in outcomes])
+                self._shown.ended(plan.stack_id, [outcome.status for outcome in outcomes])
 
 
 class TensorBoardObserver:
-    """Hands starts, epochs and ends on to the live export."""
+    """Hands starts, epochs and ends on to the live export, which never fails."""
 
     def __init__(self, tensorboard: TensorBoard) -> None:
         self._tensorboard = tensorboard
 
     def observe(self, event: StackEvent) -> None:
-        """Write what there is to write; it never fails."""
+        """Write what there is to write."""
         match event:
             case Started(plan):
                 self._tensorboard.started(plan)

@@ -41,11 +41,7 @@ def free_resources_per_node() -> list[dict[str, float]]:
 
 
 def send_process_output_to(log: Callable[[Mapping[str, Any]], None]) -> None:
-    """Hand the lines that Ray would print for its processes to a function; no setting does it.
-
-    Args:
-        log: is given `{"pid": ..., "lines": [...]}`.
-    """
+    """Hand `{"pid": ..., "lines": [...]}`, which Ray would print, to a function; no setting can."""
     from ray._private import worker
 
     def print_to_stdstream(data: Mapping[str, Any], ignore_prefix: bool) -> None:
@@ -55,10 +51,7 @@ def send_process_output_to(log: Callable[[Mapping[str, Any]], None]) -> None:
 
 
 def trainer_without(callbacks: Collection[str]) -> type[TorchTrainer]:
-    """A TorchTrainer that does not start the helpers of these names; each is a process to start.
-
-    Public in place of it: nothing; RunConfig.callbacks only adds some.
-    """
+    """A TorchTrainer without the helpers of these names, each a process; RunConfig only adds."""
 
     class Trainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
@@ -69,19 +62,13 @@ def trainer_without(callbacks: Collection[str]) -> type[TorchTrainer]:
 
 
 def is_from_train(error: BaseException) -> bool:
-    """Whether Ray Train itself raised this for a worker, not the code that ran there.
-
-    Public in place of it: nothing; of Train's errors only TrainingFailedError is public.
-    """
+    """Whether Ray Train itself raised this for a worker, not the code there; none is public."""
     from ray.train.v2._internal.exceptions import RayTrainError
 
     return isinstance(error, RayTrainError)
 
 
 def raised_by_worker(error: BaseException) -> BaseException:
-    """The exception that the training code raised, where Train wrapped one; else the error itself.
-
-    Public in place of it: nothing; WorkerGroupError.worker_failures holds the wrappers.
-    """
+    """The exception that the training code raised, where Train wrapped one; else the error."""
     inner = getattr(error, "_base_exc", None)
     return inner if isinstance(inner, BaseException) else error

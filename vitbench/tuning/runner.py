@@ -27,32 +27,31 @@ from vitbench.records.ledger import Ledger
 from vitbench.records.types import Status
 from vitbench.storage.checkpoints import Checkpoints
 from vitbench.storage.place import Place
-from vitbench.storage.retention import Retention
-from vitbench.terminal.progress import SweepView, Tracker, progress_for
-from vitbench.tuning.budget import BudgetMeter, BudgetObserver
+from vitbench.terminal.progress import LiveProgress, Progress, SweepView
+from vitbench.tuning import ddp
 from vitbench.tuning.cluster.capacity import Capacity, LiveSlots, capacity
 from vitbench.tuning.cluster.storage_check import require_on_every_node
-from vitbench.tuning.ddp.cleanup import GroupCleanup
 from vitbench.tuning.events import StackObserver
 from vitbench.tuning.observers import (
     ErrorLog,
     LedgerObserver,
     ProgressObserver,
-    RetentionObserver,
+    Retention,
     TensorBoardObserver,
-    planned_rows,
 )
 from vitbench.tuning.ray_private import ON_HEAD
 from vitbench.tuning.recorder import Recorder
 from vitbench.tuning.search.early_stopping import EarlyStopping
-from vitbench.tuning.search.source import (
-    ListSource,
-    PlanSearcher,
-    SourceObserver,
-    StackSource,
-)
+from vitbench.tuning.search.source import ListSource, PlanSearcher, SourceObserver, StackSource
 from vitbench.tuning.search.study import StudySource
-from vitbench.tuning.stop import GivingUp, Interrupt, StopRequests, SweepStop
+from vitbench.tuning.stop import (
+    BudgetMeter,
+    BudgetObserver,
+    GivingUp,
+    Interrupt,
+    StopRequests,
+    SweepStop,
+)
 from vitbench.tuning.worker.channel import Channel
 from vitbench.tuning.worker.images import SharedImages
 from vitbench.tuning.worker.measure_stack import StackSizes
@@ -66,23 +65,14 @@ _STOPPING = (
 
 @dataclass(frozen=True)
 class Job:
-    """A validated sweep with everything that its run needs.
+    """A validated sweep with everything that its run needs."""
 
-    Attributes:
-        sweep: with the data set that is really used and its numbers of images.
-        trials: of a grid; empty for a search, which decides as it goes.
-        fields: settings that vary, which name a stack on the screen.
-        results_dir: of this run, an absolute path on the driver.
-        images: all of the data set, from the cache.
-        bucket: of this run, where results go to one.
-    """
-
-    sweep: Sweep
-    trials: Sequence[TrialConfig]
-    fields: Sequence[str]
-    results_dir: Path
-    images: ImageSet
-    bucket: Place | None = None
+    sweep: Sweep  # with the data set that is really used and its numbers of images
+    trials: Sequence[TrialConfig]  # of a grid; empty for a search, which decides as it goes
+    fields: Sequence[str]  # settings that vary, which name a stack on the screen
+    results_dir: Path  # of this run, an absolute path on the driver
+    images: ImageSet  # all of the data set, from the cache
+    bucket: Place | None = None  # of this run, where results go to one
 
     @property
     def results(self) -> Place:
@@ -97,17 +87,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Ending:
-    """How the run ended.
+    """How the run ended."""
 
-    Attributes:
-        interrupted: by the user.
-        gave_up: the common cause, where crash after crash was the same.
-        spent: the limit of the budget that was reached.
-    """
-
-    interrupted: bool = False
-    gave_up: str | None = None
-    spent: str | None = None
+    interrupted: bool = False  # by the user
+    gave_up: str | None = None  # the common cause, where crash after crash was the same
+    spent: str | None = None  # the limit of the budget that was reached
 
 
 def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
@@ -133,29 +117,25 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         return Ending()
     console.print(_opening_line(source, slots, cluster), soft_wrap=True, highlight=False)
 
-    flops, planned = None, []
+    flops, recorded = None, LedgerObserver(ledger)
     if isinstance(source, ListSource):  # a search plans as it goes
         flops = sum(map(stack_flops, source.plans))
         for plan in source.plans:
-            ledger.extend("trial", planned_rows(plan))
-            planned.append(plan.stack_id)
+            recorded.plan(plan)
     view = SweepView(total_stacks=source.total, known_flops=flops, slots=slots)
-    shown = progress_for(console, view)
+    shown = (LiveProgress if console.is_terminal else Progress)(console, view)
     stop = SweepStop(requests, searcher.finish, shown.say)
     limits, giving_up = BudgetObserver(budget, stop), GivingUp(stop)
     tensorboard = _tensorboard(job, ledger, history, shown.say)
-    retention = Retention(job.checkpoints, sweep.checkpoints.keep, history.outcomes.values())
-    observers: list[StackObserver] = [
-        ErrorLog(job.results_dir / "errors"),
-        SourceObserver(source),
-        limits,
-        RetentionObserver(retention, ledger),
-        *([TensorBoardObserver(tensorboard)] if tensorboard is not None else []),
-        ProgressObserver(Tracker(view, shown), lambda s: describe(s.members, job.fields)),
-        giving_up,
-        stop,  # last: it acts on what the others asked for
-    ]
-    recorder = Recorder(LedgerObserver(ledger, planned), observers, searcher.hand_out_again)
+    errors = ErrorLog(job.results_dir / "errors")
+    observers: list[StackObserver] = [errors, SourceObserver(source), limits]
+    if (keep := sweep.checkpoints.keep) is not None:
+        observers.append(Retention(job.checkpoints, keep, history.outcomes.values(), ledger))
+    if tensorboard is not None:
+        observers.append(TensorBoardObserver(tensorboard))
+    progress = ProgressObserver(shown, lambda s: describe(s.members, job.fields))
+    observers += [progress, giving_up, stop]  # the stop last: it acts on what the others asked for
+    recorder = Recorder(recorded, observers, searcher.hand_out_again)
     context = WorkerContext(
         images=SharedImages.share(job.images, ship=cluster.nodes > 1),
         checkpoints=job.checkpoints,
@@ -166,7 +146,6 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         every_epoch=sweep.search.scheduler != "none",
         stop=requests,
         compile=sweep.compile,
-        channel=Channel() if workers > 1 else None,
     )
     scheduler = _scheduler(job, source, requests)
     tuner = _tuner(job, searcher, recorder, scheduler, context)
@@ -179,8 +158,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
             if tensorboard is not None:
                 tensorboard.close()
     if isinstance(source, StudySource):
-        rows = [suggestion.to_row() for suggestion in source.suggestions()]
-        tables.write_suggestions(job.results_dir, rows)
+        tables.write_suggestions(job.results_dir, source.suggestions())
     shutil.rmtree(job.results_dir / "ray", ignore_errors=True)  # Tune's working state
     return Ending(interrupt.requested, giving_up.cause, limits.spent)
 
@@ -213,26 +191,21 @@ def _source(job: Job, history: History, cluster: Capacity, console: Console) -> 
     left = remainder(job.trials, history, job.checkpoints.state_epochs)
     if history.configs:
         console.print(left.text(), highlight=False)
-    on_gpu = cluster.gpus_each > 0
-    auto = None
-    if on_gpu and sweep.stack_size == "auto":
-        sizes = StackSizes.measured(
-            sweep, left.new, job.images, slots=cluster.free_slots, gpus_each=cluster.gpus_each
-        )
+    slots, gpus, auto = cluster.free_slots, cluster.gpus_each, None
+    if gpus and sweep.stack_size == "auto":
+        sizes = StackSizes.measured(sweep, left.new, job.images, slots=slots, gpus_each=gpus)
         auto = sizes.members
         if sizes.message:
             console.print(sizes.message, highlight=False, soft_wrap=True)
-    new = stacks_of(sweep, left.new, slots=cluster.free_slots, on_gpu=on_gpu, auto=auto)
+    new = stacks_of(sweep, left.new, slots=slots, on_gpu=gpus > 0, auto=auto)
     return ListSource([*left.stacks, *new])
 
 
 def _scheduler(job: Job, source: StackSource, requests: StopRequests) -> TrialScheduler | None:
     """ASHA as requests to stop, where the sweep asks for it."""
     search = job.sweep.search
-    if search.scheduler == "none":
+    if search.scheduler == "none" or not isinstance(source, StudySource):  # a grid is refused it
         return None
-    if not isinstance(source, StudySource):
-        raise ValueError("a grid has no objective to stop early by")
     inner = ASHAScheduler(
         metric="objective",
         mode="min" if source.minimises else "max",
@@ -255,11 +228,10 @@ def _tuner(
     context: WorkerContext,
 ) -> tune.Tuner:
     callbacks: list[tune.Callback] = [recorder]
-    if context.channel is not None:
-        from vitbench.tuning.ddp import group as ddp
-
-        callbacks.append(GroupCleanup(context.channel, context.bundle, context.workers))
-        trainable = functools.partial(ddp.train_stack, context=context)
+    if context.workers > 1:
+        channel = Channel()
+        callbacks.append(ddp.GroupCleanup(channel, context))
+        trainable = functools.partial(ddp.train_stack, context=context, channel=channel)
         # What it trains with belongs to its workers, which may be on machines that vanish.
         resources: dict[str, Any] = {"cpu": 0, **ON_HEAD}
     else:

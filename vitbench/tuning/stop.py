@@ -1,4 +1,4 @@
-"""How stacks are asked to end: at the end of an epoch, with a checkpoint.
+"""How stacks are asked to end (at the end of an epoch, with a checkpoint), and why.
 
 Tune's own way to stop a function trainable ends its thread wherever `report` happens to be, with
 no time to write a checkpoint. Here the stack asks after each report whether to go on, and ends by
@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
 import ray
 
+from vitbench.config import Budget
+from vitbench.records.history import History
 from vitbench.records.types import Status
-from vitbench.tuning.cluster.placement import on_this_node
-from vitbench.tuning.events import Crashed, MembersEnded, Round, StackEvent
+from vitbench.tuning.cluster.placement import actor_here
+from vitbench.tuning.events import Crashed, MembersEnded, Round, StackEvent, Trained
 
 # A sweep whose stacks all die of the same cause says so instead of burning the night.
 _SAME_CRASHES_TO_GIVE_UP = 3
@@ -52,13 +55,10 @@ class StopRequests:
     """Requests to end, in an actor beside their maker; travels with the trainable."""
 
     def __init__(self) -> None:
-        actor = _StopActor.options(  # type: ignore[attr-defined]  # by the decorator
-            scheduling_strategy=on_this_node()
-        )
-        self._actor: Any = actor.remote()
+        self._actor: Any = actor_here(_StopActor)
 
     def end(self, reason: Status, stack_id: str | None = None) -> None:
-        """Ask one stack (or all) to end after the epoch that it is in; visible on return."""
+        """Ask one stack (or all) to end; visible on return."""
         ray.get(self._actor.set.remote(reason, stack_id))
 
     def reason_to_end(self, stack_id: str) -> Status | None:
@@ -70,17 +70,11 @@ class StopRequests:
 class SweepStop:
     """Ends the whole sweep once, for the first reason given, and not inside a signal handler.
 
-    Args:
-        requests: where running stacks ask whether to go on.
-        hand_out_no_more: called so that no stack is started.
-        say: shows a line to the user.
+    `hand_out_no_more` is called so that no stack is started, `say` shows a line to the user.
     """
 
     def __init__(
-        self,
-        requests: EndsStacks,
-        hand_out_no_more: Callable[[], None],
-        say: Callable[[str], None],
+        self, requests: EndsStacks, hand_out_no_more: Callable[[], None], say: Callable[[str], None]
     ) -> None:
         self._requests = requests
         self._hand_out_no_more = hand_out_no_more
@@ -103,12 +97,67 @@ class SweepStop:
             self._say(self._why)
 
 
-class GivingUp:
-    """Ends the sweep where stack after stack crashes of one cause.
+class BudgetMeter:
+    """Counts what a sweep spends against its limits; `gpus_each` are those of one stack."""
 
-    Attributes:
-        cause: the common cause, once the sweep was given up.
-    """
+    def __init__(self, limits: Budget, history: History, *, gpus_each: float) -> None:
+        self._limits = limits
+        self._gpus_each = gpus_each
+        self._started_s = time.monotonic()
+        self._before_s = history.spent_s
+        self._gpu_s = history.stack_seconds * gpus_each
+        self._epochs = history.epochs_trained
+        self._trials = history.done
+
+    def epoch(self, rows: int, epoch_s: float) -> None:
+        """Count one epoch of a stack that trained `rows` models."""
+        self._epochs += rows
+        self._gpu_s += epoch_s * self._gpus_each
+
+    def trials_done(self, count: int) -> None:
+        """Count models that were trained to an end."""
+        self._trials += count
+
+    def exceeded(self) -> str | None:
+        """The limit that is reached, in words; None while all hold."""
+        spent = {
+            "hours": (self._before_s + time.monotonic() - self._started_s) / 3600,
+            "gpu_hours": self._gpu_s / 3600,
+            "epochs": self._epochs,
+            "models": self._trials,
+        }
+        for name, value in spent.items():
+            limit = getattr(self._limits, name)
+            if limit is not None and value >= limit:
+                return f"budget.{name}={limit:g} is spent ({value:g})"
+        return None
+
+
+class BudgetObserver:
+    """Counts what stacks spend, and ends the sweep at a limit, whose words are then in `spent`."""
+
+    def __init__(self, meter: BudgetMeter, stop: SweepStop) -> None:
+        self._meter = meter
+        self._stop = stop
+        self.spent: str | None = None
+
+    def observe(self, event: StackEvent) -> None:
+        """Count epochs and ends; look at the limits in every round."""
+        match event:
+            case Trained(_, report):
+                for rows in report.by_epoch().values():
+                    self._meter.epoch(len(rows), rows[0].epoch_s)
+            case MembersEnded(_, outcomes):
+                self._meter.trials_done(sum(outcome.status.is_done for outcome in outcomes))
+            case Round() if self._stop.reason is None:
+                self.spent = self._meter.exceeded()
+                if self.spent is not None:
+                    why = f"{self.spent}: running stacks end after their epoch."
+                    self._stop.request(Status.BUDGET, why)
+
+
+class GivingUp:
+    """Ends the sweep where stack after stack crashes of one cause, which is then in `cause`."""
 
     def __init__(self, stop: SweepStop) -> None:
         self._stop = stop

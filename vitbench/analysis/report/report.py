@@ -26,7 +26,7 @@ from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.rows import STATUSES
 from vitbench.records.tables import LEDGER
-from vitbench.terminal.words import duration
+from vitbench.words import duration
 
 NAME = "report.html"
 MAX_ROWS = 2000

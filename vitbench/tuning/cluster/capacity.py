@@ -28,21 +28,14 @@ Node = tuple[float, float]  # CPUs and GPUs
 
 @dataclass(frozen=True)
 class Capacity:
-    """CPUs, GPUs and nodes of the cluster, and how many stacks of the sweep fit side by side.
+    """CPUs, GPUs and nodes of the cluster, and how many stacks of the sweep fit side by side."""
 
-    Attributes:
-        cpus, gpus, nodes: of the nodes that are up, or that an autoscaler may start.
-        gpus_each: GPUs of one worker.
-        slots: stacks that fit on an empty cluster.
-        free_slots: stacks that fit beside what others run there now; at least 1.
-    """
-
-    cpus: float
+    cpus: float  # of the nodes that are up, or that an autoscaler may start; so are the next two
     gpus: float
     nodes: int
-    gpus_each: float
-    slots: int
-    free_slots: int
+    gpus_each: float  # of one worker
+    slots: int  # stacks that fit on an empty cluster
+    free_slots: int  # stacks that fit beside what others run there now; at least 1
 
 
 def capacity(resources: Resources) -> Capacity:
@@ -52,25 +45,27 @@ def capacity(resources: Resources) -> Capacity:
         UserError: if not even one stack can ever fit.
     """
     nodes = _nodes_at_most()
-    cpus, gpus = [node[0] for node in nodes], [node[1] for node in nodes]
-    gpus_each = gpus_per_worker(resources, max(gpus, default=0.0))
+    gpus_each = gpus_per_worker(resources, max((gpus for _, gpus in nodes), default=0.0))
     slots = slots_of(resources, nodes, gpus_each=gpus_each)
     if slots == 0:
         asked = f"cpus={resources.cpus:g}, gpus={gpus_each:g}"
         if resources.workers > 1:
             asked = f"workers={resources.workers} with {asked} each"
-        listed = ", ".join(_described(node) for node in sorted(nodes, reverse=True)[:8])
+        listed = ", ".join(
+            f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+            for cpus, gpus in sorted(nodes, reverse=True)[:8]
+        )
         more = f" and {len(nodes) - 8} smaller" if len(nodes) > 8 else ""
         raise UserError(
             f"resources: a stack asks for {asked}; the cluster has {len(nodes)} node(s) "
             f"({listed or 'none'}{more}), so it can never start. Lower resources.workers, cpus or "
             f"gpus, or join a larger cluster with --address."
         )
-    free = slots_of(resources, _free_nodes(), gpus_each=gpus_each)
+    free = slots_of(resources, map(_node, free_resources_per_node()), gpus_each=gpus_each)
     growing = len(nodes) > len(_nodes_up())
     return Capacity(
-        cpus=sum(cpus),
-        gpus=sum(gpus),
+        cpus=sum(cpus for cpus, _ in nodes),
+        gpus=sum(gpus for _, gpus in nodes),
         nodes=len(nodes),
         gpus_each=gpus_each,
         slots=slots,
@@ -100,10 +95,6 @@ class LiveSlots:
 
 def _nodes_up() -> list[Node]:
     return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-
-
-def _free_nodes() -> list[Node]:
-    return [_node(node) for node in free_resources_per_node()]
 
 
 def _nodes_at_most() -> list[Node]:
@@ -143,8 +134,3 @@ def _nodes_of_autoscaler() -> list[Node]:
 
 def _node(resources: Mapping[str, Any]) -> Node:
     return float(resources.get("CPU", 0.0)), float(resources.get("GPU", 0.0))
-
-
-def _described(node: Node) -> str:
-    cpus, gpus = node
-    return f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")

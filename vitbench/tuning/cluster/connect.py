@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,10 +35,8 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
     """Join the Ray cluster at `address` (or $RAY_ADDRESS), else start a local one.
 
-    The local one has no dashboard and ends with the block; a joined one is left running.
-
-    Raises:
-        UserError: if there is no cluster at the address.
+    The local one has no dashboard and ends with the block; a joined one is left running. A
+    UserError says that there is no cluster at the address.
     """
     for key, value in {**ALLOCATOR_ENV, **_RAY_ENV}.items():
         os.environ.setdefault(key, value)
@@ -46,7 +44,10 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module=r"ray\..*")
-        _keep_raylets_quiet()
+        # Pages of what raylets say of a process that died; the recorder says it in a line.
+        send_process_output_to(
+            lambda data: logger.info("%s: %s", data["pid"], "\n".join(data["lines"]))
+        )
     address = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {
         "logging_level": "INFO" if verbose else "ERROR",
@@ -72,22 +73,6 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
         ray.shutdown()
 
 
-def _keep_raylets_quiet() -> None:
-    """Log what raylets say of a process or node that died, instead of printing pages of it.
-
-    The recorder says in one line what that means for the sweep.
-    """
-
-    def log(data: Mapping[str, Any]) -> None:
-        logger.info("%s: %s", data["pid"], "\n".join(data["lines"]))
-
-    send_process_output_to(log)
-
-
 def run_a_task(*, timeout_s: float) -> None:
-    """Let the connected cluster run one empty task.
-
-    Raises:
-        ray.exceptions.GetTimeoutError: if it does not answer in time.
-    """
+    """Let the connected cluster run one empty task; a GetTimeoutError if it does not in time."""
     ray.get(ray.remote(lambda: None).remote(), timeout=timeout_s)

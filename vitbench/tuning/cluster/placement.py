@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
-def on_this_node() -> NodeAffinitySchedulingStrategy:
-    """Places an actor on the node of the process that makes it.
+def actor_here(actor_class: Any) -> Any:
+    """Start an actor on the node of this process.
 
     Ray puts an actor that needs no CPU on any node, so also on one that may vanish; the sweep
     would end with it.
     """
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    node_id = ray.get_runtime_context().get_node_id()
+    here = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return actor_class.options(scheduling_strategy=here).remote()

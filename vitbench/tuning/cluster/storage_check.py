@@ -18,25 +18,26 @@ _TIMEOUT_S = 60.0
 def require_on_every_node(results: Place) -> None:
     """Let each node read a file of the driver and write one of its own, which the driver reads.
 
-    Args:
-        results: the folder of the run, which is there.
-
     Raises:
         UserError: if a node cannot; names it, and says what to do.
     """
     folder, token = results.child(_FOLDER), uuid.uuid4().hex
     folder.write(token, token.encode())
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-    probes = {
-        _write_on_node.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)
-        ).remote(folder, token, node_id): node_id
-        for node_id in nodes
-    }
+    probes = {}
+    for node_id in nodes:
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        probe = _write_on_node.options(scheduling_strategy=there).remote(folder, token, node_id)
+        probes[probe] = node_id
     done, late = ray.wait(list(probes), num_returns=len(probes), timeout=_TIMEOUT_S)
     failures = {probes[probe]: f"no answer within {_TIMEOUT_S:g} s" for probe in late}
     for probe in done:
-        failure = _failure_of(probe, folder, probes[probe])
+        try:
+            failure = ray.get(probe)
+            if failure is None:
+                folder.read(probes[probe])
+        except (OSError, ray.exceptions.RayError) as error:
+            failure = f"what it wrote does not arrive ({in_a_line(error)})"
         if failure is not None:
             failures[probes[probe]] = failure
     folder.remove_all()
@@ -71,14 +72,3 @@ def _write_on_node(folder: Place, token: str, node_id: str) -> str | None:
     except OSError as error:
         return f"cannot write there ({in_a_line(error)})"
     return None
-
-
-def _failure_of(probe: object, folder: Place, node_id: str) -> str | None:
-    """What a node could not do, or that its file does not reach the driver; None if all is well."""
-    try:
-        failure: str | None = ray.get(probe)  # type: ignore[call-overload]
-        if failure is None:
-            folder.read(node_id)
-    except (OSError, ray.exceptions.RayError) as error:
-        return f"what it wrote does not arrive ({in_a_line(error)})"
-    return failure

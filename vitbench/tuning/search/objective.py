@@ -33,34 +33,20 @@ def worst(objective: str, seen: Iterable[float], outputs: int) -> float:
 
 
 def best_arm(
-    members: Sequence[TrialConfig],
-    values: Mapping[str, float],
-    *,
-    objective: str,
-    stand_in: float,
-) -> float | None:
-    """Best over arms (learning rates, ...) of the mean over seeds.
+    members: Sequence[TrialConfig], values: Mapping[str, float], *, objective: str, stand_in: float
+) -> float:
+    """Best over a stack's arms (learning rates, ...) of the mean over seeds.
 
-    Architectures are then compared each at its own tuned learning rate.
-
-    Args:
-        members: the models of one stack.
-        values: the metric of each model by trial id; missing or not finite means diverged.
-        objective: name of the metric, which says whether more is better.
-        stand_in: value of a diverged model.
-
-    Returns:
-        None if every model diverged.
+    Architectures are then compared each at its own tuned learning rate. A model that has no finite
+    value (by trial id) diverged; `stand_in` is then its value, and that of a stack of such models.
     """
+    if not any(map(math.isfinite, values.values())):
+        return stand_in
     arms: dict[str, list[float]] = {}
-    alive = False
     for member in members:
-        value = values.get(member.trial_id, math.nan)
-        alive = alive or math.isfinite(value)
         arm = member.train.model_copy(update={"seed": 0}).model_dump_json()
+        value = values.get(member.trial_id, math.nan)
         arms.setdefault(arm, []).append(value if math.isfinite(value) else stand_in)
-    if not alive:
-        return None
     means = [sum(arm) / len(arm) for arm in arms.values()]
     return max(means) if objective in MAXIMISED else min(means)
 
@@ -70,11 +56,8 @@ def cost(objective: str, plan: StackPlan, *, channels: int, outputs: int) -> flo
     if objective == "parameters":
         size = plan.shared.dataset.image_size
         return float(parameter_count(plan.shared.model, size, channels, outputs))
-    if objective == "train_flops":
-        images = epoch_images(plan.shared.train)
-        first = plan.members[0]
-        return train_flops(first, images=images, channels=channels, outputs=outputs)
-    raise ValueError(f"{objective!r} is not a cost")
+    images = epoch_images(plan.shared.train)
+    return train_flops(plan.members[0], images=images, channels=channels, outputs=outputs)
 
 
 def lr_sensitivity(members: Sequence[TrialConfig], losses: Mapping[str, float], l0: float) -> float:
@@ -97,11 +80,9 @@ def after_epoch(row: EpochRow, objective: str) -> float:
     Raises:
         ValueError: for an objective that an epoch does not have.
     """
-    if objective == "val_loss":
-        return row.val_loss
-    if objective == "val_accuracy":
-        return row.val_accuracy
-    raise ValueError(f"{objective!r} is not measured after each epoch")
+    if objective not in EACH_EPOCH:
+        raise ValueError(f"{objective!r} is not measured after each epoch")
+    return float(getattr(row, objective))
 
 
 def final_metric(outcomes: Iterable[TrialOutcome], objective: str) -> dict[str, float]:
@@ -109,11 +90,8 @@ def final_metric(outcomes: Iterable[TrialOutcome], objective: str) -> dict[str, 
 
     Diverged models have none.
     """
-    values = {
-        outcome.trial_id: outcome.best_val_accuracy
-        if objective == "val_accuracy"
-        else outcome.best_val_loss
+    return {
+        outcome.trial_id: value
         for outcome in outcomes
-        if outcome.status.has_loss
+        if outcome.status.has_loss and (value := getattr(outcome, f"best_{objective}")) is not None
     }
-    return {trial_id: value for trial_id, value in values.items() if value is not None}

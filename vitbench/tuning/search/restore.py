@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +34,22 @@ def restore_study(sweep: Sweep, results_dir: Path, history: History) -> None:
             f"search has tried is not known; start a new run without --resume"
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space, objectives = distributions(sweep.search), list(sweep.search.objectives)
+    objectives = list(sweep.search.objectives)
     trials = []
     for row in pd.read_parquet(table).sort_values("number").to_dict("records"):
-        params = _params(row, space)
         state = TrialState[row["state"]]
+        space = {
+            name: distribution
+            for name, distribution in distributions(sweep.search).items()
+            # A draw that was cut short lacks settings; elsewhere an empty one is a choice.
+            if not pd.isna(row[name]) or None in getattr(distribution, "choices", ())
+        }
         trials.append(
             create_trial(
                 state=state,
-                params=params,
-                distributions={name: space[name] for name in params},
-                user_attrs={
-                    name: row[name] for name in ("stack_id", "reason") if not pd.isna(row[name])
-                },
+                params={name: _param(row[name], space[name]) for name in space},
+                distributions=space,
+                user_attrs={k: row[k] for k in ("stack_id", "reason") if not pd.isna(row[k])},
                 values=[row[name] for name in objectives] if state is TrialState.COMPLETE else None,
             )
         )
@@ -62,14 +64,7 @@ def restore_study(sweep: Sweep, results_dir: Path, history: History) -> None:
     temporary.rename(path)
 
 
-def _params(row: Mapping[Hashable, Any], space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """What was suggested, in the types of the space; a draw that was cut short lacks settings."""
-    params = {}
-    for name, distribution in space.items():
-        value = row[name]
-        if pd.isna(value):
-            if None not in getattr(distribution, "choices", ()):
-                continue
-            value = None
-        params[name] = distribution.to_external_repr(distribution.to_internal_repr(value))
-    return params
+def _param(value: Any, distribution: BaseDistribution) -> Any:
+    """What was suggested, in the type that the space has it in."""
+    internal = distribution.to_internal_repr(None if pd.isna(value) else value)
+    return distribution.to_external_repr(internal)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,55 +79,15 @@ _SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
 }
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """One suggestion of a study: a row of suggestions.parquet.
-
-    Attributes:
-        number: in the order of asking, from 0.
-        state: of the Optuna trial, e.g. COMPLETE.
-        stack_id: of the stack that it stands for, where it can be built.
-        reason: why it was not trained.
-        params: settings by name.
-        values: by objective; None where it has no end with a value.
-        pareto: whether no other trained suggestion is at least as good in every objective and
-            better in one.
-    """
-
-    number: int
-    state: str
-    stack_id: str | None
-    reason: str | None
-    params: dict[str, float | int | str | bool | None]
-    values: dict[str, float | None]
-    pareto: bool
-
-    def to_row(self) -> dict[str, object]:
-        """Columns of the table: one for each setting and objective."""
-        before = {"number": self.number, "state": self.state}
-        why = {"stack_id": self.stack_id, "reason": self.reason}
-        return {**before, **why, **self.params, **self.values, "pareto": self.pareto}
-
-
 class StudySource:
-    """Asks the study for stacks and tells it how they ended.
+    """Asks the study at `path` for stacks and tells it how they ended.
 
-    Args:
-        sweep: a sweep whose `search.method` is random or optuna, with the data set really used.
-        path: where `study.db` is or will be.
-        channels: of the images.
-        outputs: of the models.
-        history: the runs before, so that nothing is paid for twice.
+    The sweep has the data set that is really used, with so many channels and outputs; the history
+    is of the runs before, so that nothing is paid for twice.
     """
 
     def __init__(
-        self,
-        sweep: Sweep,
-        path: Path,
-        *,
-        channels: int,
-        outputs: int,
-        history: History,
+        self, sweep: Sweep, path: Path, *, channels: int, outputs: int, history: History
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._sweep = sweep
@@ -149,8 +108,7 @@ class StudySource:
             load_if_exists=True,
         )
         self._buildable = self._count_buildable()
-        self._live: dict[str, Trial] = {}
-        self._plans: dict[str, StackPlan] = {}
+        self._live: dict[str, tuple[Trial, StackPlan]] = {}
         self._retried: list[int] = self._study.user_attrs.get(_RETRIED, [])
         self._to_resume = self._reconcile()
 
@@ -177,27 +135,28 @@ class StudySource:
             if epochs and plan.stack_id in self._known:
                 yield plan, epochs
 
-    def suggestions(self) -> list[Suggestion]:
-        """Every suggestion so far, in the order of asking."""
+    def suggestions(self) -> list[dict[str, Any]]:
+        """Every suggestion so far, in the order of asking: a row of suggestions.parquet each.
+
+        After `state` (Optuna's) come the stack that it stands for, the reason why it was not
+        trained, its settings, the objectives where it ended with values, and whether no other
+        trained suggestion is at least as good in every objective and better in one.
+        """
         front = {trial.number for trial in self._study.best_trials}
         no_values = [None] * len(self._objectives)
         return [
-            Suggestion(
-                number=trial.number,
-                state=trial.state.name,
-                stack_id=trial.user_attrs.get(_STACK),
-                reason=trial.user_attrs.get(_REASON),
-                params=trial.params,
-                values=dict(
-                    zip(
-                        self._objectives,
-                        trial.values if trial.state is TrialState.COMPLETE else no_values,
-                        strict=True,
-                    )
-                ),
-                pareto=trial.number in front,
-            )
+            {
+                "number": trial.number,
+                "state": trial.state.name,
+                "stack_id": trial.user_attrs.get(_STACK),
+                "reason": trial.user_attrs.get(_REASON),
+                **trial.params,
+                **dict(zip(self._objectives, values, strict=True)),
+                "pareto": trial.number in front,
+            }
             for trial in self._study.get_trials(deepcopy=False)
+            # Optuna keeps the last value of one that was stopped, too; it is no end.
+            for values in [trial.values if trial.state is TrialState.COMPLETE else no_values]
         ]
 
     def plan_of(self, params: Mapping[str, Any]) -> StackPlan:
@@ -215,69 +174,63 @@ class StudySource:
         for _ in range(_MAX_REJECTED_IN_A_ROW):
             if self._paid_for() >= self.total or self._used_up():
                 return None
-            trial = self._ask()
-            reason = broken_rule(self._sweep, trial.params)
-            if reason is not None:
-                self._close(trial, reason, TrialState.PRUNED)
-                continue
-            plan = self.plan_of(trial.params)
-            trial.set_user_attr(_STACK, plan.stack_id)
-            if plan.stack_id in self._known:
-                trial.set_user_attr(_REASON, "suggested before")
-                self._tell_outcome(trial, plan, self._known[plan.stack_id])
-                continue
-            if plan.stack_id in self._live:  # still training; its value is not known yet
-                self._close(trial, "suggested before, still training", TrialState.PRUNED)
-                continue
-            self._live[plan.stack_id] = trial
-            self._plans[plan.stack_id] = plan
-            return plan
+            asked = self._study.get_trials(deepcopy=False)
+            number = sum(trial.user_attrs.get(_REASON) != _HALF_DRAWN for trial in asked)
+            self._study.sampler = make_sampler(self._sweep.search, number)
+            trial = self._study.ask(self._space)
+            if plan := self._take(trial, is_new=True):
+                return plan
         if self._live or self._known:
             return None  # the space is used up: everything valid has been tried
+        reason = broken_rule(self._sweep, trial.params)
         raise UserError(
             f"search.space: {_MAX_REJECTED_IN_A_ROW} suggestions in a row broke a rule "
             f"(the last: {reason}); widen the space so that valid combinations exist."
         )
 
+    def _take(self, trial: Trial, *, is_new: bool) -> StackPlan | None:
+        """The stack that a suggestion asks to train; None where its end is known already."""
+        if reason := broken_rule(self._sweep, trial.params):
+            self._close(trial, reason, TrialState.PRUNED)
+            return None
+        plan = self.plan_of(trial.params)
+        trial.set_user_attr(_STACK, plan.stack_id)
+        if plan.stack_id in self._known:
+            if is_new:
+                trial.set_user_attr(_REASON, "suggested before")
+            self._tell_outcome(trial, plan, self._known[plan.stack_id])
+            return None
+        if plan.stack_id in self._live:  # still training; its value is not known yet
+            self._close(trial, "suggested before, still training", TrialState.PRUNED)
+            return None
+        self._live[plan.stack_id] = trial, plan
+        return plan
+
     def reported(self, stack_id: str, epoch: int, rows: Sequence[EpochRow]) -> None:
         """An epoch of a running stack (single objective only: Optuna's own limit)."""
-        trial = self._live.get(stack_id)
         measured = self._objectives[0] in objectives.EACH_EPOCH
-        if trial is not None and len(self._objectives) == 1 and measured:
-            value = self.objective_now(self._plans[stack_id], rows)
-            if math.isfinite(value):
-                trial.report(value, epoch)
+        if stack_id in self._live and len(self._objectives) == 1 and measured:
+            trial, plan = self._live[stack_id]
+            trial.report(self.objective_now(plan, rows), epoch)
 
     def objective_now(self, plan: StackPlan, rows: Sequence[EpochRow]) -> float:
         """The first objective after an epoch; a finite worst value where all have diverged."""
         name = self._objectives[0]
-        stand_in = objectives.worst(name, [], self._outputs)
         values = {row.trial_id: objectives.after_epoch(row, name) for row in rows}
-        best = objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
-        return stand_in if best is None else best
+        stand_in = objectives.worst(name, [], self._outputs)
+        return objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
 
     def ended(self, stack_id: str, outcomes: Sequence[TrialOutcome]) -> None:
         """Tell the study how a stack ended; one that only pauses stays open for the resume."""
-        trial = self._live.pop(stack_id, None)
-        if trial is None or not outcomes:
-            return
-        if any(outcome.status.is_pause for outcome in outcomes):
-            return
-        self._known[stack_id] = list(outcomes)
-        self._tell_outcome(trial, self.plan_of(trial.params), outcomes)
+        trial, plan = self._live.pop(stack_id, (None, None))
+        if trial and plan and not any(outcome.status.is_pause for outcome in outcomes):
+            self._known[stack_id] = list(outcomes)
+            self._tell_outcome(trial, plan, outcomes)
 
     def _close(self, trial: Trial, reason: str, state: TrialState) -> None:
         """End a suggestion that is not trained."""
         trial.set_user_attr(_REASON, reason)
         self._study.tell(trial, state=state)
-
-    def _ask(self) -> Trial:
-        number = sum(
-            trial.user_attrs.get(_REASON) != _HALF_DRAWN
-            for trial in self._study.get_trials(deepcopy=False)
-        )
-        self._study.sampler = make_sampler(self._sweep.search, number)
-        return self._study.ask(self._space)
 
     def _paid_for(self) -> int:
         """Suggestions that were trained or are training."""
@@ -290,28 +243,24 @@ class StudySource:
 
     def _used_up(self) -> bool:
         """Whether every combination of a finite space has been trained or is training."""
-        if self._buildable is None:
-            return False
-        return len(self._known.keys() | self._live.keys()) >= self._buildable
+        tried = self._known.keys() | self._live.keys()
+        return self._buildable is not None and len(tried) >= self._buildable
 
     def _count_buildable(self) -> int | None:
         """Combinations that can be built; None for a space without end (or nearly so)."""
-        choices = []
+        choices: list[Sequence[Any]] = []
         for distribution in self._space.values():
-            if isinstance(distribution, CategoricalDistribution):
-                choices.append(list(distribution.choices))
-            elif isinstance(distribution, IntDistribution):
-                choices.append(
-                    list(range(distribution.low, distribution.high + 1, distribution.step))
-                )
-            else:
+            if isinstance(distribution, FloatDistribution):
                 return None
+            if isinstance(distribution, IntDistribution):
+                low, high, step = distribution.low, distribution.high, distribution.step
+                choices.append(range(low, high + 1, step))
+            elif isinstance(distribution, CategoricalDistribution):
+                choices.append(distribution.choices)
         if math.prod(map(len, choices)) > _MAX_COUNTED:
             return None
-        return sum(
-            broken_rule(self._sweep, dict(zip(self._space, combination, strict=True))) is None
-            for combination in itertools.product(*choices)
-        )
+        combinations = (dict(zip(self._space, c, strict=True)) for c in itertools.product(*choices))
+        return sum(broken_rule(self._sweep, settings) is None for settings in combinations)
 
     def _tell_outcome(
         self, trial: Trial, plan: StackPlan, outcomes: Sequence[TrialOutcome]
@@ -322,8 +271,7 @@ class StudySource:
         elif statuses == {Status.STOPPED}:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
-            values = [self._value(name, plan, outcomes) for name in self._objectives]
-            self._study.tell(trial, values)
+            self._study.tell(trial, [self._value(n, plan, outcomes) for n in self._objectives])
 
     def _value(self, name: str, plan: StackPlan, outcomes: Sequence[TrialOutcome]) -> float:
         if name in ("parameters", "train_flops"):
@@ -334,10 +282,9 @@ class StudySource:
             return objectives.lr_sensitivity(plan.members, losses, chance)
         at = self._objectives.index(name)
         seen = [t.values[at] for t in self._study.get_trials(deepcopy=False) if t.values]
+        values = objectives.final_metric(outcomes, name)
         stand_in = objectives.worst(name, seen, self._outputs)
-        metric = objectives.final_metric(outcomes, name)
-        value = objectives.best_arm(plan.members, metric, objective=name, stand_in=stand_in)
-        return stand_in if value is None else value
+        return objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
 
     def _reconcile(self) -> list[StackPlan]:
         """Bring the study up to the ledger after a crash; return the stacks still to be trained.
@@ -350,18 +297,7 @@ class StudySource:
             trial = Trial(self._study, frozen._trial_id)
             if len(frozen.params) < len(self._space):  # FAIL: samplers do not see it, it is redrawn
                 self._close(trial, _HALF_DRAWN, TrialState.FAIL)
-                continue
-            if reason := broken_rule(self._sweep, frozen.params):
-                self._close(trial, reason, TrialState.PRUNED)
-                continue
-            plan = self.plan_of(frozen.params)
-            trial.set_user_attr(_STACK, plan.stack_id)
-            outcomes = self._known.get(plan.stack_id)
-            if outcomes is not None:
-                self._tell_outcome(trial, plan, outcomes)
-            else:
-                self._live[plan.stack_id] = trial
-                self._plans[plan.stack_id] = plan
+            elif plan := self._take(trial, is_new=False):
                 to_resume.append(plan)
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
             if _REASON not in frozen.user_attrs and frozen.number not in self._retried:

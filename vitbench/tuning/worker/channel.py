@@ -14,18 +14,35 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup
 
-from vitbench.tuning.cluster.placement import on_this_node
+from vitbench.plan import StackPlan
+from vitbench.records.types import StackReport
+from vitbench.tuning.cluster.placement import actor_here
 
-# (stack as JSON, id of the stack as the driver knows it)
-Assignment = tuple[str, str]
 
-
-@dataclass
+@dataclass(frozen=True)
 class Group:
     """A group of workers: the actor that started it, and where it lives, once it says so."""
 
     owner: str
     placement: PlacementGroup | None = None
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A stack to train, or a part of one; `stack_id` is that of the whole."""
+
+    part: StackPlan
+    stack_id: str
+
+
+@dataclass(frozen=True)
+class Over:
+    """A group is through with its stack; not `whole` where it was asked to end before."""
+
+    whole: bool
+
+
+Message = StackReport | Over
 
 
 @ray.remote(num_cpus=0)
@@ -35,96 +52,88 @@ class _ChannelActor:
     def __init__(self) -> None:
         self._groups: dict[str, Group] = {}
         self._assigned: dict[str, list[Assignment]] = {}
-        self._messages: dict[str, dict[str, Any]] = {}
+        self._messages: dict[str, Message] = {}
         self._changed = asyncio.Condition()
 
-    async def announce(self, group: str, owner: str) -> None:
-        self._groups[group] = Group(owner)
-
-    async def placed(self, group: str, placement: PlacementGroup) -> None:
-        self._groups[group].placement = placement
+    async def register(self, name: str, group: Group) -> None:
+        self._groups[name] = group
 
     async def groups(self) -> dict[str, Group]:
         return self._groups
 
-    async def forget(self, group: str) -> None:
-        self._groups.pop(group, None)
+    async def forget(self, name: str) -> None:
+        self._groups.pop(name, None)
 
-    async def assign(self, group: str, assignment: Assignment) -> None:
+    async def assign(self, name: str, assignment: Assignment) -> None:
         async with self._changed:
-            self._assigned.setdefault(group, []).append(assignment)
+            self._assigned.setdefault(name, []).append(assignment)
             self._changed.notify_all()
 
-    async def assignment(self, group: str, number: int) -> Assignment:
+    async def assignment(self, name: str, number: int) -> Assignment:
         async with self._changed:
-            await self._changed.wait_for(lambda: len(self._assigned.get(group, ())) > number)
-            return self._assigned[group][number]
+            await self._changed.wait_for(lambda: len(self._assigned.get(name, ())) > number)
+            return self._assigned[name][number]
 
-    async def post(self, group: str, message: dict[str, Any]) -> None:
+    async def post(self, name: str, message: Message) -> None:
         async with self._changed:
-            self._messages[group] = message
+            self._messages[name] = message
             self._changed.notify_all()
-            await self._changed.wait_for(lambda: group not in self._messages)
+            await self._changed.wait_for(lambda: name not in self._messages)
 
-    async def take(self, group: str, timeout_s: float) -> dict[str, Any] | None:
+    async def take(self, name: str, timeout_s: float) -> Message | None:
         async with self._changed:
-            arrived = self._changed.wait_for(lambda: group in self._messages)
+            arrived = self._changed.wait_for(lambda: name in self._messages)
             try:
                 await asyncio.wait_for(arrived, timeout_s)
             except TimeoutError:
                 return None
-            return self._messages[group]
+            return self._messages[name]
 
-    async def acknowledge(self, group: str) -> None:
+    async def acknowledge(self, name: str) -> None:
         async with self._changed:
-            del self._messages[group]
+            del self._messages[name]
             self._changed.notify_all()
 
 
 class Channel:
-    """Handle to the channel, an actor on its maker's node; travels with the trainable."""
+    """Handle to the channel, an actor on its maker's node; travels with the trainable.
+
+    Groups are known by a name each, which their owner gives them.
+    """
 
     def __init__(self) -> None:
-        actor = _ChannelActor.options(  # type: ignore[attr-defined]  # by the decorator
-            scheduling_strategy=on_this_node()
-        )
-        self._actor: Any = actor.remote()
+        self._actor: Any = actor_here(_ChannelActor)
 
-    def announce(self, group: str, owner: str) -> None:
-        """A group is about to be started by this actor."""
-        ray.get(self._actor.announce.remote(group, owner))
-
-    def placed(self, group: str, placement: PlacementGroup) -> None:
-        """The group lives here: what is to be removed if its owner dies."""
-        ray.get(self._actor.placed.remote(group, placement))
+    def register(self, name: str, group: Group) -> None:
+        """Tell who owns a group before it starts, and then where it lives."""
+        ray.get(self._actor.register.remote(name, group))
 
     def groups(self) -> dict[str, Group]:
-        """All groups that were announced and not forgotten."""
-        groups: dict[str, Group] = ray.get(self._actor.groups.remote())
-        return groups
+        """All groups that were registered and not forgotten."""
+        return dict(ray.get(self._actor.groups.remote()))
 
-    def forget(self, group: str) -> None:
+    def forget(self, name: str) -> None:
         """The group is gone, and what it held is given back."""
-        ray.get(self._actor.forget.remote(group))
+        ray.get(self._actor.forget.remote(name))
 
-    def assign(self, group: str, plan: str, stack_id: str) -> None:
+    def assign(self, name: str, assignment: Assignment) -> None:
         """Give a group of workers its next stack."""
-        ray.get(self._actor.assign.remote(group, (plan, stack_id)))
+        ray.get(self._actor.assign.remote(name, assignment))
 
-    def assignment(self, group: str, number: int) -> Assignment:
+    def assignment(self, name: str, number: int) -> Assignment:
         """Wait for the group's stack of this number (from 0): the same for each of its workers."""
-        plan, stack_id = ray.get(self._actor.assignment.remote(group, number))
-        return plan, stack_id
+        found: Assignment = ray.get(self._actor.assignment.remote(name, number))
+        return found
 
-    def post(self, group: str, message: dict[str, Any]) -> None:
+    def post(self, name: str, message: Message) -> None:
         """Send a message and wait until it was acknowledged."""
-        ray.get(self._actor.post.remote(group, message))
+        ray.get(self._actor.post.remote(name, message))
 
-    def take(self, group: str, *, timeout_s: float) -> dict[str, Any] | None:
+    def take(self, name: str, *, timeout_s: float) -> Message | None:
         """Wait for a message; None after the time. It stays until it is acknowledged."""
-        message: dict[str, Any] | None = ray.get(self._actor.take.remote(group, timeout_s))
+        message: Message | None = ray.get(self._actor.take.remote(name, timeout_s))
         return message
 
-    def acknowledge(self, group: str) -> None:
+    def acknowledge(self, name: str) -> None:
         """Let the sender of the message go on."""
-        ray.get(self._actor.acknowledge.remote(group))
+        ray.get(self._actor.acknowledge.remote(name))

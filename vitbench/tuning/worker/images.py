@@ -15,16 +15,12 @@ from vitbench.data.image_set import ImageSet, Split
 
 @dataclass(frozen=True)
 class SharedImages:
-    """How a worker comes by the images; travels with the trainable.
+    """How a worker comes by the images; travels with the trainable."""
 
-    Attributes:
-        folder: where the driver has them, memory-mapped. It is on this node too where nodes share a
-            disk, or are one machine.
-        shipped: reference to a copy in Ray's object store, which a node fetches once and its
-            processes share; empty where there is one node only.
-    """
-
+    # Where the driver has them, memory-mapped; also on this node if nodes share a disk.
     folder: Path
+    # A reference to a copy in Ray's object store, which a node fetches once and its processes
+    # share; empty where there is one node only.
     shipped: tuple[Any, ...] = ()
 
     @classmethod
@@ -48,6 +44,5 @@ def _in_memory(images: ImageSet) -> ImageSet:
         marks = None if split.landmarks is None else np.asarray(split.landmarks)
         return Split(np.asarray(split.images), np.asarray(split.targets), marks)
 
-    return replace(
-        images, train=plain(images.train), val=plain(images.val), test=plain(images.test)
-    )
+    train, val, test = map(plain, (images.train, images.val, images.test))
+    return replace(images, train=train, val=val, test=test)

@@ -16,7 +16,6 @@ from vitbench.plan import StackPlan
 from vitbench.records.types import EpochRow, StackReport, Status, TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
 from vitbench.tuning.stop import StopRequests
-from vitbench.tuning.worker.channel import Channel
 from vitbench.tuning.worker.images import SharedImages
 
 if TYPE_CHECKING:
@@ -45,37 +44,34 @@ class WorkerContext:
     every_epoch: bool  # report each epoch by itself: early stopping looks at every one
     stop: StopRequests
     compile: When = False
-    channel: Channel | None = None  # with more than one worker
 
     @property
     def bundle(self) -> dict[str, float]:
         """What Ray reserves for one worker."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
-    @property
-    def threads(self) -> int:
-        """That torch may use in one worker: its whole CPUs, at least one."""
-        return max(1, int(self.cpus))
+
+# Takes a report of a stack, and returns once the driver knows it.
+Send = Callable[[StackReport], None]
 
 
-Send = Callable[[dict[str, Any]], None]
+def report_to_tune(report: StackReport) -> None:
+    """Hand a report to Tune, whose loop on the driver tells the recorder."""
+    tune.report(report.to_json())
 
 
 class Reporter:
     """Sends rows to the driver, a few epochs at a time where epochs are short.
 
-    Args:
-        stack_id: of the stack as the driver knows it.
-        last_epoch: whose rows travel with the outcome.
-        context: of the sweep.
-        send: returns once the driver has taken in what it was given.
+    `stack_id` is that of the stack as the driver knows it, `last_epoch` the one whose rows travel
+    with the outcome.
     """
 
     def __init__(self, stack_id: str, last_epoch: int, context: WorkerContext, send: Send) -> None:
         self.stack_id = stack_id
         self._last_epoch = last_epoch
         self._context = context
-        self._send_now = send
+        self._send = send
         self._rows: list[EpochRow] = []
         self._last_sent_s = 0.0
         self._epoch = 0
@@ -89,23 +85,18 @@ class Reporter:
         due = epoch.checkpoint or now_s - self._last_sent_s >= _MIN_REPORT_INTERVAL_S
         if epoch.epoch == self._last_epoch or not (due or self._context.every_epoch):
             return True  # the rows of the last epoch travel with the outcome
-        self._send(images_per_s=epoch.images_per_s)
+        self._send_rows(images_per_s=epoch.images_per_s)
         self._last_sent_s = now_s
         self.reason = self._context.stop.reason_to_end(self.stack_id)
         return self.reason is None
 
     def finish(self, outcomes: Iterable[TrialOutcome]) -> None:
         """Send what is left together with the outcome of each member."""
-        self._send(outcomes=tuple(outcomes))
+        self._send_rows(outcomes=tuple(outcomes))
 
-    def _send(
-        self, images_per_s: float | None = None, outcomes: tuple[TrialOutcome, ...] = ()
-    ) -> None:
+    def _send_rows(self, **more: Any) -> None:
         rows, self._rows = tuple(self._rows), []
-        report = StackReport(
-            epoch=self._epoch, rows=rows, images_per_s=images_per_s, outcomes=outcomes
-        )
-        self._send_now(report.to_json())
+        self._send(StackReport(epoch=self._epoch, rows=rows, **more))
 
 
 def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
@@ -114,13 +105,11 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
 
     device = torch.device("cuda" if context.gpus else "cpu")
     plan = StackPlan.from_json(config["plan"])
-    reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, tune.report)
-
-    def run(part: StackPlan) -> bool:
-        return train_part(part, context, reporter, device)
-
+    reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, report_to_tune)
     release = torch.cuda.empty_cache if context.gpus else lambda: None
-    fit_or_halve(plan, run, release, tune.report)
+    fit_or_halve(
+        plan, lambda part: train_part(part, context, reporter, device), release, report_to_tune
+    )
 
 
 def train_part(
@@ -132,9 +121,7 @@ def train_part(
 ) -> bool:
     """Train a stack (or a part of it) in this process; returns whether it came to its end.
 
-    Args:
-        parallel: this worker's place among the workers of the stack; alone if left out. The
-            reporter is used on rank 0 only.
+    `parallel` is this worker's place among those of the stack; rank 0 alone uses the reporter.
     """
     import torch
 
@@ -143,8 +130,9 @@ def train_part(
 
     parallel = parallel or SOLO
     # A reused process keeps what the trial before it set.
-    torch.set_num_threads(context.threads)
-    os.environ["OMP_NUM_THREADS"] = str(context.threads)
+    threads = max(1, int(context.cpus))
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
 
     train = part.shared.train
     images = context.images.open().subset(train.train_images, train.val_images, train.test_images)
@@ -180,13 +168,9 @@ def fit_or_halve(
     """Train the plan; where memory runs out, train its halves one after the other.
 
     Nothing is lost: each half goes on from its members' checkpoints. Where a single model does
-    not fit, it and those that still wait, which are no smaller, end as `oom`.
-
-    Args:
-        plan: as the driver knows it.
-        run: trains a part; returns whether it came to its end.
-        release: gives back memory that a failed attempt holds.
-        send: takes the report of models that do not fit.
+    not fit, it and those that still wait, which are no smaller, end as `oom`: `send` is given
+    their report. `run` trains a part and returns whether it came to its end; `release` gives back
+    memory that a failed attempt holds.
     """
     import torch
 
@@ -199,18 +183,11 @@ def fit_or_halve(
         except torch.OutOfMemoryError as error:
             if part.size == 1:
                 why = traceback.format_exception_only(error)[0].splitlines()[0]
-                outcomes = tuple(
-                    TrialOutcome(
-                        trial_id=member.trial_id,
-                        stack_id=plan.stack_id,
-                        status=Status.OOM,
-                        error=why,
-                    )
-                    for left in (part, *waiting)
-                    for member in left.members
+                ends = tuple(
+                    TrialOutcome(trial_id=key, stack_id=plan.stack_id, status=Status.OOM, error=why)
+                    for key in [m.trial_id for left in (part, *waiting) for m in left.members]
                 )
-                text = traceback.format_exc()
-                send(StackReport(epoch=0, outcomes=outcomes, traceback=text).to_json())
+                send(StackReport(epoch=0, outcomes=ends, traceback=traceback.format_exc()))
                 return
             release()
             middle = (part.size + 1) // 2
