@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from vitbench.data.image_set import ImageSet, Split
+from vitbench.data import decode
+from vitbench.data.image_set import SPLITS, ImageSet, Split
 from vitbench.errors import UserError
 from vitbench.records.files import replacing
 
-SPLITS = ("train", "val", "test")
 _ARRAYS = ("images", "targets", "landmarks")
 _FACTS = ("name", "classes", "labels", "mean", "std", "checksum", "source", "label_noise")
 
@@ -62,8 +62,7 @@ def cached(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -
                     shutil.rmtree(partial)
                     raise
                 _write(partial, images)
-                for name in ("done.npy", "bad.jsonl"):
-                    (partial / name).unlink(missing_ok=True)
+                (partial / decode.DONE).unlink(missing_ok=True)
                 os.replace(partial, path)
     return open_folder(path)
 

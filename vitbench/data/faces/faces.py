@@ -7,12 +7,14 @@ nothing measured on them is a statement about CelebA.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitbench import hardware
+from vitbench.config import Dataset
+from vitbench.data.decode import Watch, chosen_columns
 from vitbench.data.faces.portrait import Portrait
+from vitbench.data.image_set import ImageSet, Split
 
 # CelebA's share of positives among its 202,599 annotations, in its order, the alphabet's.
 BASE_RATES: Final[Mapping[str, float]] = {
@@ -35,6 +40,7 @@ BASE_RATES: Final[Mapping[str, float]] = {
 }
 ATTRIBUTES = tuple(BASE_RATES)
 VERSION = 3  # of the drawings: raised with every change that one can see, so that caches notice
+COUNT = 20_000  # faces of the data set, unless told otherwise
 NOISE = 0.02  # share of labels that are flipped, unless told otherwise
 
 # Attributes are drawn so often that the labels, flips of the standard rate included, have CelebA's
@@ -59,6 +65,47 @@ class Faces:
     attributes: NDArray[np.int64]
     truth: NDArray[np.int64]
     landmarks: NDArray[np.float32]
+
+
+def key(dataset: Dataset) -> str:
+    """Name of the prepared images; changes with the settings and the drawing's version."""
+    settings = (
+        dataset.image_size,
+        dataset.labels,
+        dataset.count or COUNT,
+        _noise(dataset),
+        VERSION,
+    )
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def load(dataset: Dataset, watch: Watch | None = None) -> ImageSet:
+    """Draw the faces as a data set, on all cores: 80 % to train, 10 % each to validate and test.
+
+    Raises:
+        UserError: for a label that is not drawn.
+    """
+    count, size, noise = dataset.count or COUNT, dataset.image_size, _noise(dataset)
+    names, columns = chosen_columns(dataset.labels, ATTRIBUTES, "faces")
+    report = None if watch is None else lambda done: watch("drawing faces", done, count)
+    drawn = draw(count, size, noise=noise, progress=report)
+    targets, held_out = drawn.attributes[:, columns], round(count / 10)
+    ends = (0, count - 2 * held_out, count - held_out, count)
+    digest = hashlib.sha256(repr((size, names)).encode())
+    digest.update(drawn.images.tobytes() + targets.tobytes())
+    return ImageSet.of(
+        "faces",
+        [Split(drawn.images[a:b], targets[a:b], drawn.landmarks[a:b]) for a, b in pairwise(ends)],
+        labels=names,
+        checksum=digest.hexdigest(),
+        source=f"faces ({count:,} drawn faces of {size}x{size} pixels, not photographs; "
+        f"{100 * noise:g} % of the labels are wrong on purpose)",
+        label_noise=noise,
+    )
+
+
+def _noise(dataset: Dataset) -> float:
+    return NOISE if dataset.label_noise is None else dataset.label_noise
 
 
 def draw(
