@@ -1,20 +1,21 @@
-"""Which images each member sees, and in which order.
+"""The images and targets of a stack, on the device, as its members see them, and their order.
 
-Shape legend: K members, S streams of batches (members with the same seed and the same images
-share one), N images, B batch, C channels, Y and X pixels.
+Shape legend: K members, S streams of batches (members with the same seed and the same images share
+one), G groups of images to judge on, N images, B batch, C channels, Y and X pixels, O outputs.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.data.image_set import Split
+from vitbench.data.image_set import SPLITS, ImageSet, Split
+from vitbench.plan import StackPlan
 from vitbench.rng import generator
 
 
@@ -34,7 +35,7 @@ class DeviceSplit:
     def __init__(
         self,
         split: Split,
-        targets_LN: np.ndarray,
+        targets_LN: NDArray[np.int64],
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
@@ -44,14 +45,12 @@ class DeviceSplit:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             self.images = torch.from_numpy(np.asarray(split.images)).to(device)
         self.targets_LN = torch.from_numpy(np.ascontiguousarray(targets_LN)).to(device)
-        self._shift = torch.tensor(mean, device=device, dtype=dtype).view(-1, 1, 1)
-        self._scale = torch.tensor([1.0 / (255.0 * s) for s in std], device=device, dtype=dtype)
-        self._scale = self._scale.view(-1, 1, 1)
-        self._shift = self._shift * 255.0 * self._scale
+        self._scale, shift = (
+            torch.tensor(values, device=device, dtype=dtype).view(-1, 1, 1)
+            for values in ([1.0 / (255.0 * s) for s in std], mean)
+        )
+        self._shift = shift * 255.0 * self._scale
         self._dtype = dtype
-
-    def __len__(self) -> int:
-        return int(self.images.shape[0])
 
     def normalised(self, index_SB: Tensor) -> Tensor:
         """Gather and normalise a batch per stream: [S, B] -> [S, B, C, Y, X]."""
@@ -60,41 +59,122 @@ class DeviceSplit:
         return pixels.view(*index_SB.shape, *self.images.shape[1:])
 
 
-@dataclass(frozen=True)
 class Streams:
     """The streams of batches of a stack.
 
+    Args:
+        seeds, pool_names: of each member; those with the same ones share a stream.
+        pools: the images that each pool may use, as indices into the split; as many for all.
+
     Attributes:
-        keys: seed and pool of each stream.
         of_member: stream of each member, [K].
-        pools: the images that each pool may use, as indices into the split.
+        images: of one epoch of one stream.
     """
 
-    keys: tuple[tuple[int, str | None], ...]
-    of_member: tuple[int, ...]
-    pools: Mapping[str | None, Tensor]
-
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         seeds: Sequence[int],
         pool_names: Sequence[str | None],
         pools: Mapping[str | None, Tensor],
-    ) -> Streams:
-        """Share a stream between members with the same seed and pool."""
+    ) -> None:
         wanted = list(zip(seeds, pool_names, strict=True))
-        keys = tuple(dict.fromkeys(wanted))
-        return cls(keys, tuple(keys.index(key) for key in wanted), pools)
-
-    @property
-    def images(self) -> int:
-        """Images of one epoch of one stream; the same for all."""
-        return int(next(iter(self.pools.values())).shape[0])
+        self._keys = list(dict.fromkeys(wanted))
+        self._pools = pools
+        self.of_member = tuple(self._keys.index(key) for key in wanted)
+        self.images = len(next(iter(pools.values())))
 
     def order(self, epoch: int) -> Tensor:
         """Order of the images in an epoch, [S, N]: the same for a seed in every arm."""
         rows = []
-        for seed, pool in self.keys:
+        for seed, pool in self._keys:
             stream = generator(seed, "order", epoch)
-            rows.append(self.pools[pool][torch.randperm(self.images, generator=stream)])
+            rows.append(self._pools[pool][torch.randperm(self.images, generator=stream)])
         return torch.stack(rows)
+
+
+class StackData:
+    """What the members of a plan train on and are judged on.
+
+    Args:
+        plan: the members; they may differ in label and seed.
+        images: already cut to the sizes that the plan asks for.
+        device: where batches are gathered.
+        dtype: of the pixels.
+
+    Attributes:
+        images_per_epoch: training images of one member.
+        judged_on: indices of a split's images for each group of members that share them, [G, N].
+    """
+
+    def __init__(
+        self, plan: StackPlan, images: ImageSet, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        labels = [member.train.label for member in plan.members]
+        distinct = list(dict.fromkeys(labels))
+        self._device = device
+        self._label_K = torch.tensor([distinct.index(label) for label in labels], device=device)
+        self._splits = {
+            name: DeviceSplit(
+                getattr(images, name),
+                np.stack([_targets(images, name, label) for label in distinct]),
+                images.mean,
+                images.std,
+                device,
+                dtype,
+            )
+            for name in SPLITS
+        }
+        # Which images a member sees: all, or those that are matched for its label.
+        matched = plan.shared.train.matched
+        pool_names = [member.train.label if matched else None for member in plan.members]
+        pools = list(dict.fromkeys(pool_names))
+        self._pool_K = torch.tensor([pools.index(name) for name in pool_names], device=device)
+        of_split = {
+            name: [_pool(images, name, label, matched) for label in pools] for name in self._splits
+        }
+        self._streams = Streams(
+            [member.train.seed for member in plan.members],
+            pool_names,
+            dict(zip(pools, of_split["train"], strict=True)),
+        )
+        self._stream_K = torch.tensor(self._streams.of_member, device=device)
+        self.images_per_epoch = self._streams.images
+        self.judged_on = {name: torch.stack(of_split[name]).to(device) for name in ("val", "test")}
+
+    def order(self, epoch: int) -> Tensor:
+        """Training images of every stream in the order of an epoch, [S, N]."""
+        return self._streams.order(epoch).to(self._device)
+
+    def trained(self, index_SB: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels and targets of a training batch (see `_batch`)."""
+        return self._batch("train", index_SB, self._stream_K)
+
+    def judged(self, name: str, index_GB: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels and targets of a batch of `judged_on` (see `_batch`)."""
+        return self._batch(name, index_GB, self._pool_K)
+
+    def _batch(self, name: str, index_XB: Tensor, row_K: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels [K, B, C, Y, X], or [1, B, C, Y, X] where all members share them, and targets.
+
+        The targets are every member's own: [K, B], or [K, B, O] for all attributes at once.
+        """
+        split = self._splits[name]
+        targets = split.targets_LN[self._label_K.unsqueeze(1), index_XB[row_K]]
+        pixels = split.normalised(index_XB)
+        return pixels[row_K] if index_XB.shape[0] > 1 else pixels, targets
+
+
+def _targets(images: ImageSet, name: str, label: str | None) -> NDArray[np.int64]:
+    """Class numbers or one label, [N]; all attributes of a set without classes, [N, O]."""
+    split: Split = getattr(images, name)
+    if label is not None:
+        return images.binary_targets(name, label)
+    targets = split.targets[:, 0] if images.classes else split.targets
+    return np.asarray(targets, dtype=np.int64)
+
+
+def _pool(images: ImageSet, name: str, label: str | None, matched: int | None) -> Tensor:
+    """The images of a split that members may see: all, or those that are matched for a label."""
+    if label is None or matched is None:
+        return torch.arange(len(getattr(images, name)))
+    return torch.from_numpy(images.matched(name, label, matched))

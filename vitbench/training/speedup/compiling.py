@@ -22,18 +22,13 @@ _MIN_GAIN = 0.02  # less than this share of an epoch, and the plain way is kept
 _EPOCHS_EACH = 2  # epochs by which a way is judged: the better one, since the first one captures
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled forward pass and what it took."""
-
-    module: nn.Module
-    compile_s: float
-
-
-def compile_for(model: nn.Module, images_KBCYX: Tensor) -> Compiled | None:
-    """Compile forward and backward for batches of this shape; None, with a warning, if it fails.
+def compile_for(model: nn.Module, images_KBCYX: Tensor) -> tuple[nn.Module, float] | None:
+    """Compile forward and backward for batches of this shape.
 
     Other shapes are to go through `model` itself: each would be compiled anew.
+
+    Returns:
+        The compiled module and the seconds it took; None, with a warning, if it fails.
     """
     started_s = time.perf_counter()
     module = torch.compile(model, dynamic=False)
@@ -48,7 +43,7 @@ def compile_for(model: nn.Module, images_KBCYX: Tensor) -> Compiled | None:
         logger.warning("training without torch.compile, which is slower: %s", in_a_line(error))
         torch._dynamo.reset()
         return None
-    return Compiled(module, time.perf_counter() - started_s)
+    return module, time.perf_counter() - started_s
 
 
 class Compilable(Protocol):
