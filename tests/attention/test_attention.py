@@ -274,7 +274,7 @@ def test_the_spread_of_every_trial_is_recorded(of_labels: dict[str, Path]) -> No
         widths = attention_scores.effective_patches(maps)
         assert spread.loc[trial_id, "effective_patches"] == pytest.approx(widths.mean())
         masks = [
-            attention_scores.landmark_regions(marks.astype(float), 16, ("eyes",))["eyes"]
+            attention_scores.landmark_regions(marks.astype(float), 16)["eyes"]
             for marks in shown.landmarks
         ]
         cover = attention_scores.patch_cover(np.stack(masks), 4)

@@ -40,13 +40,6 @@ def effective_patches(a_NM: Array) -> Array:
     return np.asarray(np.exp(entropy(a_NM)))
 
 
-def patch_centres(grid: int, image_size: int) -> Array:
-    """Centres (x, y) of the patches in pixels, row by row, shape [M, 2]."""
-    along = (np.arange(grid) + 0.5) * (image_size / grid)
-    y, x = np.meshgrid(along, along, indexing="ij")
-    return np.stack([x.ravel(), y.ravel()], axis=-1)
-
-
 def mean_distance(attention_TT: Array, grid: int, image_size: int) -> Array:
     """Mean attention distance in pixels: how far a patch looks, on average.
 
@@ -63,8 +56,9 @@ def mean_distance(attention_TT: Array, grid: int, image_size: int) -> Array:
     """
     between = attention_TT[..., 1:, 1:]
     between = between / between.sum(axis=-1, keepdims=True)
-    centres = patch_centres(grid, image_size)
-    distance_MM = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    along = (np.arange(grid) + 0.5) * (image_size / grid)
+    centres_M2 = np.stack(np.meshgrid(along, along), axis=-1).reshape(-1, 2)
+    distance_MM = np.linalg.norm(centres_M2[:, None] - centres_M2, axis=-1)
     return np.asarray((between * distance_MM).sum(axis=-1).mean(axis=-1))
 
 
@@ -115,9 +109,7 @@ def pointing_game(a_NM: Array, cover_NM: Array) -> Array:
     return np.asarray((top * (cover_NM > 0)).sum(axis=-1) / top.sum(axis=-1))
 
 
-def landmark_regions(
-    landmarks_L2: Array, image_size: int, names: tuple[str, ...] = ("eyes", "mouth", "eye_corners")
-) -> dict[str, Array]:
+def landmark_regions(landmarks_L2: Array, image_size: int) -> dict[str, Array]:
     """Regions of one face from CelebA's five landmarks, as 0/1 masks of the image.
 
     All lengths scale with the distance between the eyes, `d`:
@@ -132,30 +124,23 @@ def landmark_regions(
     Args:
         landmarks_L2: left eye, right eye, nose, left and right mouth corner, (x, y) in pixels.
         image_size: pixels per side.
-        names: which regions to return.
     """
     yy, xx = np.mgrid[0:image_size, 0:image_size] + 0.5
     left_eye, right_eye, nose, left_mouth, right_mouth = landmarks_L2
     between = right_eye - left_eye
     d = max(float(np.linalg.norm(between)), 1e-6)
-    along = between / d
-    masks: dict[str, Array] = {}
-    for name in names:
-        if name == "eyes":
-            masks[name] = _band(xx, yy, left_eye, right_eye, 0.55 * d, 0.45 * d)
-        elif name == "mouth":
-            masks[name] = _band(xx, yy, left_mouth, right_mouth, 0.25 * d, 0.3 * d)
-        elif name == "eye_corners":
-            corners = (left_eye - 0.3 * d * along, right_eye + 0.3 * d * along)
-            masks[name] = np.maximum(*(_disc(xx, yy, corner, 0.3 * d) for corner in corners))
-        elif name == "hair_band":
-            ring = _disc(xx, yy, nose, 2.4 * d) - _disc(xx, yy, nose, 1.1 * d)
-            down = (left_mouth + right_mouth) / 2 - (left_eye + right_eye) / 2
-            height = (xx - nose[0]) * down[0] + (yy - nose[1]) * down[1]
-            masks[name] = ring * (height < (down**2).sum() / 2)
-        else:
-            raise ValueError(f"no region is called {name!r}")
-    return masks
+    out = 0.3 * d * (between / d)  # from an eye to its outer corner
+    down = (left_mouth + right_mouth) / 2 - (left_eye + right_eye) / 2
+    height = (xx - nose[0]) * down[0] + (yy - nose[1]) * down[1]
+    ring = _disc(xx, yy, nose, 2.4 * d) - _disc(xx, yy, nose, 1.1 * d)
+    return {
+        "eyes": _band(xx, yy, left_eye, right_eye, 0.55 * d, 0.45 * d),
+        "mouth": _band(xx, yy, left_mouth, right_mouth, 0.25 * d, 0.3 * d),
+        "eye_corners": np.maximum(
+            _disc(xx, yy, left_eye - out, 0.3 * d), _disc(xx, yy, right_eye + out, 0.3 * d)
+        ),
+        "hair_band": ring * (height < (down**2).sum() / 2),
+    }
 
 
 def ink_region(image_CYX: NDArray[np.uint8]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from vitbench import data
@@ -138,11 +140,13 @@ def open_subject(
         )
     if info["label"] is None and not images.classes:
         label = label or images.labels[0]
-        return Subject(trial_id, one_output(model, images.labels.index(label)), info, images, label)
+        return Subject(
+            trial_id, _one_output(model, images.labels.index(label)), info, images, label
+        )
     return Subject(trial_id, model, info, images, info["label"])
 
 
-def one_output(model: StackedVit, output: int) -> StackedVit:
+def _one_output(model: StackedVit, output: int) -> StackedVit:
     """A model of several labels seen through one of them: the same body with one output."""
     state = model.member_state(0)
     for name in ("head.weight", "head.bias"):
@@ -150,3 +154,28 @@ def one_output(model: StackedVit, output: int) -> StackedVit:
     alone = StackedVit(dataclasses.replace(model.shape, outputs=1), members=1)
     alone.load_member(0, state)
     return alone.eval()
+
+
+def read_photos(paths: Sequence[Path], like: ImageSet) -> NDArray[np.uint8]:
+    """A user's own pictures: their middle squares, resized like a data set's, [B, C, Y, X].
+
+    Raises:
+        UserError: if a file is missing or no picture.
+    """
+    photos = []
+    for path in paths:
+        try:
+            with Image.open(path) as opened:
+                picture = opened.convert("L" if like.channels == 1 else "RGB")
+        except FileNotFoundError:
+            raise UserError(f"--image {path}: there is no such file; check the path") from None
+        except OSError as error:
+            raise UserError(
+                f"--image {path}: is not a picture that can be read ({error})"
+            ) from None
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side))
+        square = square.resize((like.image_size, like.image_size), Image.Resampling.BILINEAR)
+        photos.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
+    return np.stack(photos)

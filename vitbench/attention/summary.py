@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vitbench.analysis.statistics import mean_interval
 
@@ -27,23 +28,21 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
             values = part[score].dropna().to_numpy(dtype=float)
             if len(values) == 0:
                 continue
-            row = {"method": method, "score": score, "images": len(values), **_interval(values)}
+            row = {"method": method, "score": score, "images": len(values)}
+            row |= dict(zip(("mean", "low", "high"), _interval(values), strict=True))
             control = f"{score}_other_image"
             if control in part:
                 paired = (part[score] - part[control]).dropna().to_numpy(dtype=float)
-                margin = _interval(paired)
-                row |= {
-                    "margin": margin["mean"],
-                    "margin_low": margin["low"],
-                    "margin_high": margin["high"],
-                }
+                row |= dict(
+                    zip(("margin", "margin_low", "margin_high"), _interval(paired), strict=True)
+                )
             found.append(row)
     return pd.DataFrame(found)
 
 
-def _interval(values: np.ndarray) -> dict[str, float]:
+def _interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     """Mean and t interval; none from fewer than three images."""
     if not len(values):
-        return dict.fromkeys(("mean", "low", "high"), math.nan)
+        return math.nan, math.nan, math.nan
     mean = mean_interval(values)
-    return {"mean": mean.mean, "low": mean.ends[0], "high": mean.ends[1]}
+    return mean.mean, *mean.ends

@@ -38,10 +38,8 @@ class TensorBoard:
             before: rows of a trial's earlier runs by epoch, which a model that goes on has too.
             failed: called at most once, with the reason in a line.
         """
-        self._folder = folder
-        self._varying = varying
-        self._before = before
-        self._failed = failed
+        self._folder, self._varying = folder, varying
+        self._before, self._failed = before, failed
         self._off = False
         self._writers: dict[str, Any] = {}
         self._last_epoch: dict[str, int] = {}
@@ -123,7 +121,5 @@ class TensorBoard:
     def _event(self, trial_id: str, summary: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
-        step = self._last_epoch[trial_id]
-        self._writers[trial_id].write_event(
-            Event(summary=summary, step=step, wall_time=time.time())
-        )
+        event = Event(summary=summary, step=self._last_epoch[trial_id], wall_time=time.time())
+        self._writers[trial_id].write_event(event)

@@ -8,17 +8,12 @@ from pathlib import Path
 
 from vitbench.analysis.results import load
 from vitbench.errors import UserError, in_a_line
-from vitbench.exports import mlflow, trackio, wandb
 from vitbench.exports.runs import runs_of
+from vitbench.exports.trackers import to_mlflow, to_trackio, to_wandb
 
-PACKAGES = {
-    "tensorboard": "tensorboardX",
-    "mlflow": "mlflow",
-    "wandb": "wandb",
-    "trackio": "trackio",
-}
-# TensorBoard is not here: it is written while models train.
-FROM_TABLES = {"mlflow": mlflow.write, "wandb": wandb.write, "trackio": trackio.write}
+# TensorBoard is written while models train, the others from the tables.
+FROM_TABLES = {"mlflow": to_mlflow, "wandb": to_wandb, "trackio": to_trackio}
+PACKAGES = {"tensorboard": "tensorboardX", **{name: name for name in FROM_TABLES}}
 
 
 def require(names: Sequence[str]) -> None:
@@ -37,11 +32,7 @@ def require(names: Sequence[str]) -> None:
 
 
 def export(name: str, results_dir: Path) -> str:
-    """Write all models of a results folder to a tool; runs that were written before are replaced.
-
-    Args:
-        name: key of FROM_TABLES; its package is installed.
-        results_dir: of a sweep, finished or not.
+    """Write all models of a results folder to a tool of FROM_TABLES, in place of earlier exports.
 
     Returns:
         A line for the user: how many runs, how many replaced, where they are.
@@ -57,10 +48,9 @@ def export(name: str, results_dir: Path) -> str:
 
 
 def export_each(names: Sequence[str], results_dir: Path) -> list[str]:
-    """Write a results folder to each of these tools but TensorBoard.
+    """Write a results folder to each of these tools but TensorBoard; a line for each.
 
-    Returns:
-        One line per tool; a failure is a line as well.
+    A failure is a line as well.
     """
     lines = []
     for name in dict.fromkeys(names):
