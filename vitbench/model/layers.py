@@ -80,14 +80,16 @@ def attention_weights(query_GHTC: Tensor, key_GHTC: Tensor) -> Tensor:
     return scores.softmax(dim=-1)
 
 
-def drop(x_KX: Tensor, rate: float, dropout: Dropout) -> Tensor:
+def drop(x_KX: Tensor, rate: float, dropout: Dropout | None) -> Tensor:
     """Dropout in which each member draws from its own stream, whoever else is in the stack.
 
     Args:
         x_KX: activations of this worker's images, ordered by member, then image.
         rate: share of values set to zero; the rest are scaled by 1 / (1 - rate).
-        dropout: where the masks come from.
+        dropout: where the masks come from; without it nothing is dropped.
     """
+    if dropout is None:
+        return x_KX
     members, batch = len(dropout.streams), dropout.batch
     images = members * len(range(batch)[dropout.share])
     keep_KBN = torch.empty(members, batch, x_KX.numel() // images, device=x_KX.device)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ NOISE = 0.02  # share of labels that are flipped, unless told otherwise
 # rates: p = q (1 - e) + (1 - q) e, solved for q.
 _DRAWN_RATES = (np.array(list(BASE_RATES.values())) - NOISE) / (1 - 2 * NOISE)
 _CHUNK = 250  # images that a worker draws before it reports
+_Face = tuple[Any, ...]  # a row of each array of `Faces`
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,12 @@ def draw(
     jobs = [range(first, min(first + _CHUNK, end)) for first in range(start, end, _CHUNK)]
     if workers is None:
         workers = hardware.cpu_count() if count >= 2_000 else 1
-    parts, done = [], 0
+    rows: list[_Face] = []
     for part in _map(partial(_draw, seed, sides, noise, forced), jobs, workers):
-        parts.append(part)
-        done += len(part.images)
+        rows += part
         if progress is not None:
-            progress(done)
-    return _joined(parts)
+            progress(len(rows))
+    return Faces(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
 def region(
@@ -173,7 +173,9 @@ def region(
     return np.asarray((with_it != without).any(axis=0))
 
 
-def _map(task: Callable[[range], Faces], jobs: list[range], workers: int) -> Iterator[Faces]:
+def _map(
+    task: Callable[[range], list[_Face]], jobs: list[range], workers: int
+) -> Iterator[list[_Face]]:
     """Results in order, from processes if there are several and the program can start them."""
     # A data loader's worker may not have children, and a program read from standard input is no
     # file that children could import.
@@ -190,20 +192,14 @@ def _map(task: Callable[[range], Faces], jobs: list[range], workers: int) -> Ite
 
 
 def _draw(
-    seed: int, size: tuple[int, int], noise: float, force: Mapping[str, bool], numbers: range
-) -> Faces:
-    faces = []
+    seed: int, size: tuple[int, int], noise: float, force: dict[str, bool], numbers: range
+) -> list[_Face]:
+    rows = []
     for index in numbers:
         rng = np.random.default_rng([seed, index])
         chance, flip = rng.random((2, len(ATTRIBUTES)))
-        has = dict(zip(ATTRIBUTES, (chance < _DRAWN_RATES).tolist(), strict=True)) | dict(force)
+        has = dict(zip(ATTRIBUTES, (chance < _DRAWN_RATES).tolist(), strict=True)) | force
         truth = np.array([has[name] for name in ATTRIBUTES], dtype=np.int64)
         image, landmarks = Portrait(rng, has, size).draw()
-        faces.append(
-            Faces(image[None], (truth ^ (flip < noise))[None], truth[None], landmarks[None])
-        )
-    return _joined(faces)
-
-
-def _joined(parts: Iterable[Faces]) -> Faces:
-    return Faces(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Faces)))
+        rows.append((image, truth ^ (flip < noise), truth, landmarks))
+    return rows
