@@ -22,8 +22,7 @@ def patch_map(cls_row_NT: Array) -> tuple[Array, Array]:
         The map over patches [..., M], rows sum to 1, and the CLS self-mass [...]. Where CLS keeps
         all its attention to itself (a model that ran away) there is no map: NaN.
     """
-    self_mass = cls_row_NT[..., 0]
-    patches = cls_row_NT[..., 1:]
+    self_mass, patches = cls_row_NT[..., 0], cls_row_NT[..., 1:]
     total = patches.sum(axis=-1, keepdims=True)
     nothing = np.full_like(patches, np.nan)
     return np.divide(patches, total, out=nothing, where=total > 0), self_mass
@@ -50,9 +49,6 @@ def mean_distance(attention_TT: Array, grid: int, image_size: int) -> Array:
         attention_TT: attention between tokens, CLS first, shape [..., T, T].
         grid: patches per side.
         image_size: pixels per side.
-
-    Returns:
-        Shape [...], in pixels.
     """
     between = attention_TT[..., 1:, 1:]
     between = between / between.sum(axis=-1, keepdims=True)
@@ -69,14 +65,9 @@ def uniform_distance(grid: int, image_size: int) -> float:
 
 
 def patch_cover(mask_NYX: Array, grid: int) -> Array:
-    """Share of each patch that a region covers, 0 to 1.
+    """Share of each patch that a region covers, 0 to 1: [..., side, side] -> [..., M], row by row.
 
-    Args:
-        mask_NYX: the region, 1 inside and 0 outside (or soft), shape [..., side, side] in pixels.
-        grid: patches per side; divides the image side.
-
-    Returns:
-        Shape [..., M], patches row by row.
+    The mask is 1 inside and 0 outside; `grid`, the patches per side, divides the image side.
     """
     *lead, height, width = mask_NYX.shape
     cells = mask_NYX.reshape(*lead, grid, height // grid, grid, width // grid)

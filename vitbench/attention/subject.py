@@ -25,21 +25,13 @@ from vitbench.training.checkpoint import load_member
 
 @dataclass(frozen=True)
 class Subject:
-    """One trained model and the images of its data set.
-
-    Attributes:
-        trial_id: of the model.
-        model: a stack of one.
-        info: what was written with its weights.
-        images: the whole data set.
-        label: the label that its one output tells; None where its outputs are classes.
-    """
+    """One trained model and the images of its data set."""
 
     trial_id: str
-    model: StackedVit
-    info: dict[str, Any]
-    images: ImageSet
-    label: str | None
+    model: StackedVit  # a stack of one
+    info: dict[str, Any]  # what was written with its weights
+    images: ImageSet  # the whole data set
+    label: str | None  # that its one output tells; None where its outputs are classes
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,10 +77,7 @@ class Subject:
 def choose(found: results.Results, wanted: str, label: str | None) -> str:
     """The trial to look at: `best` by validation loss, or one by (the beginning of) its id.
 
-    Args:
-        found: the results.
-        wanted: `best` or an id.
-        label: only trials that learned this label, alone or among all.
+    With a label only those are looked at that learned it, alone or among all.
 
     Raises:
         UserError: if there is none, several, or none with a checkpoint.
@@ -119,13 +108,7 @@ def open_images(found: results.Results, data_dir: Path | None) -> ImageSet:
 def open_subject(
     found: results.Results, trial_id: str, images: ImageSet, label: str | None = None
 ) -> Subject:
-    """Load a trial's best weights.
-
-    Args:
-        found: the results.
-        trial_id: whose weights.
-        images: of `open_images`.
-        label: which output of a model that learned all labels; the first if left out.
+    """Load a trial's best weights; `label` chooses an output of a model that learned all labels.
 
     Raises:
         UserError: if the checkpoint is damaged or the images are not those of the training.

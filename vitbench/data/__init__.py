@@ -92,11 +92,8 @@ def load(
 ) -> ImageSet:
     """Open a data set (as `resolve` returned it) from the cache, preparing it first if need be.
 
-    Args:
-        dataset: which images.
-        data_dir: see `data_folder`.
-        cache_dir: see `cache.folder`.
-        watch: told of the progress of long preparations.
+    Folders are chosen by `data_folder` and `cache.folder`; `watch` is told of the progress of long
+    preparations.
 
     Raises:
         UserError: if files are missing or damaged; names them.

@@ -88,11 +88,8 @@ def build(
 ) -> ImageSet:
     """Decode pictures and put the image set together; files that are bad are left out.
 
-    Args:
-        pictures: what to decode.
-        dataset: size, and the share of bad files above which nothing is prepared.
-        folder: where the arrays grow; what an earlier call has decoded there is used.
-        watch: told of the progress.
+    The arrays grow in `folder`, and what an earlier call has decoded there is used; `watch` is told
+    of the progress.
 
     Raises:
         UserError: if too many files are missing or broken, or a split is left with none.

@@ -79,20 +79,8 @@ class ImageSet:
     ) -> ImageSet:
         """An image set from its three splits; `mean` and `std` are those of the first."""
         train, val, test = splits
-        mean, std = channel_statistics(train.images)
-        return cls(
-            name,
-            train,
-            val,
-            test,
-            tuple(classes),
-            tuple(labels),
-            mean,
-            std,
-            checksum,
-            source,
-            label_noise,
-        )
+        facts = (tuple(classes), tuple(labels), *channel_statistics(train.images))
+        return cls(name, train, val, test, *facts, checksum, source, label_noise)
 
     @property
     def channels(self) -> int:
@@ -121,9 +109,8 @@ class ImageSet:
                 f"{', '.join(self.labels)}"
             )
         targets: NDArray[np.int64] = getattr(self, split).targets
-        if self.classes:
-            return np.asarray(targets[:, 0] == self.classes.index(label), dtype=np.int64)
-        return np.asarray(targets[:, self.labels.index(label)], dtype=np.int64)
+        place = self.labels.index(label)
+        return (targets[:, 0] == place).astype(np.int64) if self.classes else targets[:, place]
 
     def matched(self, split: str, label: str, train_per_side: int) -> NDArray[np.int64]:
         """Images of a split with as many that have the label as do not, the same number for all.
@@ -188,12 +175,12 @@ class ImageSet:
         return replace(self, **cut)
 
 
-def stratified_order(targets: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+def stratified_order(targets: NDArray[np.int64]) -> NDArray[np.int64]:
     """A fixed order of all images in which every beginning has nearly the classes' shares.
 
     Each class is shuffled and spread evenly over 0 to 1; the order is that of those places.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     place = np.empty(len(targets))
     for value in np.unique(targets):
         members = np.flatnonzero(targets == value)

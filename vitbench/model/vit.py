@@ -29,10 +29,7 @@ from vitbench.rng import generator
 class StackedVit(nn.Module):
     """K models of one shape; `flat` [K, P] holds one member a row.
 
-    Args:
-        shape: of every member.
-        members: K, at least 1.
-        rounded: whether affine maps compute in bfloat16; the parameters stay as they are.
+    Where it is `rounded`, affine maps compute in bfloat16; the parameters stay as they are.
     """
 
     def __init__(self, shape: VitShape, members: int, *, rounded: bool = False) -> None:
@@ -58,10 +55,9 @@ class StackedVit(nn.Module):
         return views(self.flat if flat_KP is None else flat_KP, self.slots)
 
     def _forward_tensors(self) -> dict[str, Tensor]:
-        """The tensors that a forward pass computes with.
+        """What a forward pass computes with; `rounded`, linear() computes in bfloat16.
 
-        With `rounded`, linear() computes in bfloat16; norms, embeddings and the classifier stay
-        exact, and so does what the skip connections add up.
+        Norms, embeddings and the classifier stay exact, and so does what skip connections add up.
         """
         return rounded_tensors(self.flat, self.slots) if self.rounded else self.tensors()
 
@@ -106,14 +102,11 @@ class StackedVit(nn.Module):
         return x.view(members, batch * shape.tokens, shape.width)
 
     def forward(self, images_KBCYX: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """Logits of every member.
+        """Logits of every member, [K, B, O].
 
         Args:
             images_KBCYX: normalised images, [K, B, C, Y, X], or [1, B, C, Y, X] for all members.
             dropout: in training with dropout, where its masks come from; None otherwise.
-
-        Returns:
-            Shape [K, B, O].
         """
         w = self._forward_tensors()
         last = self.shape.depth - 1

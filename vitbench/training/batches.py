@@ -95,11 +95,7 @@ class Streams:
 class StackData:
     """What the members of a plan train on and are judged on.
 
-    Args:
-        plan: the members; they may differ in label and seed.
-        images: already cut to the sizes that the plan asks for.
-        device: where batches are gathered.
-        dtype: of the pixels.
+    Members may differ in label and seed.
 
     Attributes:
         images_per_epoch: training images of one member.

@@ -41,6 +41,8 @@ class Metrics:
 
 
 METRICS = tuple(f.name for f in fields(Metrics))
+# What a checkpoint says of its images.
+_IMAGES = ("name", "checksum", "mean", "std", "classes", "labels")
 
 
 @dataclass(frozen=True)
@@ -166,25 +168,25 @@ def probe(plan: StackPlan, images: ImageSet, *, device: torch.device, steps: int
     return train_s * stack.steps_per_epoch + per_image_s * evaluated
 
 
+@dataclass
 class _Run:
     """The state of one call of `fit`."""
 
-    def __init__(
-        self,
-        plan: StackPlan,
-        images: ImageSet,
-        device: torch.device,
-        store: CheckpointStore | None,
-        parallel: Parallel,
-        compile: When,
-        dtype: torch.dtype,
-    ) -> None:
-        self._plan, self._images = plan, images
-        self._device, self._parallel = device, parallel
-        self._store = store
-        self._stack = Stack(plan, images, device, parallel=parallel, dtype=dtype)
-        key = f"{self._stack.model.shape} {plan.size} {plan.shared.train.batch_size} {dtype}"
-        self._compiling = Compiling(self._stack, compile, on_gpu=device.type == "cuda", key=key)
+    plan: StackPlan
+    images: ImageSet
+    device: torch.device
+    store: CheckpointStore | None
+    parallel: Parallel
+    compile: When
+    dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        plan, on_gpu = self.plan, self.device.type == "cuda"
+        self._stack = Stack(
+            plan, self.images, self.device, parallel=self.parallel, dtype=self.dtype
+        )
+        key = f"{self._stack.model.shape} {plan.size} {plan.shared.train.batch_size} {self.dtype}"
+        self._compiling = Compiling(self._stack, self.compile, on_gpu=on_gpu, key=key)
         self._members = [Member(member.trial_id) for member in plan.members]
         self._flat_KP = self._stack.model.flat.detach()
         self._best_KP = self._flat_KP.clone()
@@ -206,7 +208,7 @@ class _Run:
         started_s = time.perf_counter()
         train = self._stack.train_epoch(epoch)
         train_s = time.perf_counter() - started_s
-        self._compiling.epoch_took(train_s, self._plan.shared.train.epochs - epoch)
+        self._compiling.epoch_took(train_s, self.plan.shared.train.epochs - epoch)
         splits = (train, self._stack.evaluate("val"), self._stack.evaluate("test"))
         epoch_s = time.perf_counter() - started_s
         losses, accuracies = zip(*splits, strict=True)
@@ -227,27 +229,27 @@ class _Run:
         images = self._stack.images_per_epoch
         for name, more in zip(self._totals, (images, train_s, epoch_s), strict=True):
             self._totals[name] += more
-        return EpochReport(epoch, tuple(rows), epoch_s, images * self._plan.size / train_s)
+        return EpochReport(epoch, tuple(rows), epoch_s, images * self.plan.size / train_s)
 
     def rank_0_says(self, answer: bool) -> bool:
         """Rank 0 decides for all workers, whose clocks differ."""
-        flag = torch.tensor([int(answer and self._parallel.rank == 0)], device=self._device)
-        return bool(self._parallel.all_sum_(flag))
+        flag = torch.tensor([int(answer and self.parallel.rank == 0)], device=self.device)
+        return bool(self.parallel.all_sum_(flag))
 
     def resume(self) -> int:
         """Go on from the last epoch that every member has a state of; returns it, 0 if none."""
-        if self._store is None:
+        if self.store is None:
             return 0
-        epoch = self._store.common_epoch([member.trial_id for member in self._members])
+        epoch = self.store.common_epoch([member.trial_id for member in self._members])
         if epoch == 0:
             return 0
         for k, member in enumerate(self._members):
-            tensors, info = self._store.load_state(member.trial_id, epoch)
-            if info["images"] != self._images.checksum:
-                name = self._store.name(member.trial_id, f"state-{epoch}")
+            tensors, info = self.store.load_state(member.trial_id, epoch)
+            if info["images"] != self.images.checksum:
+                name = self.store.name(member.trial_id, f"state-{epoch}")
                 raise UserError(
                     f"{name}: was trained on other images (checksum {info['images'][:12]}, now "
-                    f"{self._images.checksum[:12]}); bring those back, or start a new run"
+                    f"{self.images.checksum[:12]}); bring those back, or start a new run"
                 )
             for name, rows_KP in self._tensors().items():
                 rows_KP[k].copy_(tensors[name])
@@ -263,18 +265,18 @@ class _Run:
 
     def save_state(self, epoch: int) -> None:
         """Write every member's state of this epoch, then remove the states before."""
-        if self._store is not None and self._parallel.rank == 0:
+        if self.store is not None and self.parallel.rank == 0:
             for k, member in enumerate(self._members):
                 tensors = {name: rows_KP[k].cpu() for name, rows_KP in self._tensors().items()}
                 info = {
                     "member": member.to_json(),
-                    "images": self._images.checksum,
+                    "images": self.images.checksum,
                     "steps": self._stack.optimizer.steps,
                     **self._totals,
                 }
-                self._store.save(member.trial_id, f"state-{epoch}", tensors, info)
-            self._store.keep_only([member.trial_id for member in self._members], epoch)
-        self._parallel.barrier()
+                self.store.save(member.trial_id, f"state-{epoch}", tensors, info)
+            self.store.keep_only([member.trial_id for member in self._members], epoch)
+        self.parallel.barrier()
 
     def finish(self, stopped: bool) -> FitResult:
         """Write the final checkpoints and return each member's outcome.
@@ -282,19 +284,19 @@ class _Run:
         The states stay: whoever records the outcome removes them afterwards (`keep_only`), so that
         a process killed in between does not train everything again.
         """
-        if self._store is not None and self._parallel.rank == 0:
+        if self.store is not None and self.parallel.rank == 0:
             for k, member in enumerate(self._members):
                 if member.best is not None:
                     self._save_weights(k, "best", self._best_KP, member.best)
                 if member.diverged_epoch is None and not stopped:
                     self._save_weights(k, "last", self._flat_KP, member.last)
-        labels = label_scores(self._stack, self._images, self._best_KP)
-        self._parallel.barrier()
-        return FitResult([self._outcome(k, labels[k]) for k in range(self._plan.size)], stopped)
+        labels = label_scores(self._stack, self.images, self._best_KP)
+        self.parallel.barrier()
+        return FitResult([self._outcome(k, labels[k]) for k in range(self.plan.size)], stopped)
 
     def _save_weights(self, k: int, kind: str, flat_KP: Tensor, metrics: Metrics) -> None:
-        assert self._store is not None
-        member, config, images = self._members[k], self._plan.members[k], self._images
+        assert self.store is not None
+        member, config, images = self._members[k], self.plan.members[k], self.images
         info = {
             "trial_id": member.trial_id,
             "kind": kind,
@@ -303,41 +305,31 @@ class _Run:
             "config": config.model_dump(mode="json"),
             "shape": vars(self._stack.model.shape),
             "label": config.train.label,
-            "images": {
-                "name": images.name,
-                "checksum": images.checksum,
-                "mean": list(images.mean),
-                "std": list(images.std),
-                "classes": list(images.classes),
-                "labels": list(images.labels),
-            },
+            "images": {name: getattr(images, name) for name in _IMAGES},
         }
         state = self._stack.model.member_state(k, flat_KP)
-        self._store.save(member.trial_id, kind, state, info)
+        self.store.save(member.trial_id, kind, state, info)
 
     def _outcome(self, k: int, labels: list[LabelScore]) -> TrialOutcome:
         member = self._members[k]
-        best = member.best or Metrics()
+        best = asdict(member.best or Metrics())
         trained_images, train_s, wall_s = self._totals.values()
         path = None
-        if self._store is not None and member.best is not None:
-            path = self._store.name(member.trial_id, "best")
+        if self.store is not None and member.best is not None:
+            path = self.store.name(member.trial_id, "best")
         return TrialOutcome(
             trial_id=member.trial_id,
-            stack_id=self._plan.stack_id,
+            stack_id=self.plan.stack_id,
             status=Status.FINISHED if member.diverged_epoch is None else Status.DIVERGED,
             epochs=member.epochs,
             **asdict(member.last),
             best_epoch=member.best_epoch,
-            best_val_loss=best.val_loss,
-            best_val_accuracy=best.val_accuracy,
-            best_test_loss=best.test_loss,
-            best_test_accuracy=best.test_accuracy,
+            **{f"best_{name}": value for name, value in best.items() if "train" not in name},
             initial_val_loss=member.initial_val_loss,
             images_per_s=trained_images / train_s if train_s else math.nan,
             wall_s=wall_s,
             parameters=self._stack.model.flat.shape[1],
-            stack_size=self._plan.size,
+            stack_size=self.plan.size,
             diverged_epoch=member.diverged_epoch,
             checkpoint=path,
             train_images=self._stack.images_per_epoch,

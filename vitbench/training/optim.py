@@ -76,8 +76,7 @@ class StackedOptimizer(ABC):
     Args:
         flat_KP: the weights, updated in place.
         rule: radam, adamw or sgd.
-        lr_K: peak learning rate of each member.
-        weight_decay_K: weight decay of each member.
+        lr_K, weight_decay_K: peak learning rate and weight decay of each member.
         decayed: columns with weight decay, from the first.
         schedule: factor of the learning rate for each step from 0.
         momentum: of sgd.
@@ -134,25 +133,15 @@ class StackedOptimizer(ABC):
 
     @abstractmethod
     def update(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
-        """Update the weights and moments of the members that are alive.
-
-        Args:
-            grad_KP: gradients; may be overwritten.
-            alive_K: bool; the others' gradients may be NaN.
-            step: from `advance`.
-        """
+        """Update the members that are alive; the others' gradients, overwritten too, may be NaN."""
 
     def _adam_kernel(
         self, k: int, grad_P: Tensor, lr: float | Tensor, step: Tensor, skip: Tensor | None = None
     ) -> None:
-        """RAdam (rectified) or AdamW of one member in one pass over memory, by torch's kernel.
+        """RAdam (rectified) or AdamW of member k in one pass over memory, by torch's kernel.
 
-        Args:
-            k: the member.
-            grad_P: its gradient.
-            lr: its learning rate times `Factors.kernel_lr`; a tensor where a graph is captured.
-            step: `Factors.kernel_step`.
-            skip: 1 leaves the member as it is.
+        `lr` includes `Factors.kernel_lr` and is a tensor where a graph is captured; `step` is
+        `Factors.kernel_step`; a `skip` of 1 leaves the member as it is.
         """
         adamw, adam = torch._fused_adamw_, torch._fused_adam_
         kernel: Callable[..., None] = adamw if self._rule == "adamw" else adam

@@ -52,12 +52,7 @@ def shape_of(plan: StackPlan, images: ImageSet) -> VitShape:
 class Stack:
     """K members of one plan on one device.
 
-    Args:
-        plan: what trains together.
-        images: already cut to the sizes that the plan asks for.
-        device: where to compute.
-        parallel: this worker's place among the workers of the stack.
-        dtype: of weights and optimiser; float64 serves tests.
+    `images` are already cut to the sizes that the plan asks for; see `engine.fit` for the others.
 
     Attributes:
         binary: whether outputs are labels, each there or not.
@@ -113,11 +108,7 @@ class Stack:
         self._steps = GraphedSteps(device) if on_gpu else EagerSteps()
 
     def train_epoch(self, epoch: int, *, max_steps: int | None = None) -> tuple[Tensor, Tensor]:
-        """Train on every image once.
-
-        Args:
-            epoch: from 1; it names the streams of order and dropout.
-            max_steps: end earlier, for a probe.
+        """Train on every image once; `epoch`, from 1, names the streams of order and dropout.
 
         Returns:
             Running means of loss and accuracy over the epoch's images, [K] each, on the CPU.
@@ -160,10 +151,9 @@ class Stack:
         return _means(self._parallel.all_sum_(sums_2K), batches)
 
     def predictions(self, name: str) -> tuple[Tensor, Tensor]:
-        """Logits [K, N, O] and targets [K, N] or [K, N, O] of a whole split, on the CPU.
+        """Logits [K, N, O] and targets [K, N] or [K, N, O] of the images of a split, on the CPU.
 
-        N counts the images that the members are judged on, in the split's order. Every worker
-        computes all of them.
+        N counts those that the members are judged on; every worker computes all of them.
         """
         logits, targets = [], []
         with torch.inference_mode():

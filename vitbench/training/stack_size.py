@@ -33,7 +33,6 @@ def throughput(
     Args:
         trial: one of the models; the others differ from it in their seeds.
         images: cut to the sizes that the trial asks for.
-        device: where to measure.
         at_most: members that there are to train.
     """
     speeds: dict[int, float] = {}

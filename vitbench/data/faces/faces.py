@@ -54,18 +54,14 @@ _Face = tuple[Any, ...]  # a row of each array of `Faces`
 class Faces:
     """Drawn faces.
 
-    Attributes:
-        images: uint8 [N, 3, Y, X].
-        attributes: int64 [N, A] of 0 and 1, as annotated: with label noise.
-        truth: int64 [N, A], as drawn.
-        landmarks: float32 [N, 5, 2], (x, y) in pixels: left eye, right eye, nose, left and right
-            corner of the mouth; the first pixel reaches from 0 to 1.
+    Landmarks are (x, y) in pixels: left eye, right eye, nose, left and right corner of the mouth;
+    the first pixel reaches from 0 to 1.
     """
 
-    images: NDArray[np.uint8]
-    attributes: NDArray[np.int64]
-    truth: NDArray[np.int64]
-    landmarks: NDArray[np.float32]
+    images: NDArray[np.uint8]  # [N, 3, Y, X]
+    attributes: NDArray[np.int64]  # [N, A] of 0 and 1, as annotated: with label noise
+    truth: NDArray[np.int64]  # [N, A], as drawn
+    landmarks: NDArray[np.float32]  # [N, 5, 2]
 
 
 def key(dataset: Dataset) -> str:
