@@ -15,7 +15,6 @@ import hashlib
 import threading
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,67 +35,55 @@ _IMAGES = "img_align_celeba"
 _PAPER_SHARE = (200_000, 202_599)
 
 
-@dataclass(frozen=True)
-class Paths:
-    """Where CelebA's files are; `images` is a folder or a zip file."""
-
-    folder: Path
-    images: Path
-
-
-def find(data_dir: Path) -> Paths | None:
-    """CelebA's files under `<data_dir>/celeba`; None if any of them is missing."""
+def find(data_dir: Path) -> Path | None:
+    """The folder or zip file of CelebA's images under `<data_dir>/celeba`; None if any is missing."""
     folder = data_dir / "celeba"
     if not all((folder / name).is_file() for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS)):
         return None
-    for images in (folder / _IMAGES, folder / f"{_IMAGES}.zip"):
-        if images.exists():
-            return Paths(folder, images)
-    return None
+    return next((p for p in (folder / _IMAGES, folder / f"{_IMAGES}.zip") if p.exists()), None)
 
 
-def fingerprint(paths: Paths, dataset: Dataset) -> str:
+def fingerprint(images: Path, dataset: Dataset) -> str:
     """SHA-256 that changes with the files and the settings, without reading the images."""
     split = dataset.split or "official"
     settings = (dataset.image_size, dataset.labels, split, dataset.damaged_share)
     digest = hashlib.sha256(repr(settings).encode())
     for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS):
-        digest.update((paths.folder / name).read_bytes())
-    if paths.images.is_dir():
-        for path in sorted(paths.images.iterdir()):
+        digest.update((images.parent / name).read_bytes())
+    if images.is_dir():
+        for path in sorted(images.iterdir()):
             status = path.stat()
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     else:
-        with _open_zip(paths.images) as archive:
+        with _open_zip(images) as archive:
             for entry in archive.infolist():
                 digest.update(f"{entry.filename} {entry.CRC} {entry.file_size}\n".encode())
     return digest.hexdigest()
 
 
-def pictures(paths: Paths, dataset: Dataset) -> Pictures:
+def pictures(images: Path, dataset: Dataset) -> Pictures:
     """Read the lists.
 
     Raises:
         UserError: naming the list and line that is damaged, or the label that is not there.
     """
-    size = dataset.image_size
-    table = _read_list(paths.folder / _ATTRIBUTES, header=True)
+    folder, size = images.parent, dataset.image_size
+    table = _read_list(folder / _ATTRIBUTES, header=True)
     labels, columns = chosen_columns(dataset.labels, list(table.columns), "CelebA")
-    marks = _read_list(paths.folder / _LANDMARKS, header=True)
-    partition = _read_list(paths.folder / _PARTITION, header=False)
+    marks = _read_list(folder / _LANDMARKS, header=True)
+    partition = _read_list(folder / _PARTITION, header=False)
     for other, name in ((marks, _LANDMARKS), (partition, _PARTITION)):
         missing = table.index.difference(other.index)
         if len(missing):
             raise UserError(
-                f"{paths.folder / name}: has no line for {missing[0]} and {len(missing) - 1} other "
+                f"{folder / name}: has no line for {missing[0]} and {len(missing) - 1} other "
                 f"images of {_ATTRIBUTES}; fetch both again"
             )
     values = table.to_numpy()
     wrong = np.flatnonzero(~np.isin(values, (-1, 1)).all(axis=1))
     if len(wrong):
         raise UserError(
-            f"{paths.folder / _ATTRIBUTES}: line {wrong[0] + 3} holds a value that is neither 1 "
-            f"nor -1"
+            f"{folder / _ATTRIBUTES}: line {wrong[0] + 3} holds a value that is neither 1 nor -1"
         )
     points = marks.loc[table.index].to_numpy(dtype=np.float32).reshape(-1, 5, 2)
     corner = np.array([0, (HEIGHT - WIDTH) // 2], dtype=np.float32)  # of the square that is kept
@@ -104,13 +91,13 @@ def pictures(paths: Paths, dataset: Dataset) -> Pictures:
     kind = "the paper's 200,000 for training" if dataset.split == "paper" else "official partition"
     return Pictures(
         name="celeba",
-        place=paths.images,
+        place=images,
         files=list(table.index),
         split=np.array(SPLITS)[which],
         targets=(values[:, columns] == 1).astype(np.int64),
         labels=labels,
         landmarks=np.asarray((points - corner) * (size / WIDTH), dtype=np.float32),
-        read=_reader(paths.images),
+        read=_reader(images),
         crop=WIDTH,
         source=f"CelebA ({len(table):,} images, {kind}, centre {WIDTH}x{WIDTH} pixels resized to "
         f"{size}x{size})",

@@ -38,33 +38,20 @@ _BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombEr
 
 @dataclass(frozen=True)
 class Pictures:
-    """Image files to decode, and what they show.
+    """Image files to decode, and what they show: N of each, as in Split and ImageSet."""
 
-    Attributes:
-        name: of the data set.
-        place: for messages.
-        files: names of the images, [N].
-        split: of each image, [N].
-        targets, classes, labels, landmarks: as in Split and ImageSet.
-        read: content of a file by name; called from several threads.
-        channels: 1 for grey, 3 for colour.
-        crop: side of the centre square that is cut out before resizing, in pixels of the file; the
-            shorter side if None.
-        source: one sentence for people.
-    """
-
-    name: str
-    place: Path
+    name: str  # of the data set
+    place: Path  # for messages
     files: Sequence[str]
     split: NDArray[np.str_]
     targets: NDArray[np.int64]
     labels: Sequence[str]
-    read: Callable[[str], bytes]
+    read: Callable[[str], bytes]  # content of a file by name; called from several threads
     source: str
     classes: Sequence[str] = ()
     landmarks: NDArray[np.float32] | None = None
-    channels: int = 3
-    crop: int | None = None
+    channels: int = 3  # 1 for grey, 3 for colour
+    crop: int | None = None  # side of the centre square that is kept, in the file's pixels, or all
 
 
 def chosen_columns(
