@@ -16,10 +16,9 @@ from vitbench.analysis import results
 from vitbench.analysis.attention import findings as attention_findings
 from vitbench.attention import scores as attention_scores
 from vitbench.attention.__main__ import main
-from vitbench.attention.export import shared_images
+from vitbench.attention.export import shared_images, summarise
 from vitbench.attention.maps import compute, faithfulness
 from vitbench.attention.subject import open_images, open_subject
-from vitbench.attention.summary import summarise
 from vitbench.config import Dataset, Model, Train, TrialConfig
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit

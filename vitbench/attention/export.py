@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from vitbench.analysis import results
 from vitbench.analysis.attention import plates as attention_plates
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.labels import numbers as labels
+from vitbench.analysis.statistics import mean_interval
 from vitbench.attention import scores
 from vitbench.attention.maps import Maps, compute, faithfulness
 from vitbench.attention.subject import Subject, open_images, open_subject
-from vitbench.attention.summary import summarise
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit
 
 _PLATE_ROWS, _PLATE_FAILURES = 6, 2
 _MAX_LABELS, _MAX_SPREAD = 12, 200
+_FACTS = {"trial_id", "label", "method", "test_index", "truth", "predicted", "patches"}
 Array = NDArray[np.float64]
 
 
@@ -197,6 +199,41 @@ def _rows(
             }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % t interval of every score over images, by method.
+
+    Lifts also get the paired difference to the strongest control (`margin`): another image's
+    region. An interval of it above 0 says that the model looks at this image's region, not at
+    where such regions usually are.
+
+    Columns: method, score, images, mean, low, high, margin, margin_low, margin_high.
+    """
+    found = []
+    for method, part in rows.groupby("method", sort=False):
+        for score in (name for name in rows.columns if name not in _FACTS):
+            values = part[score].dropna().to_numpy(dtype=float)
+            if len(values) == 0:
+                continue
+            row = {"method": method, "score": score, "images": len(values)}
+            row |= dict(zip(("mean", "low", "high"), _interval(values), strict=True))
+            control = f"{score}_other_image"
+            if control in part:
+                paired = (part[score] - part[control]).dropna().to_numpy(dtype=float)
+                row |= dict(
+                    zip(("margin", "margin_low", "margin_high"), _interval(paired), strict=True)
+                )
+            found.append(row)
+    return pd.DataFrame(found)
+
+
+def _interval(values: Array) -> tuple[float, float, float]:
+    """Mean and t interval; none from fewer than three images."""
+    if not len(values):
+        return math.nan, math.nan, math.nan
+    mean = mean_interval(values)
+    return mean.mean, *mean.ends
 
 
 def _regions(chosen: Split, grid: int) -> dict[str, Array]:

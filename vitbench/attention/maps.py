@@ -24,20 +24,15 @@ _RANDOM_ORDERS = 3
 class Maps:
     """What a model does with some images.
 
-    Attributes:
-        by_method: CLS-to-patch maps, [B, M], rows sum to 1: `last` layer (mean over heads),
-            `rollout` and `gradient`.
-        heads_BHM: the chosen layer's map of each head.
-        self_mass_B: attention that CLS keeps for itself in the chosen layer, mean over heads.
-        attention_LBHTT: every layer and head.
-        probability_BO: predicted probabilities; of a single output, of 0 and of 1.
+    `by_method` holds CLS-to-patch maps, [B, M], rows sum to 1: of the `last` layer (mean over
+    heads), `rollout` and `gradient`.
     """
 
     by_method: dict[str, Array]
-    heads_BHM: Array
-    self_mass_B: Array
-    attention_LBHTT: Array
-    probability_BO: Array
+    heads_BHM: Array  # the chosen layer's map of each head
+    self_mass_B: Array  # attention that CLS keeps for itself in that layer, mean over heads
+    attention_LBHTT: Array  # every layer and head
+    probability_BO: Array  # that is predicted; of a single output, of 0 and of 1
 
     @property
     def predicted_B(self) -> NDArray[np.int64]:

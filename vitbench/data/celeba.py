@@ -36,7 +36,7 @@ _PAPER_SHARE = (200_000, 202_599)
 
 
 def find(data_dir: Path) -> Path | None:
-    """The folder or zip file of CelebA's images under `<data_dir>/celeba`; None if any is missing."""
+    """Folder or zip file of CelebA's images in `<data_dir>/celeba`; None if any file is missing."""
     folder = data_dir / "celeba"
     if not all((folder / name).is_file() for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS)):
         return None

@@ -17,17 +17,11 @@ _CHUNK = 4096  # images that are resized at once
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set.
+    """One part of a data set."""
 
-    Attributes:
-        images: uint8 [N, C, Y, X], perhaps memory-mapped and read-only.
-        targets: int64 [N, L]: the class number (L = 1), or one 0/1 column per attribute.
-        landmarks: float32 [N, points, 2], (x, y) in pixels, where known.
-    """
-
-    images: NDArray[np.uint8]
-    targets: NDArray[np.int64]
-    landmarks: NDArray[np.float32] | None = None
+    images: NDArray[np.uint8]  # [N, C, Y, X], perhaps memory-mapped and read-only
+    targets: NDArray[np.int64]  # [N, L]: class number (L = 1), or one 0/1 column per attribute
+    landmarks: NDArray[np.float32] | None = None  # [N, points, 2], (x, y) in pixels, where known
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -40,30 +34,19 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Train, validation and test images of one data set.
+    """Train, validation and test images of one data set."""
 
-    Attributes:
-        name: the data set that these images really are.
-        classes: names of the classes of target column 0; empty for attribute sets.
-        labels: what a model may be trained on alone: the classes, or the attributes in column
-            order.
-        mean, std: of each channel over the training images, in units of 0 to 1.
-        checksum: SHA-256 over content and settings.
-        source: one sentence for people.
-        label_noise: share of labels that are wrong on purpose; None where it is not known.
-    """
-
-    name: str
+    name: str  # of the data set that these images really are
     train: Split
     val: Split
     test: Split
-    classes: tuple[str, ...]
-    labels: tuple[str, ...]
-    mean: tuple[float, ...]
+    classes: tuple[str, ...]  # of target column 0; empty for attribute sets
+    labels: tuple[str, ...]  # what a model may learn alone: the classes, or each column's attribute
+    mean: tuple[float, ...]  # of each channel over the training images, in units of 0 to 1
     std: tuple[float, ...]
-    checksum: str
-    source: str
-    label_noise: float | None = None
+    checksum: str  # SHA-256 over content and settings
+    source: str  # one sentence for people
+    label_noise: float | None = None  # share of labels that are wrong on purpose, where known
 
     @classmethod
     def of(

@@ -18,16 +18,13 @@ from torch import Tensor
 class Dropout:
     """Where the dropout masks of one batch come from.
 
-    Attributes:
-        streams: a generator per member, on the device of the activations.
-        batch: images in the whole batch, those of other workers included: every worker draws the
-            masks of all of them, so that an image's mask does not depend on how many there are.
-        share: those of them that this worker computes.
+    Every worker draws the masks of the whole batch, so that an image's mask does not depend on how
+    many workers there are.
     """
 
-    streams: list[torch.Generator]
-    batch: int
-    share: slice
+    streams: list[torch.Generator]  # one per member, on the device of the activations
+    batch: int  # images in the whole batch, those of other workers included
+    share: slice  # of them, those that this worker computes
 
 
 def linear(x_KNI: Tensor, weight_KOI: Tensor, bias_KO: Tensor) -> Tensor:
