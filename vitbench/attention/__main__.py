@@ -53,9 +53,8 @@ def _run(args: argparse.Namespace) -> int:
     layer = args.layer - 1 if args.layer else -1
     folder = found.folder / "attention"
     if args.image:
-        folder.mkdir(exist_ok=True)
         photos = subject_of.read_photos(args.image, subject.images)
-        export.draw(found, subject, photos, None, folder, layer, args.method, name="photos")
+        export.draw(found, subject, photos, None, layer, args.method, name="photos")
         print(folder / "plate_photos.png")
         return 0
     for line in export.export(

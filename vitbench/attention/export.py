@@ -102,9 +102,7 @@ def _spread(found: results.Results, images: ImageSet, count: int) -> None:
         for region, cover_BM in _regions(shown, grid).items():
             row[f"{region}_lift"] = np.nanmean(scores.lift(maps["last"], cover_BM))
         rows.append(row)
-    folder = found.folder / "attention"
-    folder.mkdir(exist_ok=True)
-    pd.DataFrame(rows).to_csv(folder / "spread.csv", index=False)
+    pd.DataFrame(rows).to_csv(_folder(found) / "spread.csv", index=False)
 
 
 def shared_images(subjects: Sequence[Subject], count: int, seed: int) -> NDArray[np.int64]:
@@ -128,9 +126,7 @@ def export(
     maps as `maps_<trial>.npz`, and the trial's rows of `attention.parquet` and
     `attention_summary.csv`.
     """
-    folder = found.folder / "attention"
-    folder.mkdir(exist_ok=True)
-    name = subject.key
+    folder, name = _folder(found), subject.key
     drawn = subject.drawn(count, seed)
     chosen = subject.images.test.take(drawn)
     pixels = subject.normalised(chosen.images)
@@ -143,7 +139,7 @@ def export(
     _merge(folder / "attention_distance.csv", _distances(subject, maps).assign(**who))
     arrays: dict[str, Any] = {"test_index": drawn, "heads": maps.heads_BHM, **maps.by_method}
     np.savez_compressed(folder / f"maps_{name}.npz", **arrays)
-    _draw_plate(found, subject, folder, seed=seed, layer=layer, method=method)
+    _draw_plate(found, subject, seed=seed, layer=layer, method=method)
     return [sentence(lift) for lift in attention_plates.lifts_of_model(summary)]
 
 
@@ -266,7 +262,7 @@ def _distances(subject: Subject, maps: Maps) -> pd.DataFrame:
 
 
 def _draw_plate(
-    found: results.Results, subject: Subject, folder: Path, *, seed: int, layer: int, method: str
+    found: results.Results, subject: Subject, *, seed: int, layer: int, method: str
 ) -> None:
     """Successes and failures in the order of a seeded draw over the test images.
 
@@ -285,7 +281,7 @@ def _draw_plate(
         some = successes[has_it][: wanted // 2]
         successes = np.concatenate([some, successes[~has_it]])
     shown = np.concatenate([successes[:wanted], failures])
-    draw(found, subject, test.images[shown], subject.truth[shown], folder, layer, method)
+    draw(found, subject, test.images[shown], subject.truth[shown], layer, method)
 
 
 def draw(
@@ -293,9 +289,8 @@ def draw(
     subject: Subject,
     images: NDArray[np.uint8],
     truth: NDArray[np.int64] | None,
-    folder: Path,
-    layer: int = -1,
-    method: str = "last",
+    layer: int,
+    method: str,
     name: str | None = None,
 ) -> None:
     """Draw input, map and overlay of some images, as one plate and as single pictures."""
@@ -318,8 +313,14 @@ def draw(
     label = f", label {subject.label}" if subject.label else ""
     title = f"Attention of trial {subject.trial_id}{label}: {what} ({found.subtitle})"
     attention_plates.save_plate(
-        images, maps.by_method[method], captions, title, folder, name or subject.key
+        images, maps.by_method[method], captions, title, _folder(found), name or subject.key
     )
+
+
+def _folder(found: results.Results) -> Path:
+    folder = found.folder / "attention"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _merge(path: Path, rows: pd.DataFrame) -> None:

@@ -123,10 +123,10 @@ def open_subject(
         )
     if info["label"] is None and not images.classes:
         label = label or images.labels[0]
-        return Subject(
-            trial_id, _one_output(model, images.labels.index(label)), info, images, label
-        )
-    return Subject(trial_id, model, info, images, info["label"])
+        model = _one_output(model, images.labels.index(label))
+    else:
+        label = info["label"]
+    return Subject(trial_id, model, info, images, label)
 
 
 def _one_output(model: StackedVit, output: int) -> StackedVit:

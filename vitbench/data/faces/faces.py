@@ -66,13 +66,8 @@ class Faces:
 
 def key(dataset: Dataset) -> str:
     """Name of the prepared images; changes with the settings and the drawing's version."""
-    settings = (
-        dataset.image_size,
-        dataset.labels,
-        dataset.count or COUNT,
-        _noise(dataset),
-        VERSION,
-    )
+    count = dataset.count or COUNT
+    settings = (dataset.image_size, dataset.labels, count, _noise(dataset), VERSION)
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
