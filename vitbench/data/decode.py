@@ -84,7 +84,7 @@ def build(
     size = dataset.image_size
     rows = {split: np.flatnonzero(pictures.split == split) for split in SPLITS}
     images, bad = _decode_all(pictures, rows, size, folder, watch)
-    reasons = [reason for failed in bad.values() for reason in failed.values()]
+    reasons = list(bad.values())
     if len(reasons) > dataset.damaged_share * len(pictures.files):
         raise UserError(
             f"{pictures.place}: {len(reasons):,} of {len(pictures.files):,} image files are "
@@ -100,15 +100,15 @@ def build(
     digest = hashlib.sha256(repr(settings).encode())
     splits = []
     for split, here in rows.items():
-        kept = np.setdiff1d(np.arange(len(here)), list(bad[split]))
-        if not len(kept):
+        kept = ~np.isin(here, list(bad))
+        if not kept.any():
             raise UserError(
                 f"{pictures.place}: leaves no image for the {split} split; add images, or choose "
                 f"another split"
             )
         marks = pictures.landmarks
         found = Split(
-            images[split][kept] if bad[split] else images[split],
+            images[split] if kept.all() else images[split][kept],
             pictures.targets[here[kept]],
             None if marks is None else marks[here[kept]],
         )
@@ -156,8 +156,8 @@ def _decode_all(
     size: int,
     folder: Path,
     watch: Watch | None,
-) -> tuple[dict[str, NDArray[np.uint8]], dict[str, dict[int, str]]]:
-    """Images of each split, and the places among them that hold none, with the reason.
+) -> tuple[dict[str, NDArray[np.uint8]], dict[int, str]]:
+    """Images of each split, and which of all pictures are bad, with the reason.
 
     Pillow releases the interpreter while libjpeg works, so threads use all cores.
     """
@@ -181,15 +181,16 @@ def _decode_all(
         split, places = chunks[number]
         bad = []
         for place in places:
-            name = pictures.files[rows[split][place]]
+            row = int(rows[split][place])
+            name = pictures.files[row]
             try:
                 content = pictures.read(name)
                 images[split][place] = decode(content, size, pictures.channels, pictures.crop)
             except (FileNotFoundError, KeyError):
-                bad.append((place, f"{name}: missing"))
+                bad.append((row, f"{name}: missing"))
             except _BROKEN as error:
                 reason = str(error).partition("<")[0].strip() or type(error).__name__
-                bad.append((place, f"{name}: {reason}"))
+                bad.append((row, f"{name}: {reason}"))
         return bad
 
     def save() -> None:
@@ -215,10 +216,7 @@ def _decode_all(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             save()
-    bad: dict[str, dict[int, str]] = {split: {} for split in rows}
-    for number in sorted(done):
-        bad[chunks[number][0]].update(done[number])
-    return images, bad
+    return images, dict(failed for number in sorted(done) for failed in done[number])
 
 
 def _first(reasons: list[str], count: int) -> str:

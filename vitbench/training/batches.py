@@ -7,7 +7,8 @@ one), G groups of images to judge on, N images, B batch, C channels, Y and X pix
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from vitbench.data.image_set import SPLITS, ImageSet, Split
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
+
+_T = TypeVar("_T")
 
 
 class DeviceSplit:
@@ -77,10 +80,9 @@ class Streams:
         pool_names: Sequence[str | None],
         pools: Mapping[str | None, Tensor],
     ) -> None:
-        wanted = list(zip(seeds, pool_names, strict=True))
-        self._keys = list(dict.fromkeys(wanted))
+        self._keys, of_member = _numbered(zip(seeds, pool_names, strict=True))
+        self.of_member = tuple(of_member)
         self._pools = pools
-        self.of_member = tuple(self._keys.index(key) for key in wanted)
         self.images = len(next(iter(pools.values())))
 
     def order(self, epoch: int) -> Tensor:
@@ -105,10 +107,10 @@ class StackData:
     def __init__(
         self, plan: StackPlan, images: ImageSet, device: torch.device, dtype: torch.dtype
     ) -> None:
-        labels = [member.train.label for member in plan.members]
-        distinct = list(dict.fromkeys(labels))
+        members = [member.train for member in plan.members]
+        distinct, label_of = _numbered(member.label for member in members)
         self._device = device
-        self._label_K = torch.tensor([distinct.index(label) for label in labels], device=device)
+        self._label_K = torch.tensor(label_of, device=device)
         self._splits = {
             name: DeviceSplit(
                 getattr(images, name),
@@ -122,18 +124,19 @@ class StackData:
         }
         # Which images a member sees: all, or those that are matched for its label.
         matched = plan.shared.train.matched
-        pool_names = [member.train.label if matched else None for member in plan.members]
-        pools = list(dict.fromkeys(pool_names))
-        self._pool_K = torch.tensor([pools.index(name) for name in pool_names], device=device)
+        pool_names = [member.label if matched else None for member in members]
+        pools, pool_of = _numbered(pool_names)
         of_split = {
-            name: [_pool(images, name, label, matched) for label in pools] for name in self._splits
+            name: [_pool(images, name, label, matched) for label in pools] for name in SPLITS
         }
         self._streams = Streams(
-            [member.train.seed for member in plan.members],
+            [member.seed for member in members],
             pool_names,
             dict(zip(pools, of_split["train"], strict=True)),
         )
-        self._stream_K = torch.tensor(self._streams.of_member, device=device)
+        # Which row of a batch's indices is a member's: its stream's, or its pool's.
+        self._rows = {"train": torch.tensor(self._streams.of_member, device=device)}
+        self._rows |= dict.fromkeys(("val", "test"), torch.tensor(pool_of, device=device))
         self.images_per_epoch = self._streams.images
         self.judged_on = {name: torch.stack(of_split[name]).to(device) for name in ("val", "test")}
 
@@ -141,23 +144,26 @@ class StackData:
         """Training images of every stream in the order of an epoch, [S, N]."""
         return self._streams.order(epoch).to(self._device)
 
-    def trained(self, index_SB: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels and targets of a training batch (see `_batch`)."""
-        return self._batch("train", index_SB, self._stream_K)
-
-    def judged(self, name: str, index_GB: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels and targets of a batch of `judged_on` (see `_batch`)."""
-        return self._batch(name, index_GB, self._pool_K)
-
-    def _batch(self, name: str, index_XB: Tensor, row_K: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, name: str, index_XB: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [K, B, C, Y, X], or [1, B, C, Y, X] where all members share them, and targets.
 
-        The targets are every member's own: [K, B], or [K, B, O] for all attributes at once.
+        The indices are a row per stream of the training images, else rows of `judged_on`.
         """
-        split = self._splits[name]
-        targets = split.targets_LN[self._label_K.unsqueeze(1), index_XB[row_K]]
-        pixels = split.normalised(index_XB)
-        return pixels[row_K] if index_XB.shape[0] > 1 else pixels, targets
+        pixels = self._splits[name].normalised(index_XB)
+        every = pixels[self._rows[name]] if len(index_XB) > 1 else pixels
+        return every, self.targets(name, index_XB)
+
+    def targets(self, name: str, index_XB: Tensor) -> Tensor:
+        """Every member's own targets: [K, B], or [K, B, O] for all attributes at once."""
+        index_KB = index_XB[self._rows[name]]
+        return self._splits[name].targets_LN[self._label_K.unsqueeze(1), index_KB]
+
+
+def _numbered(values: Iterable[_T]) -> tuple[list[_T], list[int]]:
+    """The distinct values in the order in which they come, and the number of each value's."""
+    every = list(values)
+    distinct = list(dict.fromkeys(every))
+    return distinct, [distinct.index(value) for value in every]
 
 
 def _targets(images: ImageSet, name: str, label: str | None) -> NDArray[np.int64]:

@@ -181,10 +181,8 @@ class _Run:
     dtype: torch.dtype
 
     def __post_init__(self) -> None:
-        plan, on_gpu = self.plan, self.device.type == "cuda"
-        self._stack = Stack(
-            plan, self.images, self.device, parallel=self.parallel, dtype=self.dtype
-        )
+        plan, device, on_gpu = self.plan, self.device, self.device.type == "cuda"
+        self._stack = Stack(plan, self.images, device, parallel=self.parallel, dtype=self.dtype)
         key = f"{self._stack.model.shape} {plan.size} {plan.shared.train.batch_size} {self.dtype}"
         self._compiling = Compiling(self._stack, self.compile, on_gpu=on_gpu, key=key)
         self._members = [Member(member.trial_id) for member in plan.members]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.data.image_set import ImageSet
+from vitbench.data.image_set import SPLITS, ImageSet
 from vitbench.records.types import LabelScore
 from vitbench.training.stack import Stack
 
@@ -28,10 +28,9 @@ def label_scores(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[L
     flat_KP = stack.model.flat.detach()
     now_KP = flat_KP.clone()
     flat_KP.copy_(best_KP)
-    logits_KNO, targets = stack.predictions("test")
-    _, val_targets = stack.predictions("val")
+    logits_KNO = stack.predictions("test")
     flat_KP.copy_(now_KP)
-    targets_of = {"train": stack.training_targets(), "val": val_targets, "test": targets}
+    targets_of = {split: stack.targets(split) for split in SPLITS}
     rows = []
     for k, member in enumerate(stack.plan.members):
         label = member.train.label

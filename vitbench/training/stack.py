@@ -145,27 +145,25 @@ class Stack:
             for number, index_GB in enumerate(batches):
                 if number % self._parallel.size != self._parallel.rank:
                     continue
-                pixels, targets = self._data.judged(name, index_GB)
+                pixels, targets = self._data.batch(name, index_GB)
                 loss_KB, hit_KB = losses_and_hits(self.model(pixels), targets, binary=self.binary)
                 sums_2K += torch.stack((loss_KB.sum(1), hit_KB.sum(1)))
         return _means(self._parallel.all_sum_(sums_2K), batches)
 
-    def predictions(self, name: str) -> tuple[Tensor, Tensor]:
-        """Logits [K, N, O] and targets [K, N] or [K, N, O] of the images of a split, on the CPU.
+    def predictions(self, name: str) -> Tensor:
+        """Logits [K, N, O] of the images of a split that the members are judged on, on the CPU.
 
-        N counts those that the members are judged on; every worker computes all of them.
+        Every worker computes all of them.
         """
-        logits, targets = [], []
+        batches = self._data.judged_on[name].split(self.eval_batch, dim=1)
         with torch.inference_mode():
-            for index_GB in self._data.judged_on[name].split(self.eval_batch, dim=1):
-                pixels, wanted = self._data.judged(name, index_GB)
-                logits.append(self.model(pixels).float().cpu())
-                targets.append(wanted.cpu())
-        return torch.cat(logits, dim=1), torch.cat(targets, dim=1)
+            logits = [self.model(self._data.batch(name, index)[0]) for index in batches]
+        return torch.cat([part.float().cpu() for part in logits], dim=1)
 
-    def training_targets(self) -> Tensor:
-        """Targets of every image of an epoch, [K, N] or [K, N, O], on the CPU."""
-        return self._data.trained(self._data.order(1))[1].cpu()
+    def targets(self, name: str) -> Tensor:
+        """Targets of the same images, or of an epoch's for `train`: [K, N] or [K, N, O]."""
+        index = self._data.order(1) if name == "train" else self._data.judged_on[name]
+        return self._data.targets(name, index).cpu()
 
     def compile(self) -> float | None:
         """Compile the training of full batches; returns the seconds it took, None if it failed.
@@ -176,7 +174,7 @@ class Stack:
             return None
         with self._steps.stream():
             first_SB = self._data.order(1)[:, : self._batch_size]
-            compiled = compile_for(self.model, self._data.trained(first_SB)[0])
+            compiled = compile_for(self.model, self._data.batch("train", first_SB)[0])
         if compiled is None:
             return None
         self._compiled, seconds = compiled
@@ -195,7 +193,7 @@ class Stack:
         share, weight = slice(rank, None, workers), 1.0
         if rank >= global_batch:  # a worker without a part repeats an image, with weight 0
             share, weight = slice(0, 1), 0.0
-        pixels, targets = self._data.trained(index_SB[:, share])
+        pixels, targets = self._data.batch("train", index_SB[:, share])
         if self._compiled is not None and global_batch == self._batch_size:
             logits_KBO = self._compiled(pixels)
         else:
