@@ -39,11 +39,8 @@ def cached(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -
 
     Several processes may ask at once: one prepares, the others wait and open what it made.
 
-    Args:
-        key: name of the cache entry.
-        cache_dir: as in `folder`.
-        make: given the unfinished folder, which may hold what an earlier run did; arrays that it
-            returns mapped are to lie there as `<split>_images.npy`.
+    `make` is given the unfinished folder, which may hold what an earlier run did; arrays that it
+    returns mapped are to lie there as `<split>_images.npy`.
 
     Raises:
         UserError: of `make`; the unfinished folder is removed.

@@ -187,9 +187,7 @@ def resize(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return out
 
 
-def channel_statistics(
-    images: NDArray[np.uint8],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel in units of 0 to 1.
 
     Counted from the histogram of grey levels, so the result is exact and needs no copy as floats.

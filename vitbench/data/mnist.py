@@ -125,8 +125,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         ) from None
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise UserError(f"{path}: is not an IDX file of bytes; fetch the file again")
-    dimensions = content[3]
-    start = 4 + 4 * dimensions
+    dimensions, start = content[3], 4 + 4 * content[3]
     shape = struct.unpack(f">{dimensions}I", content[4:start]) if len(content) >= start else (0,)
     expected = start + int(np.prod(shape, dtype=np.int64))
     if len(content) != expected:

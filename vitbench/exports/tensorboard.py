@@ -102,8 +102,7 @@ class TensorBoard:
             trial_id = outcome.trial_id
             if outcome.status.is_pause or trial_id not in self._writers:
                 continue
-            member = next(m for m in plan.members if m.trial_id == trial_id)
-            every = settings(member)
+            every = settings(next(m for m in plan.members if m.trial_id == trial_id))
             varied = {k: every[k] for k in self._varying if every[k] is not None}
             best = finite({k: v for k, v in outcome.to_json().items() if k.startswith("best_")})
             for summary in hparams({**varied, "status": str(outcome.status)}, best):

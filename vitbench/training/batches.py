@@ -25,11 +25,9 @@ _T = TypeVar("_T")
 class DeviceSplit:
     """One split's uint8 images and targets where the model computes.
 
-    On CUDA both are copied once and stay. On a CPU the images are used in place, memory-mapped or
-    not.
+    On CUDA both are copied once and stay; on a CPU the images are used in place, mapped or not.
 
     Args:
-        split: images [N, C, Y, X] and targets.
         targets_LN: targets of each distinct label among the members, int64; [1, N, O] where all
             attributes are learned at once.
         mean, std: of each channel, in units of 0 to 1.
@@ -168,11 +166,10 @@ def _numbered(values: Iterable[_T]) -> tuple[list[_T], list[int]]:
 
 def _targets(images: ImageSet, name: str, label: str | None) -> NDArray[np.int64]:
     """Class numbers or one label, [N]; all attributes of a set without classes, [N, O]."""
-    split: Split = getattr(images, name)
     if label is not None:
         return images.binary_targets(name, label)
-    targets = split.targets[:, 0] if images.classes else split.targets
-    return np.asarray(targets, dtype=np.int64)
+    targets: NDArray[np.int64] = getattr(images, name).targets
+    return targets[:, 0] if images.classes else targets
 
 
 def _pool(images: ImageSet, name: str, label: str | None, matched: int | None) -> Tensor:

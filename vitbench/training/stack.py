@@ -73,17 +73,15 @@ class Stack:
         self.plan = plan
         self._device, self._parallel = device, parallel
         self.binary = plan.shared.has_label or not images.classes
-        self._clip_norm = train.clip_norm
-        self._batch_size = train.batch_size
-        seeds = [member.train.seed for member in plan.members]
+        self._clip_norm, self._batch_size = train.clip_norm, train.batch_size
+        self._seeds = [member.train.seed for member in plan.members]
 
         rounded = dtype == torch.float32 and uses_bfloat16(train.precision, device)
         self.model = StackedVit(shape_of(plan, images), plan.size, rounded=rounded)
-        self.model.initialise(seeds)
+        self.model.initialise(self._seeds)
         self.model = self.model.to(device=device, dtype=dtype)
         self._wrapped = parallel.wrap(self.model)
         self._compiled: nn.Module | None = None
-        self._seeds = seeds
         self._dropout_streams: list[torch.Generator] = []
 
         self._data = StackData(plan, images, device, dtype)

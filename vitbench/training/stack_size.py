@@ -20,11 +20,7 @@ _WARM_UP_STEPS, _STEPS = 12, 12
 
 
 def throughput(
-    trial: TrialConfig,
-    images: ImageSet,
-    device: torch.device,
-    *,
-    at_most: int,
+    trial: TrialConfig, images: ImageSet, device: torch.device, *, at_most: int
 ) -> dict[int, float]:
     """Training images a second of all members together, by stack size.
 

@@ -222,8 +222,7 @@ class Portrait:
     def _strands(self) -> Array:
         """Borders of the strands of hair, from the face to the outline, from the parting down.
 
-        Returns:
-            [2 sides, strands + 1, points, 2] in d; waves grow from the roots on.
+        [2 sides, strands + 1, points, 2] in d; waves grow from the roots on.
         """
         rng, half = self.rng, self.half
         end, parting, line = rng.uniform((-0.5, -0.5, -1.35), (2.8, 0.5, -0.95))
@@ -231,13 +230,8 @@ class Portrait:
         wavy, plain = rng.uniform(((0.1, 0.75), (-0.04, 1.3)), ((0.2, 1.2), (0.07, 2.2)))
         amplitude, length = wavy if self.has["Wavy_Hair"] else np.maximum(plain, 0)
         tucked, middle = half * (0.8 if end > 1.2 else 0.98), (end - 0.9) / 2
-        face = [
-            (0.0, line),
-            (0.72, line + 0.12),
-            (half - 0.08, -0.5),
-            (half, middle),
-            (tucked, end),
-        ]
+        face = [(0.0, line), (0.72, line + 0.12), (half - 0.08, -0.5), (half, middle)]
+        face += [(tucked, end)]
         outline = [(0.0, -2.08), (reach * 0.8, -1.85), (reach + 0.22, -0.9)]
         outline += [(reach + 0.36, middle), (reach + 0.34, end)]
         place = np.linspace(0.0, 1.0, _STRANDS + 1)[:, None, None]
