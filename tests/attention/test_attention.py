@@ -16,10 +16,9 @@ from vitbench.analysis import results
 from vitbench.analysis.attention import findings as attention_findings
 from vitbench.attention import scores as attention_scores
 from vitbench.attention.__main__ import main
-from vitbench.attention.export import shared_images
+from vitbench.attention.export import shared_images, summarise
 from vitbench.attention.maps import compute, faithfulness
 from vitbench.attention.subject import open_images, open_subject
-from vitbench.attention.summary import summarise
 from vitbench.config import Dataset, Model, Train, TrialConfig
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit
@@ -274,7 +273,7 @@ def test_the_spread_of_every_trial_is_recorded(of_labels: dict[str, Path]) -> No
         widths = attention_scores.effective_patches(maps)
         assert spread.loc[trial_id, "effective_patches"] == pytest.approx(widths.mean())
         masks = [
-            attention_scores.landmark_regions(marks.astype(float), 16, ("eyes",))["eyes"]
+            attention_scores.landmark_regions(marks.astype(float), 16)["eyes"]
             for marks in shown.landmarks
         ]
         cover = attention_scores.patch_cover(np.stack(masks), 4)

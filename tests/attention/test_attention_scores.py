@@ -64,7 +64,7 @@ def test_pointing_game_scores_ties_by_chance() -> None:
 def test_landmark_regions_hold_their_landmarks() -> None:
     """Eyes lie in the eye band, mouth corners in the mouth band, and the regions stay apart."""
     face = np.array([[11.0, 14], [21, 14], [16, 19], [12, 23], [20, 23]])
-    masks = scores.landmark_regions(face, 32, ("eyes", "mouth", "eye_corners", "hair_band"))
+    masks = scores.landmark_regions(face, 32)
     for x, y in face[:2]:
         assert masks["eyes"][int(y), int(x)] == 1
         assert masks["mouth"][int(y), int(x)] == 0
@@ -79,8 +79,8 @@ def test_regions_turn_with_the_face() -> None:
     """A face turned by 90 degrees has its eye band turned, too."""
     upright = np.array([[11.0, 14], [21, 14], [16, 19], [12, 23], [20, 23]])
     turned = np.stack([upright[:, 1], 32 - upright[:, 0]], axis=1)
-    mask = scores.landmark_regions(upright, 32, ("eyes",))["eyes"]
-    turned_mask = scores.landmark_regions(turned, 32, ("eyes",))["eyes"]
+    mask = scores.landmark_regions(upright, 32)["eyes"]
+    turned_mask = scores.landmark_regions(turned, 32)["eyes"]
     np.testing.assert_array_equal(np.rot90(mask), turned_mask)
 
 

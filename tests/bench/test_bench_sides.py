@@ -75,7 +75,7 @@ def test_all_sides_see_the_images_in_the_engines_order() -> None:
     """The loop of the peers follows the order that the engine draws for seed 0."""
     from vitbench.training.batches import Streams
 
-    streams = Streams.build([0], ["all"], {"all": torch.arange(40)})
+    streams = Streams([0], ["all"], {"all": torch.arange(40)})
     assert order_of_epoch(40, 3).tolist() == streams.order(3)[0].tolist()
     assert order_of_epoch(40, 3).tolist() != order_of_epoch(40, 4).tolist()
 

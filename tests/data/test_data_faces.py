@@ -13,7 +13,6 @@ from celeba_layout import partition, write_celeba_layout
 from PIL import Image
 
 from vitbench.config import Dataset
-from vitbench.data.faces import drawn as data_set
 from vitbench.data.faces import faces
 
 # CelebA's own list, to check names and order against.
@@ -287,12 +286,12 @@ def test_another_share_of_wrong_labels_is_another_data_set() -> None:
     """The noise is recorded with the images and is part of the cache's name."""
     dataset = Dataset(name="faces", count=100, image_size=8)
     noiseless = dataset.model_copy(update={"label_noise": 0.0})
-    clean, usual = data_set.load(noiseless), data_set.load(dataset)
+    clean, usual = faces.load(noiseless), faces.load(dataset)
     assert (clean.label_noise, usual.label_noise) == (0.0, faces.NOISE)
     assert "0 % of the labels" in clean.source and "2 % of the labels" in usual.source
     assert np.array_equal(clean.train.images, usual.train.images)
     assert not np.array_equal(clean.train.targets, usual.train.targets)
-    assert data_set.key(noiseless) != data_set.key(dataset)
+    assert faces.key(noiseless) != faces.key(dataset)
 
 
 @pytest.fixture(scope="module")

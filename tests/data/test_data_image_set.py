@@ -14,8 +14,7 @@ from PIL import Image
 from vitbench import data
 from vitbench.config import Dataset
 from vitbench.data import digits
-from vitbench.data.image_set import stratified_order
-from vitbench.data.resize import channel_statistics, resize
+from vitbench.data.image_set import channel_statistics, resize, stratified_order
 from vitbench.errors import UserError
 
 

@@ -28,16 +28,17 @@ def test_logits_agree_with_the_fused_forward(model: StackedVit, images: torch.Te
     """What is shown is what the model does, to 1e-5."""
     with torch.no_grad():
         fused = model(images.unsqueeze(0)).squeeze(0)
-        found = attend(model, images)
-    torch.testing.assert_close(found.logits_BO, fused, atol=1e-5, rtol=0)
-    assert found.weights_LBHTT.shape == (3, 6, 2, 17, 17)
-    torch.testing.assert_close(found.weights_LBHTT.sum(-1), torch.ones(3, 6, 2, 17))
+        layers, logits = attend(model, images)
+    torch.testing.assert_close(logits, fused, atol=1e-5, rtol=0)
+    weights = torch.stack(layers)
+    assert weights.shape == (3, 6, 2, 17, 17)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 6, 2, 17))
 
 
 def test_rollout_rows_sum_to_one(model: StackedVit, images: torch.Tensor) -> None:
     """It stays a distribution over tokens, to 1e-6, whatever the depth."""
     with torch.no_grad():
-        joined = rollout(attend(model, images).weights_LBHTT.double())
+        joined = rollout(torch.stack(attend(model, images)[0]).double())
     assert (joined.sum(-1) - 1).abs().max() < 1e-6
     assert (joined >= 0).all()
 

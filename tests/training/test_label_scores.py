@@ -107,7 +107,7 @@ def test_all_labels_at_once_have_an_output_each() -> None:
     stack = Stack(tiny.plan({"seed": 0}, {"seed": 1}), images, CPU)
     assert stack.model.shape.outputs == 2
     loss_K, accuracy_K = stack.evaluate("val")
-    logits_KNO, targets_KNO = stack.predictions("val")
+    logits_KNO, targets_KNO = stack.predictions("val"), stack.targets("val")
     assert (targets_KNO.numpy() == images.val.targets).all()
     for k in range(2):
         z, y = logits_KNO[k].double().numpy(), images.val.targets

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitbench.rng import generator
 from vitbench.training.optim import CpuOptimizer, DeviceOptimizer, StackedOptimizer, clip_rows_
-from vitbench.training.schedules import factor
+from vitbench.training.optim import schedule_factor as factor
 
 LR, DECAY = [3e-2, 1e-3, 2e-1], [0.0, 0.1, 0.01]
 WIDE, DECAYED, STEPS = 7, 4, 15  # RAdam's rectified branch begins at step 6

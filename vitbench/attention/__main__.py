@@ -10,8 +10,8 @@ from pathlib import Path
 from vitbench.errors import UserError
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line of `python -m vitbench.attention`."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0, or 2 for bad input)."""
     parser = argparse.ArgumentParser(
         prog="vitbench attention", description="Show and score where a trained model looks."
     )
@@ -28,12 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--layer", type=int, default=0, help="from 1; the last if left out")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of images")
     parser.add_argument("--data", type=Path, help="folder that holds the data sets")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0, or 2 for bad input)."""
-    args = build_parser().parse_args(argv)
+    args = parser.parse_args(argv)
     try:
         return _run(args)
     except UserError as error:
@@ -45,7 +40,6 @@ def _run(args: argparse.Namespace) -> int:
     from vitbench.analysis import results
     from vitbench.attention import export
     from vitbench.attention import subject as subject_of
-    from vitbench.attention.photos import read_photo
 
     found = results.load(args.results)
     images = subject_of.open_images(found, args.data)
@@ -59,11 +53,8 @@ def _run(args: argparse.Namespace) -> int:
     layer = args.layer - 1 if args.layer else -1
     folder = found.folder / "attention"
     if args.image:
-        import numpy as np
-
-        folder.mkdir(exist_ok=True)
-        photos = np.stack([read_photo(path, subject.images) for path in args.image])
-        export.draw(found, subject, photos, None, folder, layer, args.method, name="photos")
+        photos = subject_of.read_photos(args.image, subject.images)
+        export.draw(found, subject, photos, None, layer, args.method, name="photos")
         print(folder / "plate_photos.png")
         return 0
     for line in export.export(

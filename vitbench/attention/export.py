@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,16 @@ from vitbench.analysis import results
 from vitbench.analysis.attention import plates as attention_plates
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.labels import numbers as labels
-from vitbench.attention import scores as attention_scores
-from vitbench.attention.maps import METHODS, Maps, compute, faithfulness
+from vitbench.analysis.statistics import mean_interval
+from vitbench.attention import scores
+from vitbench.attention.maps import Maps, compute, faithfulness
 from vitbench.attention.subject import Subject, open_images, open_subject
-from vitbench.attention.summary import summarise
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit
 
 _PLATE_ROWS, _PLATE_FAILURES = 6, 2
 _MAX_LABELS, _MAX_SPREAD = 12, 200
-_FACE_REGIONS = ("eyes", "mouth", "eye_corners", "hair_band")
+_FACTS = {"trial_id", "label", "method", "test_index", "truth", "predicted", "patches"}
 Array = NDArray[np.float64]
 
 
@@ -43,7 +44,7 @@ def export_best(folder: Path, *, top: int, count: int, data_dir: Path | None) ->
         subject = open_subject(found, trial_id, images, label)
         export(found, subject, count=count)
         names.append(subject.key)
-    spread(found, images, count=count)
+    _spread(found, images, count)
     return names
 
 
@@ -68,7 +69,7 @@ def _best(found: results.Results, images: ImageSet, top: int) -> list[tuple[str,
     return [(str(trial_id), None) for trial_id in trials["trial_id"].head(top)]
 
 
-def spread(found: results.Results, images: ImageSet, *, count: int, seed: int = 0) -> pd.DataFrame:
+def _spread(found: results.Results, images: ImageSet, count: int) -> None:
     """How widely and where trials look, all on the same test images: `attention/spread.csv`.
 
     Columns: `trial_id`, `effective_patches` (mean over `images` test images of the last layer's
@@ -82,30 +83,26 @@ def spread(found: results.Results, images: ImageSet, *, count: int, seed: int = 
         trials = trials[trials["trial_id"].isin(chosen["trial_id"])]
     trials = trials.sort_values("best_val_loss", kind="stable").head(_MAX_SPREAD)
     if trials.empty:
-        return pd.DataFrame()
+        return
     firsts = trials.drop_duplicates("label")["trial_id"]
-    drawn = shared_images([open_subject(found, str(i), images) for i in firsts], count, seed)
+    drawn = shared_images([open_subject(found, str(i), images) for i in firsts], count, seed=0)
     shown = images.test.take(drawn)
     rows = []
-    for trial_id in trials["trial_id"]:
-        subject = open_subject(found, str(trial_id), images)
+    for trial_id in map(str, trials["trial_id"]):
+        subject = open_subject(found, trial_id, images)
         grid = subject.model.shape.patch_grid
         maps = compute(subject.model, subject.normalised(shown.images)).by_method
         row = {
-            "trial_id": subject.trial_id,
-            "effective_patches": attention_scores.effective_patches(maps["last"]).mean(),
-            "effective_patches_rollout": attention_scores.effective_patches(maps["rollout"]).mean(),
+            "trial_id": trial_id,
+            "effective_patches": scores.effective_patches(maps["last"]).mean(),
+            "effective_patches_rollout": scores.effective_patches(maps["rollout"]).mean(),
             "patches": grid**2,
             "images": len(drawn),
         }
         for region, cover_BM in _regions(shown, grid).items():
-            row[f"{region}_lift"] = np.nanmean(attention_scores.lift(maps["last"], cover_BM))
+            row[f"{region}_lift"] = np.nanmean(scores.lift(maps["last"], cover_BM))
         rows.append(row)
-    table = pd.DataFrame(rows)
-    folder = found.folder / "attention"
-    folder.mkdir(exist_ok=True)
-    table.to_csv(folder / "spread.csv", index=False)
-    return table
+    pd.DataFrame(rows).to_csv(_folder(found) / "spread.csv", index=False)
 
 
 def shared_images(subjects: Sequence[Subject], count: int, seed: int) -> NDArray[np.int64]:
@@ -129,22 +126,20 @@ def export(
     maps as `maps_<trial>.npz`, and the trial's rows of `attention.parquet` and
     `attention_summary.csv`.
     """
-    folder = found.folder / "attention"
-    folder.mkdir(exist_ok=True)
-    name = subject.key
+    folder, name = _folder(found), subject.key
     drawn = subject.drawn(count, seed)
     chosen = subject.images.test.take(drawn)
     pixels = subject.normalised(chosen.images)
     maps = compute(subject.model, pixels, layer)
     rows = _rows(subject, chosen, drawn, maps, pixels, seed=seed, layer=layer)
-    _merge(folder / "attention.parquet", pd.DataFrame(rows))
-    summary = summarise(pd.DataFrame(rows))
+    _merge(folder / "attention.parquet", rows)
+    summary = summarise(rows)
     who = {"trial_id": subject.trial_id, "label": subject.label}
     _merge(folder / "attention_summary.csv", summary.assign(**who))
     _merge(folder / "attention_distance.csv", _distances(subject, maps).assign(**who))
     arrays: dict[str, Any] = {"test_index": drawn, "heads": maps.heads_BHM, **maps.by_method}
     np.savez_compressed(folder / f"maps_{name}.npz", **arrays)
-    _draw_plate(found, subject, folder, seed=seed, layer=layer, method=method)
+    _draw_plate(found, subject, seed=seed, layer=layer, method=method)
     return [sentence(lift) for lift in attention_plates.lifts_of_model(summary)]
 
 
@@ -157,96 +152,117 @@ def _rows(
     *,
     seed: int,
     layer: int,
-) -> list[dict[str, Any]]:
+) -> pd.DataFrame:
     """One row per image and method: scores, and the same under every control."""
     grid = subject.model.shape.patch_grid
     untrained = StackedVit(subject.model.shape, 1)
     untrained.initialise([subject.info["config"]["train"]["seed"]])
     before = compute(untrained, pixels, layer)
     covers = _regions(chosen, grid)
-    truth = subject.truth[drawn]
     faithful = faithfulness(subject.model, pixels, maps.by_method, seed=seed)
-    rows: list[dict[str, Any]] = []
-    for method in METHODS:
-        map_BM = maps.by_method[method]
-        mean_BM = np.repeat(map_BM.mean(axis=0, keepdims=True), len(map_BM), axis=0)
+    names = np.array(subject.names)
+    tables = []
+    for method, map_BM in maps.by_method.items():
+        before_BM = before.by_method[method]
+        mean_BM = np.broadcast_to(map_BM.mean(axis=0), map_BM.shape)
         deletion, insertion = faithful[method]
-        columns: dict[str, Array] = {
-            "entropy": attention_scores.entropy(map_BM),
-            "effective_patches": attention_scores.effective_patches(map_BM),
-            "effective_patches_untrained": attention_scores.effective_patches(
-                before.by_method[method]
-            ),
+        columns: dict[str, Any] = {
+            "trial_id": subject.trial_id,
+            "label": subject.label,
+            "method": method,
+            "test_index": drawn,
+            "truth": names[subject.truth[drawn]],
+            "predicted": names[maps.predicted_B],
+            "patches": grid**2,
+            "entropy": scores.entropy(map_BM),
+            "effective_patches": scores.effective_patches(map_BM),
+            "effective_patches_untrained": scores.effective_patches(before_BM),
             "cls_self_mass": maps.self_mass_B,
             "deletion": deletion,
             "insertion": insertion,
         }
         for region, cover_BM in covers.items():
-            others = np.roll(cover_BM, 1, axis=0)
-            for key, value in (
-                ("share", attention_scores.share(map_BM, cover_BM)),
-                ("lift", attention_scores.lift(map_BM, cover_BM)),
-                ("pointing", attention_scores.pointing_game(map_BM, cover_BM)),
-                ("lift_uniform", np.ones(len(map_BM))),
-                ("lift_untrained", attention_scores.lift(before.by_method[method], cover_BM)),
-                ("lift_other_image", attention_scores.lift(map_BM, others)),
-                ("lift_mean_map", attention_scores.lift(mean_BM, cover_BM)),
-                ("pointing_other_image", attention_scores.pointing_game(map_BM, others)),
-            ):
-                columns[f"{region}_{key}"] = value
-        for place in range(len(map_BM)):
-            rows.append(
-                {
-                    "trial_id": subject.trial_id,
-                    "label": subject.label,
-                    "method": method,
-                    "test_index": int(drawn[place]),
-                    "truth": subject.names[truth[place]],
-                    "predicted": subject.names[maps.predicted_B[place]],
-                    "patches": grid**2,
-                    **{key: float(values[place]) for key, values in columns.items()},
-                }
-            )
-    return rows
+            others_BM = np.roll(cover_BM, 1, axis=0)
+            columns |= {
+                f"{region}_share": scores.share(map_BM, cover_BM),
+                f"{region}_lift": scores.lift(map_BM, cover_BM),
+                f"{region}_pointing": scores.pointing_game(map_BM, cover_BM),
+                f"{region}_lift_uniform": 1.0,
+                f"{region}_lift_untrained": scores.lift(before_BM, cover_BM),
+                f"{region}_lift_other_image": scores.lift(map_BM, others_BM),
+                f"{region}_lift_mean_map": scores.lift(mean_BM, cover_BM),
+                f"{region}_pointing_other_image": scores.pointing_game(map_BM, others_BM),
+            }
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % t interval of every score over images, by method.
+
+    Lifts also get the paired difference to the strongest control (`margin`): another image's
+    region. An interval of it above 0 says that the model looks at this image's region, not at
+    where such regions usually are.
+
+    Columns: method, score, images, mean, low, high, margin, margin_low, margin_high.
+    """
+    found = []
+    for method, part in rows.groupby("method", sort=False):
+        for score in (name for name in rows.columns if name not in _FACTS):
+            values = part[score].dropna().to_numpy(dtype=float)
+            if len(values) == 0:
+                continue
+            row = {"method": method, "score": score, "images": len(values)}
+            row |= dict(zip(("mean", "low", "high"), _interval(values), strict=True))
+            control = f"{score}_other_image"
+            if control in part:
+                paired = (part[score] - part[control]).dropna().to_numpy(dtype=float)
+                row |= dict(
+                    zip(("margin", "margin_low", "margin_high"), _interval(paired), strict=True)
+                )
+            found.append(row)
+    return pd.DataFrame(found)
+
+
+def _interval(values: Array) -> tuple[float, float, float]:
+    """Mean and t interval; none from fewer than three images."""
+    if not len(values):
+        return math.nan, math.nan, math.nan
+    mean = mean_interval(values)
+    return mean.mean, *mean.ends
 
 
 def _regions(chosen: Split, grid: int) -> dict[str, Array]:
     """Patch cover of each region by image: landmarks where there are any, else the ink."""
     if chosen.landmarks is None:
-        masks = {"ink": [attention_scores.ink_region(image) for image in chosen.images]}
+        masks = {"ink": [scores.ink_region(image) for image in chosen.images]}
     else:
         side = chosen.images.shape[-1]
         faces = [
-            attention_scores.landmark_regions(marks.astype(np.float64), side, _FACE_REGIONS)
-            for marks in chosen.landmarks
+            scores.landmark_regions(marks.astype(np.float64), side) for marks in chosen.landmarks
         ]
-        masks = {name: [face[name] for face in faces] for name in _FACE_REGIONS}
-    return {
-        name: attention_scores.patch_cover(np.stack(stack), grid) for name, stack in masks.items()
-    }
+        masks = {name: [face[name] for face in faces] for name in faces[0]}
+    return {name: scores.patch_cover(np.stack(stack), grid) for name, stack in masks.items()}
 
 
 def _distances(subject: Subject, maps: Maps) -> pd.DataFrame:
     """Mean attention distance of every layer and head in pixels, beside uniform attention's."""
     shape = subject.model.shape
-    distance_LBH = attention_scores.mean_distance(
-        maps.attention_LBHTT, shape.patch_grid, shape.image_size
-    )
-    mean_LH = distance_LBH.mean(axis=1)
+    place = (shape.patch_grid, shape.image_size)
+    mean_LH = scores.mean_distance(maps.attention_LBHTT, *place).mean(axis=1)
+    layer_LH, head_LH = np.indices(mean_LH.shape) + 1
     return pd.DataFrame(
         {
-            "layer": layer + 1,
-            "head": head + 1,
-            "distance_px": mean_LH[layer, head],
-            "uniform_px": attention_scores.uniform_distance(shape.patch_grid, shape.image_size),
+            "layer": layer_LH.ravel(),
+            "head": head_LH.ravel(),
+            "distance_px": mean_LH.ravel(),
+            "uniform_px": scores.uniform_distance(*place),
         }
-        for layer in range(shape.depth)
-        for head in range(shape.heads)
     )
 
 
 def _draw_plate(
-    found: results.Results, subject: Subject, folder: Path, *, seed: int, layer: int, method: str
+    found: results.Results, subject: Subject, *, seed: int, layer: int, method: str
 ) -> None:
     """Successes and failures in the order of a seeded draw over the test images.
 
@@ -265,28 +281,29 @@ def _draw_plate(
         some = successes[has_it][: wanted // 2]
         successes = np.concatenate([some, successes[~has_it]])
     shown = np.concatenate([successes[:wanted], failures])
-    draw(found, subject, test.images[shown], subject.truth[shown], folder, layer, method)
+    draw(found, subject, test.images[shown], subject.truth[shown], layer, method)
 
 
 def draw(
     found: results.Results,
     subject: Subject,
     images: NDArray[np.uint8],
-    truth: Sequence[int] | NDArray[np.int64] | None,
-    folder: Path,
-    layer: int = -1,
-    method: str = "last",
+    truth: NDArray[np.int64] | None,
+    layer: int,
+    method: str,
     name: str | None = None,
 ) -> None:
     """Draw input, map and overlay of some images, as one plate and as single pictures."""
     maps = compute(subject.model, subject.normalised(images), layer)
-    captions = []
-    for place, predicted in enumerate(maps.predicted_B):
-        p = maps.probability_BO[place, predicted]
-        caption = f"predicted {subject.names[predicted]} ({p:.2f})"
-        if truth is not None:
-            caption += f", is {subject.names[truth[place]]}"
-        captions.append(caption)
+    captions = [
+        f"predicted {subject.names[predicted]} ({of_output[predicted]:.2f})"
+        for predicted, of_output in zip(maps.predicted_B, maps.probability_BO, strict=True)
+    ]
+    if truth is not None:
+        captions = [
+            f"{caption}, is {subject.names[right]}"
+            for caption, right in zip(captions, truth, strict=True)
+        ]
     depth = subject.model.shape.depth
     what = {
         "last": f"layer {layer % depth + 1} of {depth}, CLS to patches, mean over heads",
@@ -296,8 +313,14 @@ def draw(
     label = f", label {subject.label}" if subject.label else ""
     title = f"Attention of trial {subject.trial_id}{label}: {what} ({found.subtitle})"
     attention_plates.save_plate(
-        images, maps.by_method[method], captions, title, folder, name or subject.key
+        images, maps.by_method[method], captions, title, _folder(found), name or subject.key
     )
+
+
+def _folder(found: results.Results) -> Path:
+    folder = found.folder / "attention"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _merge(path: Path, rows: pd.DataFrame) -> None:
@@ -312,6 +335,4 @@ def _merge(path: Path, rows: pd.DataFrame) -> None:
         rows = pd.concat([before[~old.isin(new)], rows], ignore_index=True)
     if is_parquet:
         rows.to_parquet(path, index=False)
-        rows.to_csv(path.with_suffix(".csv"), index=False)
-    else:
-        rows.to_csv(path, index=False)
+    rows.to_csv(path.with_suffix(".csv"), index=False)

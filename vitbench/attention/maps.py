@@ -16,7 +16,6 @@ from vitbench.attention.scores import patch_map
 from vitbench.model.attention import attend, gradient_weighted, rollout
 from vitbench.model.vit import StackedVit
 
-METHODS = ("last", "rollout", "gradient")
 Array = NDArray[np.float64]
 _RANDOM_ORDERS = 3
 
@@ -25,20 +24,15 @@ _RANDOM_ORDERS = 3
 class Maps:
     """What a model does with some images.
 
-    Attributes:
-        by_method: CLS-to-patch maps, [B, M], rows sum to 1: `last` layer (mean over heads),
-            `rollout` and `gradient`.
-        heads_BHM: the chosen layer's map of each head.
-        self_mass_B: attention that CLS keeps for itself in the chosen layer, mean over heads.
-        attention_LBHTT: every layer and head.
-        probability_BO: predicted probabilities; of a single output, of 0 and of 1.
+    `by_method` holds CLS-to-patch maps, [B, M], rows sum to 1: of the `last` layer (mean over
+    heads), `rollout` and `gradient`.
     """
 
     by_method: dict[str, Array]
-    heads_BHM: Array
-    self_mass_B: Array
-    attention_LBHTT: Array
-    probability_BO: Array
+    heads_BHM: Array  # the chosen layer's map of each head
+    self_mass_B: Array  # attention that CLS keeps for itself in that layer, mean over heads
+    attention_LBHTT: Array  # every layer and head
+    probability_BO: Array  # that is predicted; of a single output, of 0 and of 1
 
     @property
     def predicted_B(self) -> NDArray[np.int64]:
@@ -49,9 +43,10 @@ class Maps:
 def compute(model: StackedVit, images_BCYX: Tensor, layer: int = -1) -> Maps:
     """All maps of a model on normalised images; `layer` chooses another than the last."""
     with torch.no_grad():
-        found = attend(model, images_BCYX)
-        rolled_BTT = rollout(found.weights_LBHTT)
-    heads_BHT = found.layers[layer][:, :, 0].double().numpy()
+        layers, logits_BO = attend(model, images_BCYX)
+        attention_LBHTT = torch.stack(layers)
+        rolled_BTT = rollout(attention_LBHTT)
+    heads_BHT = layers[layer][:, :, 0].double().numpy()
     heads_BHM, _ = patch_map(heads_BHT)
     last_BM, self_mass_B = patch_map(heads_BHT.mean(axis=1))
     gradient_BT = gradient_weighted(model, images_BCYX).double().numpy()
@@ -64,8 +59,8 @@ def compute(model: StackedVit, images_BCYX: Tensor, layer: int = -1) -> Maps:
         },
         heads_BHM=heads_BHM,
         self_mass_B=self_mass_B,
-        attention_LBHTT=found.weights_LBHTT.double().numpy(),
-        probability_BO=probabilities(found.logits_BO),
+        attention_LBHTT=attention_LBHTT.double().numpy(),
+        probability_BO=probabilities(logits_BO),
     )
 
 
@@ -79,7 +74,7 @@ def probabilities(logits_BO: Tensor) -> Array:
 
 def faithfulness(
     model: StackedVit, images_BCYX: Tensor, by_method: dict[str, Array], *, seed: int
-) -> dict[str, tuple[Array, Array]]:
+) -> dict[str, Array]:
     """How much faster the prediction falls (rises) along each map than in random order.
 
     Patches are blanked to the data set's mean (deletion) or uncovered on it (insertion), those
@@ -87,7 +82,7 @@ def faithfulness(
     all steps (arXiv:1806.07421), less the same in random order.
 
     Returns:
-        Deletion and insertion of each method, [B] each. Faithful maps have deletion below 0 and
+        Deletion and insertion of each method, [2, B]. Faithful maps have deletion below 0 and
         insertion above 0.
     """
     rng = np.random.default_rng(seed)
@@ -95,27 +90,23 @@ def faithfulness(
     anyhow = np.tile(np.arange(shape[1]), (shape[0], 1))
     orders = [rng.permuted(anyhow, axis=1) for _ in range(_RANDOM_ORDERS)]
     random = np.mean([_areas(model, images_BCYX, order) for order in orders], axis=0)
-    found = {}
-    for method, map_BM in by_method.items():
-        ours = _areas(model, images_BCYX, np.argsort(-map_BM, axis=1, kind="stable"))
-        found[method] = (ours[0] - random[0], ours[1] - random[1])
-    return found
+    return {
+        method: _areas(model, images_BCYX, np.argsort(-map_BM, axis=1, kind="stable")) - random
+        for method, map_BM in by_method.items()
+    }
 
 
 def _areas(model: StackedVit, images_BCYX: Tensor, order_BM: NDArray[np.int64]) -> Array:
     """Mean probability of the predicted class while patches go (row 0) or come (row 1)."""
     batch, patches = order_BM.shape
     grid, px = model.shape.patch_grid, model.shape.patch_px
-    rank_BM = np.empty_like(order_BM)
-    np.put_along_axis(rank_BM, order_BM, np.arange(patches)[None].repeat(batch, 0), axis=1)
-    rank = torch.from_numpy(rank_BM).view(batch, 1, grid, grid)
+    rank = torch.from_numpy(np.argsort(order_BM, axis=1)).view(batch, 1, grid, grid)
     rank = rank.repeat_interleave(px, 2).repeat_interleave(px, 3)
     areas = np.zeros((2, batch))
     with torch.no_grad():
         predicted = probabilities(model(images_BCYX.unsqueeze(0)).squeeze(0)).argmax(axis=1)
         for done in range(patches + 1):
             for row, keep in enumerate((rank >= done, rank < done)):
-                logits = model((images_BCYX * keep).unsqueeze(0)).squeeze(0)
-                p = probabilities(logits)
+                p = probabilities(model((images_BCYX * keep).unsqueeze(0)).squeeze(0))
                 areas[row] += p[np.arange(batch), predicted] / (patches + 1)
     return areas

@@ -22,8 +22,7 @@ def patch_map(cls_row_NT: Array) -> tuple[Array, Array]:
         The map over patches [..., M], rows sum to 1, and the CLS self-mass [...]. Where CLS keeps
         all its attention to itself (a model that ran away) there is no map: NaN.
     """
-    self_mass = cls_row_NT[..., 0]
-    patches = cls_row_NT[..., 1:]
+    self_mass, patches = cls_row_NT[..., 0], cls_row_NT[..., 1:]
     total = patches.sum(axis=-1, keepdims=True)
     nothing = np.full_like(patches, np.nan)
     return np.divide(patches, total, out=nothing, where=total > 0), self_mass
@@ -40,13 +39,6 @@ def effective_patches(a_NM: Array) -> Array:
     return np.asarray(np.exp(entropy(a_NM)))
 
 
-def patch_centres(grid: int, image_size: int) -> Array:
-    """Centres (x, y) of the patches in pixels, row by row, shape [M, 2]."""
-    along = (np.arange(grid) + 0.5) * (image_size / grid)
-    y, x = np.meshgrid(along, along, indexing="ij")
-    return np.stack([x.ravel(), y.ravel()], axis=-1)
-
-
 def mean_distance(attention_TT: Array, grid: int, image_size: int) -> Array:
     """Mean attention distance in pixels: how far a patch looks, on average.
 
@@ -57,14 +49,12 @@ def mean_distance(attention_TT: Array, grid: int, image_size: int) -> Array:
         attention_TT: attention between tokens, CLS first, shape [..., T, T].
         grid: patches per side.
         image_size: pixels per side.
-
-    Returns:
-        Shape [...], in pixels.
     """
     between = attention_TT[..., 1:, 1:]
     between = between / between.sum(axis=-1, keepdims=True)
-    centres = patch_centres(grid, image_size)
-    distance_MM = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    along = (np.arange(grid) + 0.5) * (image_size / grid)
+    centres_M2 = np.stack(np.meshgrid(along, along), axis=-1).reshape(-1, 2)
+    distance_MM = np.linalg.norm(centres_M2[:, None] - centres_M2, axis=-1)
     return np.asarray((between * distance_MM).sum(axis=-1).mean(axis=-1))
 
 
@@ -75,14 +65,9 @@ def uniform_distance(grid: int, image_size: int) -> float:
 
 
 def patch_cover(mask_NYX: Array, grid: int) -> Array:
-    """Share of each patch that a region covers, 0 to 1.
+    """Share of each patch that a region covers, 0 to 1: [..., side, side] -> [..., M], row by row.
 
-    Args:
-        mask_NYX: the region, 1 inside and 0 outside (or soft), shape [..., side, side] in pixels.
-        grid: patches per side; divides the image side.
-
-    Returns:
-        Shape [..., M], patches row by row.
+    The mask is 1 inside and 0 outside; `grid`, the patches per side, divides the image side.
     """
     *lead, height, width = mask_NYX.shape
     cells = mask_NYX.reshape(*lead, grid, height // grid, grid, width // grid)
@@ -115,9 +100,7 @@ def pointing_game(a_NM: Array, cover_NM: Array) -> Array:
     return np.asarray((top * (cover_NM > 0)).sum(axis=-1) / top.sum(axis=-1))
 
 
-def landmark_regions(
-    landmarks_L2: Array, image_size: int, names: tuple[str, ...] = ("eyes", "mouth", "eye_corners")
-) -> dict[str, Array]:
+def landmark_regions(landmarks_L2: Array, image_size: int) -> dict[str, Array]:
     """Regions of one face from CelebA's five landmarks, as 0/1 masks of the image.
 
     All lengths scale with the distance between the eyes, `d`:
@@ -132,30 +115,23 @@ def landmark_regions(
     Args:
         landmarks_L2: left eye, right eye, nose, left and right mouth corner, (x, y) in pixels.
         image_size: pixels per side.
-        names: which regions to return.
     """
     yy, xx = np.mgrid[0:image_size, 0:image_size] + 0.5
     left_eye, right_eye, nose, left_mouth, right_mouth = landmarks_L2
     between = right_eye - left_eye
     d = max(float(np.linalg.norm(between)), 1e-6)
-    along = between / d
-    masks: dict[str, Array] = {}
-    for name in names:
-        if name == "eyes":
-            masks[name] = _band(xx, yy, left_eye, right_eye, 0.55 * d, 0.45 * d)
-        elif name == "mouth":
-            masks[name] = _band(xx, yy, left_mouth, right_mouth, 0.25 * d, 0.3 * d)
-        elif name == "eye_corners":
-            corners = (left_eye - 0.3 * d * along, right_eye + 0.3 * d * along)
-            masks[name] = np.maximum(*(_disc(xx, yy, corner, 0.3 * d) for corner in corners))
-        elif name == "hair_band":
-            ring = _disc(xx, yy, nose, 2.4 * d) - _disc(xx, yy, nose, 1.1 * d)
-            down = (left_mouth + right_mouth) / 2 - (left_eye + right_eye) / 2
-            height = (xx - nose[0]) * down[0] + (yy - nose[1]) * down[1]
-            masks[name] = ring * (height < (down**2).sum() / 2)
-        else:
-            raise ValueError(f"no region is called {name!r}")
-    return masks
+    out = 0.3 * d * (between / d)  # from an eye to its outer corner
+    down = (left_mouth + right_mouth) / 2 - (left_eye + right_eye) / 2
+    height = (xx - nose[0]) * down[0] + (yy - nose[1]) * down[1]
+    ring = _disc(xx, yy, nose, 2.4 * d) - _disc(xx, yy, nose, 1.1 * d)
+    return {
+        "eyes": _band(xx, yy, left_eye, right_eye, 0.55 * d, 0.45 * d),
+        "mouth": _band(xx, yy, left_mouth, right_mouth, 0.25 * d, 0.3 * d),
+        "eye_corners": np.maximum(
+            _disc(xx, yy, left_eye - out, 0.3 * d), _disc(xx, yy, right_eye + out, 0.3 * d)
+        ),
+        "hair_band": ring * (height < (down**2).sum() / 2),
+    }
 
 
 def ink_region(image_CYX: NDArray[np.uint8]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from vitbench import data
@@ -23,21 +25,13 @@ from vitbench.training.checkpoint import load_member
 
 @dataclass(frozen=True)
 class Subject:
-    """One trained model and the images of its data set.
-
-    Attributes:
-        trial_id: of the model.
-        model: a stack of one.
-        info: what was written with its weights.
-        images: the whole data set.
-        label: the label that its one output tells; None where its outputs are classes.
-    """
+    """One trained model and the images of its data set."""
 
     trial_id: str
-    model: StackedVit
-    info: dict[str, Any]
-    images: ImageSet
-    label: str | None
+    model: StackedVit  # a stack of one
+    info: dict[str, Any]  # what was written with its weights
+    images: ImageSet  # the whole data set
+    label: str | None  # that its one output tells; None where its outputs are classes
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,10 +77,7 @@ class Subject:
 def choose(found: results.Results, wanted: str, label: str | None) -> str:
     """The trial to look at: `best` by validation loss, or one by (the beginning of) its id.
 
-    Args:
-        found: the results.
-        wanted: `best` or an id.
-        label: only trials that learned this label, alone or among all.
+    With a label only those are looked at that learned it, alone or among all.
 
     Raises:
         UserError: if there is none, several, or none with a checkpoint.
@@ -117,13 +108,7 @@ def open_images(found: results.Results, data_dir: Path | None) -> ImageSet:
 def open_subject(
     found: results.Results, trial_id: str, images: ImageSet, label: str | None = None
 ) -> Subject:
-    """Load a trial's best weights.
-
-    Args:
-        found: the results.
-        trial_id: whose weights.
-        images: of `open_images`.
-        label: which output of a model that learned all labels; the first if left out.
+    """Load a trial's best weights; `label` chooses an output of a model that learned all labels.
 
     Raises:
         UserError: if the checkpoint is damaged or the images are not those of the training.
@@ -138,11 +123,13 @@ def open_subject(
         )
     if info["label"] is None and not images.classes:
         label = label or images.labels[0]
-        return Subject(trial_id, one_output(model, images.labels.index(label)), info, images, label)
-    return Subject(trial_id, model, info, images, info["label"])
+        model = _one_output(model, images.labels.index(label))
+    else:
+        label = info["label"]
+    return Subject(trial_id, model, info, images, label)
 
 
-def one_output(model: StackedVit, output: int) -> StackedVit:
+def _one_output(model: StackedVit, output: int) -> StackedVit:
     """A model of several labels seen through one of them: the same body with one output."""
     state = model.member_state(0)
     for name in ("head.weight", "head.bias"):
@@ -150,3 +137,28 @@ def one_output(model: StackedVit, output: int) -> StackedVit:
     alone = StackedVit(dataclasses.replace(model.shape, outputs=1), members=1)
     alone.load_member(0, state)
     return alone.eval()
+
+
+def read_photos(paths: Sequence[Path], like: ImageSet) -> NDArray[np.uint8]:
+    """A user's own pictures: their middle squares, resized like a data set's, [B, C, Y, X].
+
+    Raises:
+        UserError: if a file is missing or no picture.
+    """
+    photos = []
+    for path in paths:
+        try:
+            with Image.open(path) as opened:
+                picture = opened.convert("L" if like.channels == 1 else "RGB")
+        except FileNotFoundError:
+            raise UserError(f"--image {path}: there is no such file; check the path") from None
+        except OSError as error:
+            raise UserError(
+                f"--image {path}: is not a picture that can be read ({error})"
+            ) from None
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side))
+        square = square.resize((like.image_size, like.image_size), Image.Resampling.BILINEAR)
+        photos.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
+    return np.stack(photos)

@@ -81,7 +81,7 @@ def ours(turns: Turns, *, device: str, batch_size: int, images: int, threads: in
         where,
         torch.float32,
     )
-    streams = Streams.build([0], ["all"], {"all": torch.arange(images)})
+    streams = Streams([0], ["all"], {"all": torch.arange(images)})
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for index_SB in streams.order(epoch).to(where).split(batch_size, dim=1):

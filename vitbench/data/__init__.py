@@ -5,94 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from vitbench.config import Dataset
-from vitbench.data import cache, celeba, digits, folder, mnist
+from vitbench.data import cache, celeba, decode, digits, folder, mnist
 from vitbench.data.decode import Watch
-from vitbench.data.faces import drawn
+from vitbench.data.faces import faces
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.errors import UserError
 
 __all__ = ["ImageSet", "Resolved", "Split", "Watch", "data_folder", "load", "resolve"]
 
-# What is left to do: given the folder of the cache entry and whom to tell of the progress.
-Prepare = Callable[[Path, Watch | None], ImageSet]
 
-
-def _digits(dataset: Dataset, base: Path) -> tuple[str, Prepare]:
-    return "", lambda folder, watch: digits.load(dataset.image_size)
-
-
-def _faces(dataset: Dataset, base: Path) -> tuple[str, Prepare]:
-    return drawn.key(dataset), lambda folder, watch: drawn.load(dataset, watch)
-
-
-def _folder(dataset: Dataset, base: Path) -> tuple[str, Prepare]:
-    listed = folder.listing(dataset)
-    key = folder.fingerprint(listed, dataset)
-    return key, lambda partial, watch: folder.load(listed, dataset, partial, watch)
-
-
-def _celeba(dataset: Dataset, base: Path) -> tuple[str, Prepare]:
-    files = celeba.find(base)
-    if files is None:
-        raise UserError(f"dataset.name=celeba: not found in {base}/celeba")
-    key = celeba.fingerprint(files, dataset)
-    return key, lambda partial, watch: celeba.load(files, dataset, partial, watch)
-
-
-def _mnist(dataset: Dataset, base: Path) -> tuple[str, Prepare]:
-    files = mnist.find(base) or mnist.download(base)
-    if files is None:
-        raise UserError(f"dataset.name=mnist: not found in {base}/MNIST/raw")
-    size = dataset.image_size
-    return mnist.checksum(files, size), lambda folder, watch: mnist.load(files, size)
-
-
-# Each data set of config.Dataset.name: from its settings and the data folder a key that changes
-# with images and settings, and what prepares them.
-_SOURCES: dict[str, Callable[[Dataset, Path], tuple[str, Prepare]]] = {
-    "mnist": _mnist,
-    "digits": _digits,
-    "celeba": _celeba,
-    "faces": _faces,
-    "folder": _folder,
-}
-
-
-@dataclass(frozen=True)
-class _MayBeMissing:
-    """A data set whose files the user must have, or that must be downloaded.
-
-    Attributes:
-        title: its name for people.
-        place: of the files, below the data folder.
-        is_there: whether they are there, after a download where that is possible.
-        tried: what was tried beside, as the end of a sentence.
-        to_do: what the user can do.
-    """
+class _Fetched(NamedTuple):
+    """A data set whose files the user must have, or that is downloaded."""
 
     title: str
-    place: str
-    is_there: Callable[[Path], bool]
-    tried: str
+    place: str  # of the files, below the data folder
+    find: Callable[[Path], Any]  # the files, after a download where that is possible, or None
+    tried: str  # beside, as the end of a sentence
     to_do: str
 
 
-_MAY_BE_MISSING = {
-    "mnist": _MayBeMissing(
+_FETCHED = {
+    "mnist": _Fetched(
         "MNIST",
         "MNIST/raw",
-        lambda base: (mnist.find(base) or mnist.download(base)) is not None,
+        lambda base: mnist.find(base) or mnist.download(base),
         " nor can it be downloaded",
         "put the four MNIST files (train-images-idx3-ubyte.gz, ...) there, name the folder that "
         "holds MNIST/raw with --data, or write `offline: digits` to use scikit-learn's digits "
         "instead",
     ),
-    "celeba": _MayBeMissing(
+    "celeba": _Fetched(
         "CelebA",
         "celeba",
-        lambda base: celeba.find(base) is not None,
+        celeba.find,
         "",  # its home asks for a browser
         "put img_align_celeba.zip (or its folder), list_attr_celeba.txt, "
         "list_eval_partition.txt and list_landmarks_align_celeba.txt there, name the folder that "
@@ -121,15 +69,15 @@ def resolve(dataset: Dataset, data_dir: Path | None) -> Resolved:
         UserError: if it is nowhere and there is no `offline`; says where to put the files.
     """
     used = dataset.model_copy(update={"offline": None})
-    base, files = data_folder(data_dir), _MAY_BE_MISSING.get(dataset.name)
-    if files is None:
+    base, fetched = data_folder(data_dir), _FETCHED.get(dataset.name)
+    if fetched is None:
         return Resolved(used)
-    if files.is_there(base):
+    if fetched.find(base) is not None:
         # How often photographs are labelled wrongly is not for the sweep file to say.
         return Resolved(used.model_copy(update={"label_noise": None}))
-    missing = f"{files.title} is not in {base / files.place}{files.tried}"
+    missing = f"{fetched.title} is not in {base / fetched.place}{fetched.tried}"
     if dataset.offline is None:
-        raise UserError(f"dataset.name={dataset.name}: {missing}; {files.to_do}")
+        raise UserError(f"dataset.name={dataset.name}: {missing}; {fetched.to_do}")
     return Resolved(
         used.model_copy(update={"name": dataset.offline, "split": None}),
         f"{missing}: this run uses {dataset.offline} instead, and says so in every row and title.",
@@ -144,15 +92,38 @@ def load(
 ) -> ImageSet:
     """Open a data set (as `resolve` returned it) from the cache, preparing it first if need be.
 
-    Args:
-        dataset: which images.
-        data_dir: see `data_folder`.
-        cache_dir: see `cache.folder`.
-        watch: told of the progress of long preparations.
+    Folders are chosen by `data_folder` and `cache.folder`; `watch` is told of the progress of long
+    preparations.
 
     Raises:
         UserError: if files are missing or damaged; names them.
     """
-    key, prepare = _SOURCES[dataset.name](dataset, data_folder(data_dir))
+    key, prepare = _source(dataset, data_folder(data_dir))
     name = "-".join([dataset.name, str(dataset.image_size), *([key[:16]] if key else [])])
     return cache.cached(name, cache_dir, lambda partial: prepare(partial, watch))
+
+
+def _source(dataset: Dataset, base: Path) -> tuple[str, Callable[[Path, Watch | None], ImageSet]]:
+    """A key that changes with images and settings, and what prepares the images in a folder."""
+    files: Any = None
+    if fetched := _FETCHED.get(dataset.name):
+        files = fetched.find(base)
+        if files is None:
+            raise UserError(f"dataset.name={dataset.name}: not found in {base / fetched.place}")
+    match dataset.name:
+        case "mnist":
+            size = dataset.image_size
+            return mnist.checksum(files, size), lambda partial, watch: mnist.load(files, size)
+        case "digits":
+            return "", lambda partial, watch: digits.load(dataset.image_size)
+        case "faces":
+            return faces.key(dataset), lambda partial, watch: faces.load(dataset, watch)
+        case "celeba":
+            return celeba.fingerprint(files, dataset), lambda partial, watch: decode.build(
+                celeba.pictures(files, dataset), dataset, partial, watch
+            )
+        case "folder":
+            found = folder.pictures(dataset)
+            return folder.fingerprint(found, dataset), lambda partial, watch: decode.build(
+                found, dataset, partial, watch
+            )

@@ -11,10 +11,6 @@ from typing import Any
 
 import torch
 
-_SCHEMAS = (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-)
 _library: torch.library.Library | None = None  # declarations live as long as their library
 
 
@@ -27,7 +23,7 @@ def torchvision() -> Any:
         if "torchvision::nms" not in str(error):
             raise
         _library = torch.library.Library("torchvision", "FRAGMENT")
-        for schema in _SCHEMAS:
-            _library.define(schema)
+        for name in ("nms", "qnms"):
+            _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision
     return torchvision

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from vitbench.data.image_set import ImageSet, Split
+from vitbench.data import decode
+from vitbench.data.image_set import SPLITS, ImageSet, Split
 from vitbench.errors import UserError
 from vitbench.records.files import replacing
 
-SPLITS = ("train", "val", "test")
 _ARRAYS = ("images", "targets", "landmarks")
 _FACTS = ("name", "classes", "labels", "mean", "std", "checksum", "source", "label_noise")
 
@@ -39,11 +39,8 @@ def cached(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -
 
     Several processes may ask at once: one prepares, the others wait and open what it made.
 
-    Args:
-        key: name of the cache entry.
-        cache_dir: as in `folder`.
-        make: given the unfinished folder, which may hold what an earlier run did; arrays of images
-            that lie there as `<split>_images.npy` are not written again.
+    `make` is given the unfinished folder, which may hold what an earlier run did; arrays that it
+    returns mapped are to lie there as `<split>_images.npy`.
 
     Raises:
         UserError: of `make`; the unfinished folder is removed.
@@ -54,17 +51,7 @@ def cached(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -
         with (path.parent / f".{key}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not holds(path):
-                partial = path.parent / f".{key}.partial"
-                partial.mkdir(exist_ok=True)
-                try:
-                    images = make(partial)
-                except UserError:
-                    shutil.rmtree(partial)
-                    raise
-                _write(partial, images)
-                for name in ("done.npy", "bad.jsonl"):
-                    (partial / name).unlink(missing_ok=True)
-                os.replace(partial, path)
+                _prepare(path, path.parent / f".{key}.partial", make)
     return open_folder(path)
 
 
@@ -81,25 +68,26 @@ def folder_of(images: ImageSet) -> Path:
     return Path(mapped.filename).parent
 
 
-def _write(path: Path, images: ImageSet) -> None:
-    for name in SPLITS:
-        split: Split = getattr(images, name)
+def _prepare(path: Path, partial: Path, make: Callable[[Path], ImageSet]) -> None:
+    partial.mkdir(exist_ok=True)
+    try:
+        images = make(partial)
+    except UserError:
+        shutil.rmtree(partial)
+        raise
+    for split in SPLITS:
         for array in _ARRAYS:
-            values = getattr(split, array)
-            file = path / f"{name}_{array}.npy"
-            if values is not None and not _is_mapped_from(values, file):
+            values = getattr(getattr(images, split), array)
+            # What is mapped lies in the folder already.
+            if values is not None and not isinstance(values, np.memmap):
                 # What is replaced may be mapped where the values came from.
+                file = partial / f"{split}_{array}.npy"
                 with replacing(file) as temporary, temporary.open("wb") as stream:
                     np.save(stream, values)
     info = {name: getattr(images, name) for name in _FACTS}
-    (path / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
-
-
-def _is_mapped_from(values: np.ndarray, file: Path) -> bool:
-    """Whether an array is a file's content already."""
-    if not isinstance(values, np.memmap) or values.filename is None:
-        return False
-    return file.is_file() and Path(values.filename).samefile(file)
+    (partial / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
+    (partial / decode.DONE).unlink(missing_ok=True)
+    os.replace(partial, path)
 
 
 def open_folder(path: Path) -> ImageSet:

@@ -15,7 +15,6 @@ import hashlib
 import threading
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +22,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vitbench.config import Dataset
-from vitbench.data import attributes
-from vitbench.data.decode import Files, Watch
-from vitbench.data.image_set import ImageSet
+from vitbench.data.decode import Pictures, chosen_columns
+from vitbench.data.image_set import SPLITS
 from vitbench.errors import UserError
 
 WIDTH, HEIGHT = 178, 218
-_SPLITS = ("train", "val", "test")
 _ATTRIBUTES = "list_attr_celeba.txt"
 _PARTITION = "list_eval_partition.txt"
 _LANDMARKS = "list_landmarks_align_celeba.txt"
@@ -38,107 +35,72 @@ _IMAGES = "img_align_celeba"
 _PAPER_SHARE = (200_000, 202_599)
 
 
-@dataclass(frozen=True)
-class Paths:
-    """Where CelebA's files are; `images` is a folder or a zip file."""
-
-    folder: Path
-    images: Path
-
-
-def find(data_dir: Path) -> Paths | None:
-    """CelebA's files under `<data_dir>/celeba`; None if any of them is missing."""
+def find(data_dir: Path) -> Path | None:
+    """Folder or zip file of CelebA's images in `<data_dir>/celeba`; None if any file is missing."""
     folder = data_dir / "celeba"
     if not all((folder / name).is_file() for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS)):
         return None
-    for images in (folder / _IMAGES, folder / f"{_IMAGES}.zip"):
-        if images.exists():
-            return Paths(folder, images)
-    return None
+    return next((p for p in (folder / _IMAGES, folder / f"{_IMAGES}.zip") if p.exists()), None)
 
 
-def fingerprint(paths: Paths, dataset: Dataset) -> str:
+def fingerprint(images: Path, dataset: Dataset) -> str:
     """SHA-256 that changes with the files and the settings, without reading the images."""
-    digest = hashlib.sha256(repr(_settings(dataset)).encode())
+    split = dataset.split or "official"
+    settings = (dataset.image_size, dataset.labels, split, dataset.damaged_share)
+    digest = hashlib.sha256(repr(settings).encode())
     for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS):
-        digest.update((paths.folder / name).read_bytes())
-    if paths.images.is_dir():
-        for path in sorted(paths.images.iterdir()):
+        digest.update((images.parent / name).read_bytes())
+    if images.is_dir():
+        for path in sorted(images.iterdir()):
             status = path.stat()
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     else:
-        with _open_zip(paths.images) as archive:
+        with _open_zip(images) as archive:
             for entry in archive.infolist():
                 digest.update(f"{entry.filename} {entry.CRC} {entry.file_size}\n".encode())
     return digest.hexdigest()
 
 
-def load(paths: Paths, dataset: Dataset, folder: Path, watch: Watch | None = None) -> ImageSet:
-    """Read the lists, decode the images, cut into splits.
-
-    Args:
-        paths: where the files are.
-        dataset: size, labels, split and how many bad files are borne.
-        folder: where the arrays grow.
-        watch: told of the progress.
+def pictures(images: Path, dataset: Dataset) -> Pictures:
+    """Read the lists.
 
     Raises:
-        UserError: naming the list and line that is damaged, the label that is not there, or the
-            images that are broken.
+        UserError: naming the list and line that is damaged, or the label that is not there.
     """
-    table = _read_list(paths.folder / _ATTRIBUTES, header=True)
-    labels, columns = attributes.chosen_columns(dataset.labels, list(table.columns), "CelebA")
-    marks = _read_list(paths.folder / _LANDMARKS, header=True)
-    partition = _read_list(paths.folder / _PARTITION, header=False).iloc[:, 0]
+    folder, size = images.parent, dataset.image_size
+    table = _read_list(folder / _ATTRIBUTES, header=True)
+    labels, columns = chosen_columns(dataset.labels, list(table.columns), "CelebA")
+    marks = _read_list(folder / _LANDMARKS, header=True)
+    partition = _read_list(folder / _PARTITION, header=False)
     for other, name in ((marks, _LANDMARKS), (partition, _PARTITION)):
         missing = table.index.difference(other.index)
         if len(missing):
             raise UserError(
-                f"{paths.folder / name}: has no line for {missing[0]} and {len(missing) - 1} other "
+                f"{folder / name}: has no line for {missing[0]} and {len(missing) - 1} other "
                 f"images of {_ATTRIBUTES}; fetch both again"
             )
-    which = _split_of(partition.loc[table.index].to_numpy(), dataset.split)
     values = table.to_numpy()
-    if not np.isin(values, (-1, 1)).all():
-        row = int(np.flatnonzero(~np.isin(values, (-1, 1)).all(axis=1))[0])
+    wrong = np.flatnonzero(~np.isin(values, (-1, 1)).all(axis=1))
+    if len(wrong):
         raise UserError(
-            f"{paths.folder / _ATTRIBUTES}: line {row + 3} holds a value that is neither 1 nor -1"
+            f"{folder / _ATTRIBUTES}: line {wrong[0] + 3} holds a value that is neither 1 nor -1"
         )
-    targets = (values[:, columns] == 1).astype(np.int64)
-    points = _scaled(marks.loc[table.index].to_numpy(dtype=np.float32), dataset.image_size)
-    names = np.asarray(table.index)
-    rows = {split: np.flatnonzero(which == number) for number, split in enumerate(_SPLITS)}
-    files = Files(
-        place=paths.images,
-        names={split: names[rows[split]].tolist() for split in _SPLITS},
-        read=_reader(paths.images),
-        channels=3,
-        crop=WIDTH,
-        damaged_share=dataset.damaged_share,
-    )
-    size = dataset.image_size
+    points = marks.loc[table.index].to_numpy(dtype=np.float32).reshape(-1, 5, 2)
+    corner = np.array([0, (HEIGHT - WIDTH) // 2], dtype=np.float32)  # of the square that is kept
+    which = _split_of(partition.loc[table.index, "partition"].to_numpy(), dataset.split)
     kind = "the paper's 200,000 for training" if dataset.split == "paper" else "official partition"
-    return attributes.build(
-        files,
+    return Pictures(
         name="celeba",
-        size=size,
-        folder=folder,
-        targets={split: targets[rows[split]] for split in _SPLITS},
-        landmarks={split: points[rows[split]] for split in _SPLITS},
-        classes=(),
+        place=images,
+        files=list(table.index),
+        split=np.array(SPLITS)[which],
+        targets=(values[:, columns] == 1).astype(np.int64),
         labels=labels,
-        source=f"CelebA ({len(names):,} images, {kind}, centre {WIDTH}x{WIDTH} pixels resized to "
+        landmarks=np.asarray((points - corner) * (size / WIDTH), dtype=np.float32),
+        read=_reader(images),
+        crop=WIDTH,
+        source=f"CelebA ({len(table):,} images, {kind}, centre {WIDTH}x{WIDTH} pixels resized to "
         f"{size}x{size})",
-        watch=watch,
-    )
-
-
-def _settings(dataset: Dataset) -> tuple[object, ...]:
-    return (
-        dataset.image_size,
-        dataset.labels,
-        dataset.split or "official",
-        dataset.damaged_share,
     )
 
 
@@ -152,13 +114,6 @@ def _split_of(partition: NDArray[np.int64], split: str | None) -> NDArray[np.int
     which[first:] = 1
     which[first + (len(partition) - first) // 2 :] = 2
     return which
-
-
-def _scaled(marks: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Landmarks [N, 10] in the file's pixels as [N, 5, 2] in pixels after crop and resize."""
-    points = marks.reshape(-1, 5, 2)
-    offset = np.array([0, (HEIGHT - WIDTH) // 2], dtype=np.float32)
-    return np.asarray((points - offset) * (size / WIDTH), dtype=np.float32)
 
 
 def _read_list(path: Path, *, header: bool) -> pd.DataFrame:
@@ -178,7 +133,7 @@ def _read_list(path: Path, *, header: bool) -> pd.DataFrame:
             index_col="file",
             dtype={name: np.int64 for name in names},
         )
-    except (ValueError, IndexError, pd.errors.ParserError) as error:
+    except (ValueError, IndexError) as error:
         raise UserError(
             f"{path}: is not one of CelebA's lists ({error}); fetch it again"
         ) from error

@@ -3,16 +3,16 @@
 The work lies in a folder that is not finished yet (see cache.cached):
 
     <split>_images.npy   uint8 [N, C, Y, X], filled chunk by chunk
-    done.npy             which chunks are filled
-    bad.jsonl            files that are missing or broken, with the reason
+    done.jsonl           chunks that are filled, and which of their files are missing or broken
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,100 +21,108 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vitbench.config import Dataset
+from vitbench.data.image_set import SPLITS, ImageSet, Split
 from vitbench.errors import UserError
 from vitbench.hardware import cpu_count
+from vitbench.words import did_you_mean
 
 Watch = Callable[[str, int, int], None]  # what is prepared, images done, images in all
 
+DONE = "done.jsonl"
 _CHUNK = 256
 _CHUNKS_PER_FLUSH = 32
-_NAMED = 5  # bad files that a message names
+# Pillow reports broken files in all of these ways.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
-class Files:
-    """Image files to decode.
+class Pictures:
+    """Image files to decode, and what they show: N of each, as in Split and ImageSet."""
 
-    Attributes:
-        place: for messages.
-        names: file names of each split.
-        read: content of a file by name; called from several threads.
-        channels: 1 for grey, 3 for colour.
-        crop: side of the centre square that is cut out before resizing, in pixels of the file; the
-            shorter side if None.
-        damaged_share: share of bad files above which nothing is prepared.
-    """
-
-    place: Path
-    names: dict[str, list[str]]
-    read: Callable[[str], bytes]
-    channels: int
-    crop: int | None
-    damaged_share: float
+    name: str  # of the data set
+    place: Path  # for messages
+    files: Sequence[str]
+    split: NDArray[np.str_]
+    targets: NDArray[np.int64]
+    labels: Sequence[str]
+    read: Callable[[str], bytes]  # content of a file by name; called from several threads
+    source: str
+    classes: Sequence[str] = ()
+    landmarks: NDArray[np.float32] | None = None
+    channels: int = 3  # 1 for grey, 3 for colour
+    crop: int | None = None  # side of the centre square that is kept, in the file's pixels, or all
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """What came of it: images of each split, and the rows that hold no image, with the reason."""
-
-    images: dict[str, NDArray[np.uint8]]
-    bad: dict[str, dict[int, str]]
-
-
-def decode_all(files: Files, size: int, folder: Path, watch: Watch | None = None) -> Decoded:
-    """Decode every file into `folder`, going on where an earlier call was interrupted.
-
-    Pillow releases the interpreter while libjpeg works, so threads use all cores.
+def chosen_columns(
+    wanted: Sequence[str] | None, known: Sequence[str], owner: str
+) -> tuple[list[str], list[int]]:
+    """The labels that a sweep asks for and their columns; all of them by default.
 
     Raises:
-        UserError: if more than `damaged_share` of the files are missing or broken; names some.
+        UserError: for a label that is not there, with the nearest that is.
     """
-    images = {
-        split: _open(folder / f"{split}_images.npy", (len(names), files.channels, size, size))
-        for split, names in files.names.items()
-    }
-    chunks = list(_chunks(files.names))
-    done = _open(folder / "done.npy", (max(1, len(chunks)),))
-    bad_file = folder / "bad.jsonl"
-    total = sum(map(len, files.names.values()))
-    waiting = [number for number in range(len(chunks)) if not done[number]]
-    finished = total - sum(len(chunks[number][1]) for number in waiting)
-    unsaved: list[int] = []
+    names = list(known if wanted is None else wanted)
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise UserError(f"dataset.labels: {owner} has no label {name!r}; {hint}")
+    return names, [list(known).index(name) for name in names]
 
-    def save() -> None:
-        for array in images.values():
-            array.flush()
-        done[unsaved] = 1
-        done.flush()
-        unsaved.clear()
 
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        running: dict[Future[list[tuple[int, str]]], int] = {}
-        for number in waiting:
-            split, rows = chunks[number]
-            running[pool.submit(_decode_chunk, files, size, split, rows, images[split])] = number
-        try:
-            for future in as_completed(running):
-                number = running[future]
-                split, rows = chunks[number]
-                with bad_file.open("a", encoding="utf-8") as lines:
-                    for row, reason in future.result():
-                        lines.write(json.dumps([split, row, reason]) + "\n")
-                unsaved.append(number)
-                finished += len(rows)
-                if len(unsaved) >= _CHUNKS_PER_FLUSH:
-                    save()
-                if watch is not None:
-                    watch(f"decoding {files.place.name}", finished, total)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            save()
-    bad: dict[str, dict[int, str]] = {split: {} for split in files.names}
-    for line in bad_file.read_text(encoding="utf-8").splitlines() if bad_file.is_file() else ():
-        split, row, reason = json.loads(line)
-        bad[split][row] = reason
-    _check(files, bad, total)
-    return Decoded(dict(images), bad)
+def build(
+    pictures: Pictures, dataset: Dataset, folder: Path, watch: Watch | None = None
+) -> ImageSet:
+    """Decode pictures and put the image set together; files that are bad are left out.
+
+    The arrays grow in `folder`, and what an earlier call has decoded there is used; `watch` is told
+    of the progress.
+
+    Raises:
+        UserError: if too many files are missing or broken, or a split is left with none.
+    """
+    size = dataset.image_size
+    rows = {split: np.flatnonzero(pictures.split == split) for split in SPLITS}
+    images, bad = _decode_all(pictures, rows, size, folder, watch)
+    reasons = list(bad.values())
+    if len(reasons) > dataset.damaged_share * len(pictures.files):
+        raise UserError(
+            f"{pictures.place}: {len(reasons):,} of {len(pictures.files):,} image files are "
+            f"missing or broken ({_first(reasons, 5)}), more than "
+            f"dataset.damaged_share={dataset.damaged_share:g} allows; fetch them again, or allow "
+            f"more to be left out"
+        )
+    source = pictures.source
+    if reasons:
+        files = f"image file{'s' * (len(reasons) > 1)}"
+        source += f"; {len(reasons)} {files} left out ({_first(reasons, 3)})"
+    settings = (pictures.name, size, list(pictures.classes), list(pictures.labels))
+    digest = hashlib.sha256(repr(settings).encode())
+    splits = []
+    for split, here in rows.items():
+        kept = ~np.isin(here, list(bad))
+        if not kept.any():
+            raise UserError(
+                f"{pictures.place}: leaves no image for the {split} split; add images, or choose "
+                f"another split"
+            )
+        marks = pictures.landmarks
+        found = Split(
+            images[split] if kept.all() else images[split][kept],
+            pictures.targets[here[kept]],
+            None if marks is None else marks[here[kept]],
+        )
+        splits.append(found)
+        digest.update(np.ascontiguousarray(found.images).data)
+        digest.update(np.ascontiguousarray(found.targets).data)
+    return ImageSet.of(
+        pictures.name,
+        splits,
+        classes=pictures.classes,
+        labels=pictures.labels,
+        checksum=digest.hexdigest(),
+        source=source,
+    )
 
 
 def decode(content: bytes, size: int, channels: int, crop: int | None) -> NDArray[np.uint8]:
@@ -142,28 +150,77 @@ def decode(content: bytes, size: int, channels: int, crop: int | None) -> NDArra
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def _decode_chunk(
-    files: Files, size: int, split: str, rows: range, out: NDArray[np.uint8]
-) -> list[tuple[int, str]]:
-    """Decode some rows of a split; returns those that failed, with the reason."""
-    bad = []
-    for row in rows:
-        name = files.names[split][row]
+def _decode_all(
+    pictures: Pictures,
+    rows: dict[str, NDArray[np.int64]],
+    size: int,
+    folder: Path,
+    watch: Watch | None,
+) -> tuple[dict[str, NDArray[np.uint8]], dict[int, str]]:
+    """Images of each split, and which of all pictures are bad, with the reason.
+
+    Pillow releases the interpreter while libjpeg works, so threads use all cores.
+    """
+    images = {
+        split: _open(folder / f"{split}_images.npy", (len(here), pictures.channels, size, size))
+        for split, here in rows.items()
+    }
+    chunks = [
+        (split, range(start, min(start + _CHUNK, len(here))))
+        for split, here in rows.items()
+        for start in range(0, len(here), _CHUNK)
+    ]
+    done_file = folder / DONE
+    lines = done_file.read_text(encoding="utf-8").splitlines() if done_file.is_file() else []
+    done: dict[int, list[tuple[int, str]]] = dict(map(json.loads, lines))
+    finished = sum(len(chunks[number][1]) for number in done)
+    unsaved: list[str] = []
+
+    def decode_chunk(number: int) -> list[tuple[int, str]]:
+        """Decode some images; returns those that failed, with the reason."""
+        split, places = chunks[number]
+        bad = []
+        for place in places:
+            row = int(rows[split][place])
+            name = pictures.files[row]
+            try:
+                content = pictures.read(name)
+                images[split][place] = decode(content, size, pictures.channels, pictures.crop)
+            except (FileNotFoundError, KeyError):
+                bad.append((row, f"{name}: missing"))
+            except _BROKEN as error:
+                reason = str(error).partition("<")[0].strip() or type(error).__name__
+                bad.append((row, f"{name}: {reason}"))
+        return bad
+
+    def save() -> None:
+        for array in images.values():
+            array.flush()
+        with done_file.open("a", encoding="utf-8") as file:
+            file.writelines(unsaved)
+        unsaved.clear()
+
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        waiting = [number for number in range(len(chunks)) if number not in done]
+        running = {pool.submit(decode_chunk, number): number for number in waiting}
         try:
-            out[row] = decode(files.read(name), size, files.channels, files.crop)
-        except (FileNotFoundError, KeyError):
-            bad.append((row, f"{name}: missing"))
-        # Pillow reports broken files in all of these ways.
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            reason = str(error).partition("<")[0].strip() or type(error).__name__
-            bad.append((row, f"{name}: {reason}"))
-    return bad
+            for future in as_completed(running):
+                number = running[future]
+                done[number] = future.result()
+                unsaved.append(json.dumps([number, done[number]]) + "\n")
+                finished += len(chunks[number][1])
+                if len(unsaved) >= _CHUNKS_PER_FLUSH:
+                    save()
+                if watch is not None:
+                    watch(f"decoding {pictures.place.name}", finished, len(pictures.files))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            save()
+    return images, dict(failed for number in sorted(done) for failed in done[number])
 
 
-def _chunks(names: dict[str, list[str]]) -> Iterator[tuple[str, range]]:
-    for split, all_names in names.items():
-        for start in range(0, len(all_names), _CHUNK):
-            yield split, range(start, min(start + _CHUNK, len(all_names)))
+def _first(reasons: list[str], count: int) -> str:
+    return "; ".join(reasons[:count]) + ("; ..." if len(reasons) > count else "")
 
 
 def _open(path: Path, shape: Sequence[int]) -> Any:
@@ -171,15 +228,3 @@ def _open(path: Path, shape: Sequence[int]) -> Any:
     if path.is_file():
         return np.lib.format.open_memmap(path, mode="r+")
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=tuple(shape))
-
-
-def _check(files: Files, bad: dict[str, dict[int, str]], total: int) -> None:
-    reasons = [reason for rows in bad.values() for reason in rows.values()]
-    if len(reasons) <= files.damaged_share * total:
-        return
-    named = "; ".join(reasons[:_NAMED]) + ("; ..." if len(reasons) > _NAMED else "")
-    raise UserError(
-        f"{files.place}: {len(reasons):,} of {total:,} image files are missing or broken "
-        f"({named}), more than dataset.damaged_share={files.damaged_share:g} allows; fetch them "
-        f"again, or allow more to be left out"
-    )

@@ -6,10 +6,10 @@ import hashlib
 
 import numpy as np
 
-from vitbench.data.image_set import ImageSet, Split, stratified_order
-from vitbench.data.resize import channel_statistics, resize
+from vitbench.data.image_set import ImageSet, Split, resize, stratified_order
 
 TRAIN, VAL, TEST = 1197, 300, 300
+NAMES = tuple("0123456789")
 
 
 def load(image_size: int) -> ImageSet:
@@ -21,20 +21,12 @@ def load(image_size: int) -> ImageSet:
     targets = bunch.target.astype(np.int64)[:, None]
     digest = hashlib.sha256(grey.tobytes() + targets.tobytes() + f"{image_size}".encode())
     images = resize(grey, image_size)
-    order = stratified_order(targets[:, 0])
-    ends = np.cumsum([TRAIN, VAL, TEST])
-    train, val, test = (Split(images[index], targets[index]) for index in np.split(order, ends[:2]))
-    mean, std = channel_statistics(train.images)
-    names = tuple(str(digit) for digit in range(10))
-    return ImageSet(
-        name="digits",
-        train=train,
-        val=val,
-        test=test,
-        classes=names,
-        labels=names,
-        mean=mean,
-        std=std,
+    parts = np.split(stratified_order(targets[:, 0]), (TRAIN, TRAIN + VAL))
+    return ImageSet.of(
+        "digits",
+        [Split(images[index], targets[index]) for index in parts],
+        classes=NAMES,
+        labels=NAMES,
         checksum=digest.hexdigest(),
         source=f"digits (scikit-learn's 1,797 handwritten digits of 8x8 pixels, resized to "
         f"{image_size}x{image_size})",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,36 +19,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vitbench.config import Dataset
-from vitbench.data import attributes
-from vitbench.data.decode import Files, Watch
-from vitbench.data.image_set import ImageSet
+from vitbench.data.decode import Pictures, chosen_columns
 from vitbench.errors import UserError
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+_HELD_OUT = 0.1  # share that validates, and share that tests
 _LEAST = 10
 
-
-@dataclass(frozen=True)
-class Listing:
-    """Which images there are and what they show.
-
-    Attributes:
-        root: the folder.
-        files: paths of the images, relative to it.
-        targets: int64 [N, L]: class numbers (L = 1), or one 0/1 column per attribute.
-        classes: of a folder of classes; empty with a CSV.
-        labels: classes or attributes.
-    """
-
-    root: Path
-    files: list[str]
-    targets: NDArray[np.int64]
-    classes: tuple[str, ...]
-    labels: tuple[str, ...]
+_Listed = tuple[list[str], NDArray[np.int64], list[str]]  # files, targets, classes or attributes
 
 
-def listing(dataset: Dataset) -> Listing:
+def pictures(dataset: Dataset) -> Pictures:
     """Look through the folder.
 
     Raises:
@@ -65,74 +45,56 @@ def listing(dataset: Dataset) -> Listing:
             f"{root}: holds {len(tables)} CSV files ({', '.join(p.name for p in tables[:3])}); "
             f"leave the one that lists the attributes"
         )
-    listed = _attributes(root, tables[0], dataset) if tables else _classes(root, dataset)
-    if len(listed.files) < _LEAST:
+    files, targets, labels = _attributes(tables[0], dataset) if tables else _classes(root, dataset)
+    if len(files) < _LEAST:
         raise UserError(
-            f"{root}: holds {len(listed.files)} images; at least {_LEAST} are needed to train, "
+            f"{root}: holds {len(files)} images; at least {_LEAST} are needed to train, "
             f"validate and test"
         )
-    return listed
+    kind = f"{len(labels)} {'attributes' if tables else 'classes'}"
+    size = dataset.image_size
+    return Pictures(
+        name=root.name,
+        place=root,
+        files=files,
+        split=_split_of(files, targets),
+        targets=targets,
+        labels=labels,
+        classes=() if tables else labels,
+        read=lambda name: (root / name).read_bytes(),
+        channels=dataset.channels or 3,
+        source=f"{root.name} ({len(files):,} images of {kind}, centre square resized "
+        f"to {size}x{size})",
+    )
 
 
-def fingerprint(listed: Listing, dataset: Dataset) -> str:
+def fingerprint(found: Pictures, dataset: Dataset) -> str:
     """SHA-256 that changes with the files, the targets and the settings."""
-    settings = (dataset.image_size, dataset.channels, listed.labels, dataset.damaged_share)
+    settings = (dataset.image_size, dataset.channels, tuple(found.labels), dataset.damaged_share)
     digest = hashlib.sha256(repr(settings).encode())
-    digest.update(listed.targets.tobytes())
-    for name in listed.files:
-        path = listed.root / name
+    digest.update(found.targets.tobytes())
+    for name in found.files:
+        path = found.place / name
         status = path.stat() if path.is_file() else None
         known = (status.st_size, status.st_mtime_ns) if status else "missing"
         digest.update(f"{name} {known}\n".encode())
     return digest.hexdigest()
 
 
-def load(listed: Listing, dataset: Dataset, folder: Path, watch: Watch | None = None) -> ImageSet:
-    """Decode the images and cut them into splits.
-
-    Raises:
-        UserError: if too many images are broken; names some.
-    """
-    which = _split_of(listed)
-    rows = {split: np.flatnonzero(which == split) for split in _SHARES}
-    files = Files(
-        place=listed.root,
-        names={split: [listed.files[row] for row in rows[split]] for split in _SHARES},
-        read=lambda name: (listed.root / name).read_bytes(),
-        channels=dataset.channels or 3,
-        crop=None,
-        damaged_share=dataset.damaged_share,
-    )
-    kind = f"{len(listed.labels)} {'classes' if listed.classes else 'attributes'}"
-    size = dataset.image_size
-    return attributes.build(
-        files,
-        name=listed.root.name,
-        size=size,
-        folder=folder,
-        targets={split: listed.targets[rows[split]] for split in _SHARES},
-        landmarks=None,
-        classes=listed.classes,
-        labels=listed.labels,
-        source=f"{listed.root.name} ({len(listed.files):,} images of {kind}, centre square resized "
-        f"to {size}x{size})",
-        watch=watch,
-    )
-
-
-def _classes(root: Path, dataset: Dataset) -> Listing:
-    classes: list[str] = []
-    files: list[str] = []
-    targets: list[int] = []
+def _classes(root: Path, dataset: Dataset) -> _Listed:
+    by_class: dict[str, list[str]] = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        inside = _images_in(folder, root)
+        inside = sorted(
+            (Path(place) / name).relative_to(root).as_posix()
+            for place, _, names in os.walk(folder)
+            for name in names
+            if name.lower().endswith(_ENDINGS) and not name.startswith(".")
+        )
         if inside:
-            files += inside
-            targets += [len(classes)] * len(inside)
-            classes.append(folder.name)
-    if len(classes) < 2:
+            by_class[folder.name] = inside
+    if len(by_class) < 2:
         raise UserError(
-            f"{root}: holds {len(classes)} subfolders with images and no CSV; make one subfolder "
+            f"{root}: holds {len(by_class)} subfolders with images and no CSV; make one subfolder "
             f"per class (at least 2), or put a CSV `file,attribute,...` beside the images"
         )
     if dataset.labels is not None:
@@ -140,14 +102,15 @@ def _classes(root: Path, dataset: Dataset) -> Listing:
             f"dataset.labels: {root} has classes, not attributes; leave labels out (any class can "
             f"be learned against the rest by train.label)"
         )
-    column = np.array(targets, dtype=np.int64)[:, None]
-    return Listing(root, files, column, tuple(classes), tuple(classes))
+    files = [name for inside in by_class.values() for name in inside]
+    targets = np.repeat(np.arange(len(by_class)), [len(inside) for inside in by_class.values()])
+    return files, targets[:, None], list(by_class)
 
 
-def _attributes(root: Path, path: Path, dataset: Dataset) -> Listing:
+def _attributes(path: Path, dataset: Dataset) -> _Listed:
     try:
         table = pd.read_csv(path, index_col=0)
-    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except ValueError as error:  # pandas' own errors and those of the encoding, too
         raise UserError(f"{path}: is not a CSV file that can be read ({error})") from error
     if not len(table.columns):
         raise UserError(f"{path}: has no attribute; write `file,attribute,...` in its first line")
@@ -155,40 +118,29 @@ def _attributes(root: Path, path: Path, dataset: Dataset) -> Listing:
     if len(twice):
         raise UserError(f"{path}: lists {twice[0]} twice; keep one line")
     values = table.to_numpy()
-    allowed = np.isin(values, (0, 1)) | np.isin(values, (-1,))
+    allowed = np.isin(values, (-1, 0, 1))
     if not allowed.all():
         row, column = (int(part[0]) for part in np.nonzero(~allowed))
         raise UserError(
             f"{path}:{row + 2}: {table.columns[column]}={values[row, column]} is neither 1 (has "
             f"it) nor 0 or -1 (has not); correct the value"
         )
-    names, columns = attributes.chosen_columns(dataset.labels, list(table.columns), path.name)
-    targets = (values[:, columns] == 1).astype(np.int64)
-    return Listing(root, [str(name) for name in table.index], targets, (), tuple(names))
+    names, columns = chosen_columns(dataset.labels, list(table.columns), path.name)
+    return list(map(str, table.index)), (values[:, columns] == 1).astype(np.int64), names
 
 
-def _images_in(folder: Path, root: Path) -> list[str]:
-    paths = []
-    for place, _, names in os.walk(folder):
-        for name in names:
-            if name.lower().endswith(_ENDINGS) and not name.startswith("."):
-                paths.append((Path(place) / name).relative_to(root).as_posix())
-    return sorted(paths)
-
-
-def _split_of(listed: Listing) -> NDArray[np.str_]:
+def _split_of(files: list[str], targets: NDArray[np.int64]) -> NDArray[np.str_]:
     """Split of every image: by rank of its hash among the images of its class.
 
     With attributes the first one stands for the class.
     """
-    keys = np.array([hashlib.sha256(name.encode()).hexdigest() for name in listed.files])
-    which = np.empty(len(keys), dtype="<U5")
-    for value in np.unique(listed.targets[:, 0]):
-        members = np.flatnonzero(listed.targets[:, 0] == value)
+    keys = np.array([hashlib.sha256(name.encode()).hexdigest() for name in files])
+    which = np.full(len(keys), "train")
+    for value in np.unique(targets[:, 0]):
+        members = np.flatnonzero(targets[:, 0] == value)
         order = members[np.argsort(keys[members])]
         # At least one each for validation and test, where there are as many images.
-        held_out = max(1, round(_SHARES["val"] * len(order)))
-        which[order] = "train"
+        held_out = max(1, round(_HELD_OUT * len(order)))
         which[order[-2 * held_out : -held_out]] = "val"
         which[order[-held_out:]] = "test"
     return which

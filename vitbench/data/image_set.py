@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,20 +11,17 @@ from numpy.typing import NDArray
 
 from vitbench.errors import UserError
 
+SPLITS = ("train", "val", "test")
+_CHUNK = 4096  # images that are resized at once
+
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set.
+    """One part of a data set."""
 
-    Attributes:
-        images: uint8 [N, C, Y, X], perhaps memory-mapped and read-only.
-        targets: int64 [N, L]: the class number (L = 1), or one 0/1 column per attribute.
-        landmarks: float32 [N, points, 2], (x, y) in pixels, where known.
-    """
-
-    images: NDArray[np.uint8]
-    targets: NDArray[np.int64]
-    landmarks: NDArray[np.float32] | None = None
+    images: NDArray[np.uint8]  # [N, C, Y, X], perhaps memory-mapped and read-only
+    targets: NDArray[np.int64]  # [N, L]: class number (L = 1), or one 0/1 column per attribute
+    landmarks: NDArray[np.float32] | None = None  # [N, points, 2], (x, y) in pixels, where known
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -36,30 +34,36 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Train, validation and test images of one data set.
+    """Train, validation and test images of one data set."""
 
-    Attributes:
-        name: the data set that these images really are.
-        classes: names of the classes of target column 0; empty for attribute sets.
-        labels: what a model may be trained on alone: the classes, or the attributes in column
-            order.
-        mean, std: of each channel over the training images, in units of 0 to 1.
-        checksum: SHA-256 over content and settings.
-        source: one sentence for people.
-        label_noise: share of labels that are wrong on purpose; None where it is not known.
-    """
-
-    name: str
+    name: str  # of the data set that these images really are
     train: Split
     val: Split
     test: Split
-    classes: tuple[str, ...]
-    labels: tuple[str, ...]
-    mean: tuple[float, ...]
+    classes: tuple[str, ...]  # of target column 0; empty for attribute sets
+    labels: tuple[str, ...]  # what a model may learn alone: the classes, or each column's attribute
+    mean: tuple[float, ...]  # of each channel over the training images, in units of 0 to 1
     std: tuple[float, ...]
-    checksum: str
-    source: str
-    label_noise: float | None = None
+    checksum: str  # SHA-256 over content and settings
+    source: str  # one sentence for people
+    label_noise: float | None = None  # share of labels that are wrong on purpose, where known
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        splits: Sequence[Split],
+        *,
+        labels: Sequence[str],
+        classes: Sequence[str] = (),
+        checksum: str,
+        source: str,
+        label_noise: float | None = None,
+    ) -> ImageSet:
+        """An image set from its three splits; `mean` and `std` are those of the first."""
+        train, val, test = splits
+        facts = (tuple(classes), tuple(labels), *channel_statistics(train.images))
+        return cls(name, train, val, test, *facts, checksum, source, label_noise)
 
     @property
     def channels(self) -> int:
@@ -88,9 +92,8 @@ class ImageSet:
                 f"{', '.join(self.labels)}"
             )
         targets: NDArray[np.int64] = getattr(self, split).targets
-        if self.classes:
-            return np.asarray(targets[:, 0] == self.classes.index(label), dtype=np.int64)
-        return np.asarray(targets[:, self.labels.index(label)], dtype=np.int64)
+        place = self.labels.index(label)
+        return (targets[:, 0] == place).astype(np.int64) if self.classes else targets[:, place]
 
     def matched(self, split: str, label: str, train_per_side: int) -> NDArray[np.int64]:
         """Images of a split with as many that have the label as do not, the same number for all.
@@ -105,20 +108,21 @@ class ImageSet:
         Raises:
             UserError: if the split has too few images on a side.
         """
-        target = self.binary_targets(split, label)
-        sides = [np.flatnonzero(target == 1), np.flatnonzero(target == 0)]
+        sides = self._sides(split, label)
+        fewest = min(map(len, sides))
         if split == "train":
             count = train_per_side
-            if count > min(map(len, sides)):
+            if count > fewest:
                 raise UserError(
-                    f"train.matched={count}: of the {len(target):,} training images of {self.name} "
-                    f"{len(sides[0]):,} have {label} and {len(sides[1]):,} do not; use at most "
-                    f"{min(map(len, sides)):,}"
+                    f"train.matched={count}: of the {len(self.train):,} training images of "
+                    f"{self.name} {len(sides[0]):,} have {label} and {len(sides[1]):,} do not; "
+                    f"use at most {fewest:,}"
                 )
         else:
-            count = min(self._rarest(split, name) for name in self.labels)
+            counts = {name: min(map(len, self._sides(split, name))) for name in self.labels}
+            rare = min(counts, key=counts.__getitem__)
+            count = counts[rare]
             if count == 0:
-                rare = min(self.labels, key=lambda name: self._rarest(split, name))
                 raise UserError(
                     f"train.matched: no image of the {split} split of {self.name} tells {rare} "
                     f"from its absence; use more images, or leave {rare} out of dataset.labels"
@@ -127,10 +131,10 @@ class ImageSet:
         drawn = [rng.permutation(side)[:count] for side in sides]
         return np.sort(np.concatenate(drawn)).astype(np.int64)
 
-    def _rarest(self, split: str, label: str) -> int:
-        """Images on the smaller side of a label."""
-        positives = int(self.binary_targets(split, label).sum())
-        return min(positives, len(getattr(self, split)) - positives)
+    def _sides(self, split: str, label: str) -> list[NDArray[np.int64]]:
+        """Indices of the images with the label, and of those without it."""
+        target = self.binary_targets(split, label)
+        return [np.flatnonzero(target == 1), np.flatnonzero(target == 0)]
 
     def subset(
         self, train_images: int | None, val_images: int | None, test_images: int | None
@@ -140,9 +144,8 @@ class ImageSet:
         Raises:
             UserError: if a split has fewer images than asked for.
         """
-        wanted = {"train": train_images, "val": val_images, "test": test_images}
         cut: dict[str, Any] = {}
-        for name, count in wanted.items():
+        for name, count in zip(SPLITS, (train_images, val_images, test_images), strict=True):
             split: Split = getattr(self, name)
             if count is None or count == len(split):
                 continue
@@ -155,14 +158,46 @@ class ImageSet:
         return replace(self, **cut)
 
 
-def stratified_order(targets: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+def stratified_order(targets: NDArray[np.int64]) -> NDArray[np.int64]:
     """A fixed order of all images in which every beginning has nearly the classes' shares.
 
     Each class is shuffled and spread evenly over 0 to 1; the order is that of those places.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     place = np.empty(len(targets))
     for value in np.unique(targets):
         members = np.flatnonzero(targets == value)
         place[rng.permutation(members)] = (np.arange(len(members)) + rng.random()) / len(members)
     return np.argsort(place, kind="stable").astype(np.int64)
+
+
+def resize(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Bilinear, antialiased resize of uint8 [N, C, Y, X] to [N, C, side, side].
+
+    Agrees with Pillow's bilinear resize to within one grey level.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    out = np.empty((*images.shape[:2], side, side), dtype=np.uint8)
+    for start in range(0, len(images), _CHUNK):
+        part = torch.from_numpy(images[start : start + _CHUNK].astype(np.float32))
+        resized = interpolate(part, size=(side, side), mode="bilinear", antialias=True)
+        out[start : start + _CHUNK] = resized.round_().clamp_(0, 255).to(torch.uint8).numpy()
+    return out
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel in units of 0 to 1.
+
+    Counted from the histogram of grey levels, so the result is exact and needs no copy as floats.
+    """
+    means, stds = [], []
+    levels = np.arange(256) / 255.0
+    for channel in range(images.shape[1]):
+        counts = np.bincount(images[:, channel].ravel(), minlength=256)
+        mean = float((counts * levels).sum() / counts.sum())
+        variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
+        means.append(mean)
+        stds.append(max(variance**0.5, 1e-6))
+    return tuple(means), tuple(stds)

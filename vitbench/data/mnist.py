@@ -7,15 +7,13 @@ import hashlib
 import socket
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.data.image_set import ImageSet, Split
-from vitbench.data.resize import channel_statistics, resize
+from vitbench.data import digits
+from vitbench.data.image_set import ImageSet, Split, resize
 from vitbench.errors import UserError
 
 _FILES = {
@@ -32,12 +30,11 @@ def find(data_dir: Path) -> dict[str, Path] | None:
     """The four files under `<data_dir>/MNIST/raw`, packed (.gz) or not; None if one is missing."""
     files = {}
     for key, name in _FILES.items():
-        for path in (data_dir / "MNIST/raw" / name, data_dir / "MNIST/raw" / f"{name}.gz"):
-            if path.is_file():
-                files[key] = path
-                break
-        else:
+        paths = (data_dir / "MNIST/raw" / name, data_dir / "MNIST/raw" / f"{name}.gz")
+        there = [path for path in paths if path.is_file()]
+        if not there:
             return None
+        files[key] = there[0]
     return files
 
 
@@ -45,11 +42,14 @@ def download(data_dir: Path) -> dict[str, Path] | None:
     """Fetch MNIST with torchvision, which checks it; None if no mirror can be reached."""
     from vitbench.data._torchvision import torchvision
 
-    with _socket_timeout(_TIMEOUT_S):
-        try:
-            torchvision().datasets.MNIST(str(data_dir), download=True)
-        except (RuntimeError, OSError):
-            return None
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT_S)
+    try:
+        torchvision().datasets.MNIST(str(data_dir), download=True)
+    except (RuntimeError, OSError):
+        return None
+    finally:
+        socket.setdefaulttimeout(before)
     return find(data_dir)
 
 
@@ -75,25 +75,20 @@ def load(files: dict[str, Path], image_size: int) -> ImageSet:
                 f"{files[f'{part}_images']}: holds {count} images, but "
                 f"{files[f'{part}_targets'].name} holds {labels} labels; fetch both again"
             )
-    images = {
-        part: resize(arrays[f"{part}_images"][:, None], image_size) for part in ("train", "test")
-    }
-    targets = {
-        part: arrays[f"{part}_targets"].astype(np.int64)[:, None] for part in ("train", "test")
-    }
-    first = min(_TRAIN, len(images["train"]) * 5 // 6)
-    train = Split(images["train"][:first], targets["train"][:first])
-    mean, std = channel_statistics(train.images)
-    names = tuple(str(digit) for digit in range(10))
-    return ImageSet(
-        name="mnist",
-        train=train,
-        val=Split(images["train"][first:], targets["train"][first:]),
-        test=Split(images["test"], targets["test"]),
-        classes=names,
-        labels=names,
-        mean=mean,
-        std=std,
+    train, test = (
+        Split(
+            resize(arrays[f"{part}_images"][:, None], image_size),
+            arrays[f"{part}_targets"].astype(np.int64)[:, None],
+        )
+        for part in ("train", "test")
+    )
+    first = np.arange(min(_TRAIN, len(train) * 5 // 6))
+    rest = np.arange(len(first), len(train))
+    return ImageSet.of(
+        "mnist",
+        [train.take(first), train.take(rest), test],
+        classes=digits.NAMES,
+        labels=digits.NAMES,
         checksum=checksum(files, image_size),
         source=f"MNIST (28x28 pixels, resized to {image_size}x{image_size})",
     )
@@ -101,23 +96,16 @@ def load(files: dict[str, Path], image_size: int) -> ImageSet:
 
 def stand_in(image_size: int) -> ImageSet:
     """Blank images in MNIST's numbers and classes, to forecast by where it is not at hand."""
-
-    def blank(count: int) -> Split:
-        pixels = np.zeros((count, 1, image_size, image_size), dtype=np.uint8)
-        return Split(pixels, np.arange(count, dtype=np.int64)[:, None] % 10)
-
-    names = tuple(str(digit) for digit in range(10))
-    return ImageSet(
-        name="mnist",
-        train=blank(_TRAIN),
-        val=blank(10_000),
-        test=blank(10_000),
-        classes=names,
-        labels=names,
-        mean=(0.0,),
-        std=(1.0,),
-        checksum="",
-        source="MNIST, not at hand: a run would download it first (70,000 images)",
+    splits = [
+        Split(
+            np.zeros((count, 1, image_size, image_size), dtype=np.uint8),
+            np.arange(count, dtype=np.int64)[:, None] % 10,
+        )
+        for count in (_TRAIN, 10_000, 10_000)
+    ]
+    source = "MNIST, not at hand: a run would download it first (70,000 images)"
+    return ImageSet.of(
+        "mnist", splits, classes=digits.NAMES, labels=digits.NAMES, checksum="", source=source
     )
 
 
@@ -137,8 +125,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         ) from None
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise UserError(f"{path}: is not an IDX file of bytes; fetch the file again")
-    dimensions = content[3]
-    start = 4 + 4 * dimensions
+    dimensions, start = content[3], 4 + 4 * content[3]
     shape = struct.unpack(f">{dimensions}I", content[4:start]) if len(content) >= start else (0,)
     expected = start + int(np.prod(shape, dtype=np.int64))
     if len(content) != expected:
@@ -147,13 +134,3 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             f"it is truncated or damaged, fetch it again"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -11,6 +11,7 @@ from rich.console import Console
 from vitbench import data
 from vitbench.config import Dataset, Sweep
 from vitbench.data import ImageSet, Resolved, mnist
+from vitbench.data.image_set import SPLITS
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -18,17 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep and its images.
+    """A sweep and its images."""
 
-    Attributes:
-        sweep: with the data set that is really used and its numbers of images written out.
-        everything: all images of the data set.
-        images: those that the sweep asks for.
-    """
-
-    sweep: Sweep
-    everything: ImageSet
-    images: ImageSet
+    sweep: Sweep  # with the data set that is really used and its numbers of images written out
+    everything: ImageSet  # of the data set
+    images: ImageSet  # that the sweep asks for
 
 
 def prepare(
@@ -36,12 +31,8 @@ def prepare(
 ) -> Prepared:
     """Open the images of a sweep and check that it can be trained on them.
 
-    Args:
-        sweep: as written.
-        data_dir: where data sets lie (see data.data_folder).
-        console: told of substitutes and of the progress of long preparations.
-        download: whether MNIST may be downloaded; if not, blank images in MNIST's numbers stand in
-            for it where it is not at hand.
+    The console is told of substitutes and of the progress of long preparations. Without `download`
+    blank images in MNIST's numbers stand in for it where it is not at hand.
 
     Raises:
         UserError: if images are missing or damaged, or too few for what the sweep asks.
@@ -94,7 +85,7 @@ def _with_images(sweep: Sweep, resolved: Resolved, images: ImageSet) -> Sweep:
     asks for more. Otherwise asking for more images than there are is the user's error.
     """
     counts = {}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         asked = getattr(sweep.train, f"{split}_images")
         there = len(getattr(images, split))
         whole = asked is None or (resolved.notice is not None and asked > there)
@@ -104,18 +95,13 @@ def _with_images(sweep: Sweep, resolved: Resolved, images: ImageSet) -> Sweep:
 
 
 def _check_labels(sweep: Sweep, images: ImageSet) -> None:
-    """Check that every label of the sweep is there, with enough images to match.
-
-    Raises:
-        UserError: naming the label and what there is.
-    """
+    """Refuse labels of the sweep that are not there, or have too few images to match."""
     axes = [sweep.search.space.get("label"), sweep.search.inner.get("label")]
-    lists = [axis for axis in axes if isinstance(axis, list)]
-    labels = [label for axis in lists for label in axis] or [sweep.train.label]
-    for label in labels:
+    varied = [label for axis in axes if isinstance(axis, list) for label in axis]
+    for label in varied or [sweep.train.label]:
         if label is None:
             continue
         images.binary_targets("train", str(label))
         if sweep.train.matched is not None:
-            for split in ("train", "val", "test"):
+            for split in SPLITS:
                 images.matched(split, str(label), sweep.train.matched)

@@ -22,25 +22,15 @@ _OUTCOMES = [name for name in TRIAL_COLUMNS if name not in {*_SETTINGS, *EPOCH_C
 
 @dataclass(frozen=True)
 class Run:
-    """A model that has begun to train.
+    """A model that has begun to train."""
 
-    Attributes:
-        id: of the results folder and the model; the same whenever the folder is exported.
-        name: what varies in the sweep, and the trial id.
-        group: the sweep and the results folder.
-        config: settings that are set, by the columns of the table of trials; sweep and trial id.
-        status: value of a records.types.Status.
-        outcome: finite numbers that the model ended with and that no epoch has.
-        epochs: finite numbers of each epoch, by the columns of the table of epochs.
-    """
-
-    id: str
-    name: str
-    group: str
-    config: dict[str, Any]
-    status: str
-    outcome: dict[str, float]
-    epochs: dict[int, dict[str, float]]
+    id: str  # of the results folder and the model; the same whenever the folder is exported
+    name: str  # what varies in the sweep, and the trial id
+    group: str  # the sweep and the results folder
+    config: dict[str, Any]  # settings that are set, as columns of the trials; sweep and trial id
+    status: str  # value of a records.types.Status
+    outcome: dict[str, float]  # finite numbers that the model ended with and that no epoch has
+    epochs: dict[int, dict[str, float]]  # finite numbers of each, as columns of the epochs
 
 
 def run_name(trial_id: str, settings: Mapping[str, Any], varying: Sequence[str]) -> str:

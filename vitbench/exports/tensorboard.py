@@ -38,10 +38,8 @@ class TensorBoard:
             before: rows of a trial's earlier runs by epoch, which a model that goes on has too.
             failed: called at most once, with the reason in a line.
         """
-        self._folder = folder
-        self._varying = varying
-        self._before = before
-        self._failed = failed
+        self._folder, self._varying = folder, varying
+        self._before, self._failed = before, failed
         self._off = False
         self._writers: dict[str, Any] = {}
         self._last_epoch: dict[str, int] = {}
@@ -104,8 +102,7 @@ class TensorBoard:
             trial_id = outcome.trial_id
             if outcome.status.is_pause or trial_id not in self._writers:
                 continue
-            member = next(m for m in plan.members if m.trial_id == trial_id)
-            every = settings(member)
+            every = settings(next(m for m in plan.members if m.trial_id == trial_id))
             varied = {k: every[k] for k in self._varying if every[k] is not None}
             best = finite({k: v for k, v in outcome.to_json().items() if k.startswith("best_")})
             for summary in hparams({**varied, "status": str(outcome.status)}, best):
@@ -123,7 +120,5 @@ class TensorBoard:
     def _event(self, trial_id: str, summary: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
-        step = self._last_epoch[trial_id]
-        self._writers[trial_id].write_event(
-            Event(summary=summary, step=step, wall_time=time.time())
-        )
+        event = Event(summary=summary, step=self._last_epoch[trial_id], wall_time=time.time())
+        self._writers[trial_id].write_event(event)

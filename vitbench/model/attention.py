@@ -5,54 +5,30 @@ Shape legend: B images, L layers, H heads, T tokens (CLS first), O outputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from vitbench.model import layers
 from vitbench.model.vit import StackedVit
 
 
-@dataclass(frozen=True)
-class Attention:
-    """The attention of every layer and head, and what the model made of it.
+def attend(model: StackedVit, images_BCYX: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Run one model (`training.checkpoint.load_member`) with the softmax written out.
 
-    Attributes:
-        layers: softmax of the scores of each layer, [B, H, T, T]; rows sum to 1.
-        logits_BO: as the fused forward gives them.
-    """
-
-    layers: tuple[Tensor, ...]
-    logits_BO: Tensor
-
-    @property
-    def weights_LBHTT(self) -> Tensor:
-        """All layers as one tensor."""
-        return torch.stack(self.layers)
-
-
-def attend(model: StackedVit, images_BCYX: Tensor) -> Attention:
-    """Run a stack of one with the softmax written out.
-
-    Args:
-        model: one member (`training.checkpoint.load_member`).
-        images_BCYX: normalised images.
+    Returns:
+        The attention of each layer, [B, H, T, T] with rows that sum to 1, and the logits [B, O] as
+        the fused forward gives them.
 
     Raises:
         ValueError: if the model is a stack of several.
     """
     if model.members != 1:
         raise ValueError(f"attention is read from one model, not from {model.members}")
-    shape, w = model.shape, model.tensors()
+    w = model.tensors()
     x = model.embed(w, images_BCYX.unsqueeze(0))
-    every: list[Tensor] = []
-    for number in range(shape.depth):
-        x = model.block(w, number, x, seen=every)
-    cls = x.view(1, -1, shape.tokens, shape.width)[:, :, 0]
-    cls = layers.layer_norm(cls, w["norm.weight"], w["norm.bias"])
-    logits = layers.linear(cls, w["head.weight"], w["head.bias"]).squeeze(0)
-    return Attention(tuple(every), logits)
+    layers: list[Tensor] = []
+    for number in range(model.shape.depth):
+        x = model.block(w, number, x, seen=layers)
+    return layers, model.classify(w, model.cls(x)).squeeze(0)
 
 
 def rollout(weights_LBHTT: Tensor) -> Tensor:
@@ -61,7 +37,7 @@ def rollout(weights_LBHTT: Tensor) -> Tensor:
     The product of (A + I) / 2 over layers, A averaged over heads (arXiv:2005.00928).
     """
     mean_LBTT = weights_LBHTT.mean(dim=2)
-    identity = torch.eye(mean_LBTT.shape[-1], dtype=mean_LBTT.dtype, device=mean_LBTT.device)
+    identity = torch.eye(mean_LBTT.shape[-1], dtype=mean_LBTT.dtype)
     joined = identity.expand_as(mean_LBTT[0])
     for layer_BTT in mean_LBTT:
         joined = (0.5 * layer_BTT + 0.5 * identity) @ joined
@@ -82,14 +58,12 @@ def gradient_weighted(
             model with a single output is asked for the sign of what it predicts.
     """
     with torch.enable_grad():
-        attention = attend(model, images_BCYX)
-        logits_BO = attention.logits_BO
+        layers, logits_BO = attend(model, images_BCYX)
         if logits_BO.shape[1] == 1:
             asked_B = logits_BO.squeeze(1).abs()
         else:
             chosen_B = logits_BO.argmax(dim=1) if output_B is None else output_B
             asked_B = logits_BO.gather(1, chosen_B.unsqueeze(1)).squeeze(1)
-        last_BHTT = attention.layers[-1]
-        (gradient_BHTT,) = torch.autograd.grad(asked_B.sum(), last_BHTT)
-    product_BHT = gradient_BHTT[:, :, 0] * last_BHTT[:, :, 0]
+        (gradient_BHTT,) = torch.autograd.grad(asked_B.sum(), layers[-1])
+    product_BHT = gradient_BHTT[:, :, 0] * layers[-1][:, :, 0]
     return product_BHT.clamp(min=0).mean(dim=1).detach()

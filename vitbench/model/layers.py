@@ -18,16 +18,13 @@ from torch import Tensor
 class Dropout:
     """Where the dropout masks of one batch come from.
 
-    Attributes:
-        streams: a generator per member, on the device of the activations.
-        batch: images in the whole batch, those of other workers included: every worker draws the
-            masks of all of them, so that an image's mask does not depend on how many there are.
-        share: those of them that this worker computes.
+    Every worker draws the masks of the whole batch, so that an image's mask does not depend on how
+    many workers there are.
     """
 
-    streams: list[torch.Generator]
-    batch: int
-    share: slice
+    streams: list[torch.Generator]  # one per member, on the device of the activations
+    batch: int  # images in the whole batch, those of other workers included
+    share: slice  # of them, those that this worker computes
 
 
 def linear(x_KNI: Tensor, weight_KOI: Tensor, bias_KO: Tensor) -> Tensor:
@@ -80,14 +77,16 @@ def attention_weights(query_GHTC: Tensor, key_GHTC: Tensor) -> Tensor:
     return scores.softmax(dim=-1)
 
 
-def drop(x_KX: Tensor, rate: float, dropout: Dropout) -> Tensor:
+def drop(x_KX: Tensor, rate: float, dropout: Dropout | None) -> Tensor:
     """Dropout in which each member draws from its own stream, whoever else is in the stack.
 
     Args:
         x_KX: activations of this worker's images, ordered by member, then image.
         rate: share of values set to zero; the rest are scaled by 1 / (1 - rate).
-        dropout: where the masks come from.
+        dropout: where the masks come from; without it nothing is dropped.
     """
+    if dropout is None:
+        return x_KX
     members, batch = len(dropout.streams), dropout.batch
     images = members * len(range(batch)[dropout.share])
     keep_KBN = torch.empty(members, batch, x_KX.numel() // images, device=x_KX.device)

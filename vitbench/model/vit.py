@@ -22,25 +22,19 @@ from torch import Tensor, nn
 
 from vitbench.model import layers
 from vitbench.model.layers import Dropout
-from vitbench.model.layout import Slot, VitShape, layout, views
-from vitbench.model.rounding import rounded_tensors
+from vitbench.model.layout import Slot, VitShape, layout, rounded_tensors, views
 from vitbench.rng import generator
 
 
 class StackedVit(nn.Module):
     """K models of one shape; `flat` [K, P] holds one member a row.
 
-    Args:
-        shape: of every member.
-        members: K, at least 1.
-        rounded: whether affine maps compute in bfloat16; the parameters stay as they are.
+    Where it is `rounded`, affine maps compute in bfloat16; the parameters stay as they are.
     """
 
     def __init__(self, shape: VitShape, members: int, *, rounded: bool = False) -> None:
         super().__init__()
-        self.shape = shape
-        self.members = members
-        self.rounded = rounded
+        self.shape, self.members, self.rounded = shape, members, rounded
         self.slots = layout(shape)
         self._sizes = [slot.size for slot in self.slots]
         self.decayed = sum(slot.size for slot in self.slots if slot.decay)
@@ -61,10 +55,9 @@ class StackedVit(nn.Module):
         return views(self.flat if flat_KP is None else flat_KP, self.slots)
 
     def _forward_tensors(self) -> dict[str, Tensor]:
-        """The tensors that a forward pass computes with.
+        """What a forward pass computes with; `rounded`, linear() computes in bfloat16.
 
-        With `rounded`, linear() computes in bfloat16; norms, embeddings and the classifier stay
-        exact, and so does what the skip connections add up.
+        Norms, embeddings and the classifier stay exact, and so does what skip connections add up.
         """
         return rounded_tensors(self.flat, self.slots) if self.rounded else self.tensors()
 
@@ -82,8 +75,7 @@ class StackedVit(nn.Module):
         expected = {slot.name: slot.shape for slot in self.slots}
         given = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if expected != given:
-            names = [n for n in {**expected, **given} if expected.get(n) != given.get(n)]
-            first = names[0]
+            first = next(n for n in expected | given if expected.get(n) != given.get(n))
             raise ValueError(
                 f"{first}: expected shape {expected.get(first)}, found {given.get(first)}"
             )
@@ -110,23 +102,22 @@ class StackedVit(nn.Module):
         return x.view(members, batch * shape.tokens, shape.width)
 
     def forward(self, images_KBCYX: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """Logits of every member.
+        """Logits of every member, [K, B, O].
 
         Args:
             images_KBCYX: normalised images, [K, B, C, Y, X], or [1, B, C, Y, X] for all members.
             dropout: in training with dropout, where its masks come from; None otherwise.
-
-        Returns:
-            Shape [K, B, O].
         """
         w = self._forward_tensors()
-        x = self.embed(w, images_KBCYX)
-        if dropout is not None:
-            x = layers.drop(x, self.shape.dropout, dropout)
-        for number in range(self.shape.depth - 1):
+        last = self.shape.depth - 1
+        x = layers.drop(self.embed(w, images_KBCYX), self.shape.dropout, dropout)
+        for number in range(last):
             x = self.block(w, number, x, dropout)
-        x = self.block(w, self.shape.depth - 1, x, dropout, cls_only=True)
-        x = layers.layer_norm(x, w["norm.weight"], w["norm.bias"])
+        return self.classify(w, self.block(w, last, x, dropout, cls_only=True))
+
+    def classify(self, w: dict[str, Tensor], cls_KBD: Tensor) -> Tensor:
+        """Logits [K, B, O] from what the last block makes of the CLS tokens."""
+        x = layers.layer_norm(cls_KBD, w["norm.weight"], w["norm.bias"])
         return layers.linear(x, w["head.weight"], w["head.bias"])
 
     def block(
@@ -156,11 +147,11 @@ class StackedVit(nn.Module):
         if cls_only:
             sizes = (shape.width, 2 * shape.width)
             (q_weight, kv_weight), (q_bias, kv_bias) = weight.split(sizes, 1), bias.split(sizes, 1)
-            q = layers.linear(self._cls(y), q_weight, q_bias)
+            q = layers.linear(self.cls(y), q_weight, q_bias)
             kv = layers.linear(y, kv_weight, kv_bias)
             (query,) = layers.split_heads(q, 1, shape.heads, parts=1)
             key, value = layers.split_heads(kv, shape.tokens, shape.heads, parts=2)
-            x = self._cls(x)
+            x = self.cls(x)
         else:
             qkv = layers.linear(y, weight, bias)
             query, key, value = layers.split_heads(qkv, shape.tokens, shape.heads, parts=3)
@@ -170,31 +161,26 @@ class StackedVit(nn.Module):
             weights = layers.attention_weights(query, key)
             if seen is not None:
                 seen.append(weights)
-            if dropout is not None:  # the fused kernel would draw from the global stream
-                weights = layers.drop(weights, rate, dropout)
-            y = weights @ value
+            # The fused kernel would draw from the global stream.
+            y = layers.drop(weights, rate, dropout) @ value
         y = layers.merge_heads(y, self.members)
         y = layers.linear(y, w[f"{name}.out.weight"], w[f"{name}.out.bias"])
-        x = x + (y if dropout is None else layers.drop(y, rate, dropout))
+        x = x + layers.drop(y, rate, dropout)
         y = layers.layer_norm(x, w[f"{name}.norm2.weight"], w[f"{name}.norm2.bias"])
         y = F.gelu(layers.linear(y, w[f"{name}.mlp1.weight"], w[f"{name}.mlp1.bias"]))
-        if dropout is not None:
-            y = layers.drop(y, rate, dropout)
+        y = layers.drop(y, rate, dropout)
         y = layers.linear(y, w[f"{name}.mlp2.weight"], w[f"{name}.mlp2.bias"])
-        return x + (y if dropout is None else layers.drop(y, rate, dropout))
+        return x + layers.drop(y, rate, dropout)
 
-    def _cls(self, x_KND: Tensor) -> Tensor:
+    def cls(self, x_KND: Tensor) -> Tensor:
         """The CLS token of every image: [K, B * T, D] -> [K, B, D]."""
         return x_KND.view(self.members, -1, self.shape.tokens, self.shape.width)[:, :, 0]
 
 
 def _initial(slot: Slot, seed: int) -> Tensor:
-    if slot.init == "ones":
-        return torch.ones(slot.size)
-    if slot.init == "zeros":
-        return torch.zeros(slot.size)
+    if slot.init in ("ones", "zeros"):
+        return torch.full((slot.size,), float(slot.init == "ones"))
     values = torch.rand(slot.size, generator=generator(seed, "init", slot.name))
     if slot.init == "uniform01":
         return values
-    bound = 1.0 / sqrt(int(slot.init.removeprefix("fan_in:")))
-    return (2.0 * values - 1.0) * bound
+    return (2.0 * values - 1.0) * (1.0 / sqrt(int(slot.init.removeprefix("fan_in:"))))

@@ -1,31 +1,33 @@
-"""Which images each member sees, and in which order.
+"""The images and targets of a stack, on the device, as its members see them, and their order.
 
-Shape legend: K members, S streams of batches (members with the same seed and the same images
-share one), N images, B batch, C channels, Y and X pixels.
+Shape legend: K members, S streams of batches (members with the same seed and the same images share
+one), G groups of images to judge on, N images, B batch, C channels, Y and X pixels, O outputs.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.data.image_set import Split
+from vitbench.data.image_set import SPLITS, ImageSet, Split
+from vitbench.plan import StackPlan
 from vitbench.rng import generator
+
+_T = TypeVar("_T")
 
 
 class DeviceSplit:
     """One split's uint8 images and targets where the model computes.
 
-    On CUDA both are copied once and stay. On a CPU the images are used in place, memory-mapped or
-    not.
+    On CUDA both are copied once and stay; on a CPU the images are used in place, mapped or not.
 
     Args:
-        split: images [N, C, Y, X] and targets.
         targets_LN: targets of each distinct label among the members, int64; [1, N, O] where all
             attributes are learned at once.
         mean, std: of each channel, in units of 0 to 1.
@@ -34,7 +36,7 @@ class DeviceSplit:
     def __init__(
         self,
         split: Split,
-        targets_LN: np.ndarray,
+        targets_LN: NDArray[np.int64],
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
@@ -44,14 +46,12 @@ class DeviceSplit:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             self.images = torch.from_numpy(np.asarray(split.images)).to(device)
         self.targets_LN = torch.from_numpy(np.ascontiguousarray(targets_LN)).to(device)
-        self._shift = torch.tensor(mean, device=device, dtype=dtype).view(-1, 1, 1)
-        self._scale = torch.tensor([1.0 / (255.0 * s) for s in std], device=device, dtype=dtype)
-        self._scale = self._scale.view(-1, 1, 1)
-        self._shift = self._shift * 255.0 * self._scale
+        self._scale, shift = (
+            torch.tensor(values, device=device, dtype=dtype).view(-1, 1, 1)
+            for values in ([1.0 / (255.0 * s) for s in std], mean)
+        )
+        self._shift = shift * 255.0 * self._scale
         self._dtype = dtype
-
-    def __len__(self) -> int:
-        return int(self.images.shape[0])
 
     def normalised(self, index_SB: Tensor) -> Tensor:
         """Gather and normalise a batch per stream: [S, B] -> [S, B, C, Y, X]."""
@@ -60,41 +60,120 @@ class DeviceSplit:
         return pixels.view(*index_SB.shape, *self.images.shape[1:])
 
 
-@dataclass(frozen=True)
 class Streams:
     """The streams of batches of a stack.
 
+    Args:
+        seeds, pool_names: of each member; those with the same ones share a stream.
+        pools: the images that each pool may use, as indices into the split; as many for all.
+
     Attributes:
-        keys: seed and pool of each stream.
         of_member: stream of each member, [K].
-        pools: the images that each pool may use, as indices into the split.
+        images: of one epoch of one stream.
     """
 
-    keys: tuple[tuple[int, str | None], ...]
-    of_member: tuple[int, ...]
-    pools: Mapping[str | None, Tensor]
-
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         seeds: Sequence[int],
         pool_names: Sequence[str | None],
         pools: Mapping[str | None, Tensor],
-    ) -> Streams:
-        """Share a stream between members with the same seed and pool."""
-        wanted = list(zip(seeds, pool_names, strict=True))
-        keys = tuple(dict.fromkeys(wanted))
-        return cls(keys, tuple(keys.index(key) for key in wanted), pools)
-
-    @property
-    def images(self) -> int:
-        """Images of one epoch of one stream; the same for all."""
-        return int(next(iter(self.pools.values())).shape[0])
+    ) -> None:
+        self._keys, of_member = _numbered(zip(seeds, pool_names, strict=True))
+        self.of_member = tuple(of_member)
+        self._pools = pools
+        self.images = len(next(iter(pools.values())))
 
     def order(self, epoch: int) -> Tensor:
         """Order of the images in an epoch, [S, N]: the same for a seed in every arm."""
         rows = []
-        for seed, pool in self.keys:
+        for seed, pool in self._keys:
             stream = generator(seed, "order", epoch)
-            rows.append(self.pools[pool][torch.randperm(self.images, generator=stream)])
+            rows.append(self._pools[pool][torch.randperm(self.images, generator=stream)])
         return torch.stack(rows)
+
+
+class StackData:
+    """What the members of a plan train on and are judged on.
+
+    Members may differ in label and seed.
+
+    Attributes:
+        images_per_epoch: training images of one member.
+        judged_on: indices of a split's images for each group of members that share them, [G, N].
+    """
+
+    def __init__(
+        self, plan: StackPlan, images: ImageSet, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        members = [member.train for member in plan.members]
+        distinct, label_of = _numbered(member.label for member in members)
+        self._device = device
+        self._label_K = torch.tensor(label_of, device=device)
+        self._splits = {
+            name: DeviceSplit(
+                getattr(images, name),
+                np.stack([_targets(images, name, label) for label in distinct]),
+                images.mean,
+                images.std,
+                device,
+                dtype,
+            )
+            for name in SPLITS
+        }
+        # Which images a member sees: all, or those that are matched for its label.
+        matched = plan.shared.train.matched
+        pool_names = [member.label if matched else None for member in members]
+        pools, pool_of = _numbered(pool_names)
+        of_split = {
+            name: [_pool(images, name, label, matched) for label in pools] for name in SPLITS
+        }
+        self._streams = Streams(
+            [member.seed for member in members],
+            pool_names,
+            dict(zip(pools, of_split["train"], strict=True)),
+        )
+        # Which row of a batch's indices is a member's: its stream's, or its pool's.
+        self._rows = {"train": torch.tensor(self._streams.of_member, device=device)}
+        self._rows |= dict.fromkeys(("val", "test"), torch.tensor(pool_of, device=device))
+        self.images_per_epoch = self._streams.images
+        self.judged_on = {name: torch.stack(of_split[name]).to(device) for name in ("val", "test")}
+
+    def order(self, epoch: int) -> Tensor:
+        """Training images of every stream in the order of an epoch, [S, N]."""
+        return self._streams.order(epoch).to(self._device)
+
+    def batch(self, name: str, index_XB: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels [K, B, C, Y, X], or [1, B, C, Y, X] where all members share them, and targets.
+
+        The indices are a row per stream of the training images, else rows of `judged_on`.
+        """
+        pixels = self._splits[name].normalised(index_XB)
+        every = pixels[self._rows[name]] if len(index_XB) > 1 else pixels
+        return every, self.targets(name, index_XB)
+
+    def targets(self, name: str, index_XB: Tensor) -> Tensor:
+        """Every member's own targets: [K, B], or [K, B, O] for all attributes at once."""
+        index_KB = index_XB[self._rows[name]]
+        return self._splits[name].targets_LN[self._label_K.unsqueeze(1), index_KB]
+
+
+def _numbered(values: Iterable[_T]) -> tuple[list[_T], list[int]]:
+    """The distinct values in the order in which they come, and the number of each value's."""
+    every = list(values)
+    distinct = list(dict.fromkeys(every))
+    return distinct, [distinct.index(value) for value in every]
+
+
+def _targets(images: ImageSet, name: str, label: str | None) -> NDArray[np.int64]:
+    """Class numbers or one label, [N]; all attributes of a set without classes, [N, O]."""
+    if label is not None:
+        return images.binary_targets(name, label)
+    targets: NDArray[np.int64] = getattr(images, name).targets
+    return targets[:, 0] if images.classes else targets
+
+
+def _pool(images: ImageSet, name: str, label: str | None, matched: int | None) -> Tensor:
+    """The images of a split that members may see: all, or those that are matched for a label."""
+    if label is None or matched is None:
+        return torch.arange(len(getattr(images, name)))
+    return torch.from_numpy(images.matched(name, label, matched))

@@ -62,12 +62,8 @@ def encode(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> tuple[byte
 def decode(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and info of a safetensors file; no code from the file is run.
 
-    Args:
-        content: of the file.
-        where: it lies, for the message.
-
     Raises:
-        UserError: if the file is damaged, not a checkpoint, or of another format.
+        UserError: naming `where` it lies, if it is damaged, no checkpoint, or of another format.
     """
     try:
         tensors = load(content)

@@ -41,6 +41,8 @@ class Metrics:
 
 
 METRICS = tuple(f.name for f in fields(Metrics))
+# What a checkpoint says of its images.
+_IMAGES = ("name", "checksum", "mean", "std", "classes", "labels")
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,6 @@ def fit(
     if first == 1:
         run.measure_start()
     checkpoint_s = time.monotonic()
-    stopped = False
     for epoch in range(first, plan.shared.train.epochs + 1):
         epoch_report = run.epoch(epoch)
         last = epoch == plan.shared.train.epochs or run.all_diverged
@@ -144,13 +145,12 @@ def fit(
         go_on = run.rank_0_says(parallel.rank != 0 or report(epoch_report))
         if last:
             break
-        stopped = not go_on
-        if stopped or due:
+        if due or not go_on:
             run.save_state(epoch)
             checkpoint_s = time.monotonic()
-        if stopped:
-            break
-    return run.finish(stopped)
+        if not go_on:
+            return run.finish(stopped=True)
+    return run.finish(stopped=False)
 
 
 def probe(plan: StackPlan, images: ImageSet, *, device: torch.device, steps: int = 4) -> float:
@@ -168,28 +168,27 @@ def probe(plan: StackPlan, images: ImageSet, *, device: torch.device, steps: int
     return train_s * stack.steps_per_epoch + per_image_s * evaluated
 
 
+@dataclass
 class _Run:
     """The state of one call of `fit`."""
 
-    def __init__(
-        self,
-        plan: StackPlan,
-        images: ImageSet,
-        device: torch.device,
-        store: CheckpointStore | None,
-        parallel: Parallel,
-        compile: When,
-        dtype: torch.dtype,
-    ) -> None:
-        self._plan, self._images = plan, images
-        self._device, self._parallel = device, parallel
-        self._store = store
-        self._stack = Stack(plan, images, device, parallel=parallel, dtype=dtype)
-        key = f"{self._stack.model.shape} {plan.size} {plan.shared.train.batch_size} {dtype}"
-        self._compiling = Compiling(self._stack, compile, on_gpu=device.type == "cuda", key=key)
+    plan: StackPlan
+    images: ImageSet
+    device: torch.device
+    store: CheckpointStore | None
+    parallel: Parallel
+    compile: When
+    dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        plan, device, on_gpu = self.plan, self.device, self.device.type == "cuda"
+        self._stack = Stack(plan, self.images, device, parallel=self.parallel, dtype=self.dtype)
+        key = f"{self._stack.model.shape} {plan.size} {plan.shared.train.batch_size} {self.dtype}"
+        self._compiling = Compiling(self._stack, self.compile, on_gpu=on_gpu, key=key)
         self._members = [Member(member.trial_id) for member in plan.members]
-        self._best_KP = self._stack.model.flat.detach().clone()
-        self._trained_images, self._train_s, self._wall_s = 0, 0.0, 0.0
+        self._flat_KP = self._stack.model.flat.detach()
+        self._best_KP = self._flat_KP.clone()
+        self._totals = {"trained_images": 0, "train_s": 0.0, "wall_s": 0.0}  # of each member
 
     @property
     def all_diverged(self) -> bool:
@@ -205,91 +204,77 @@ class _Run:
     def epoch(self, epoch: int) -> EpochReport:
         """Train and evaluate one epoch; returns a row for each member that began it alive."""
         started_s = time.perf_counter()
-        train_loss_K, train_accuracy_K = self._stack.train_epoch(epoch)
+        train = self._stack.train_epoch(epoch)
         train_s = time.perf_counter() - started_s
-        self._compiling.epoch_took(train_s, self._plan.shared.train.epochs - epoch)
-        val_loss_K, val_accuracy_K = self._stack.evaluate("val")
-        test_loss_K, test_accuracy_K = self._stack.evaluate("test")
+        self._compiling.epoch_took(train_s, self.plan.shared.train.epochs - epoch)
+        splits = (train, self._stack.evaluate("val"), self._stack.evaluate("test"))
         epoch_s = time.perf_counter() - started_s
-        columns = (
-            train_loss_K,
-            val_loss_K,
-            test_loss_K,
-            train_accuracy_K,
-            val_accuracy_K,
-            test_accuracy_K,
-        )
-        alive = self._stack.alive_K.tolist()
+        losses, accuracies = zip(*splits, strict=True)
+        values_K6 = torch.stack([*losses, *accuracies], dim=1).tolist()  # as in `Metrics`
         rows = []
-        for k, member in enumerate(self._members):
+        for k, alive in enumerate(self._stack.alive_K.tolist()):
+            member = self._members[k]
             if member.diverged_epoch is not None:
                 continue
-            values = [float(column[k]) if alive[k] else math.nan for column in columns]
-            metrics = Metrics(*values)
+            metrics = Metrics(*values_K6[k]) if alive else Metrics()
             if member.take(epoch, metrics):
-                self._best_KP[k].copy_(self._stack.model.flat.detach()[k])
+                self._best_KP[k].copy_(self._flat_KP[k])
             if member.diverged_epoch is not None:
                 self._stack.alive_K[k] = False
             rows.append(
                 EpochRow(trial_id=member.trial_id, epoch=epoch, **asdict(metrics), epoch_s=epoch_s)
             )
         images = self._stack.images_per_epoch
-        self._trained_images += images
-        self._train_s += train_s
-        self._wall_s += epoch_s
-        return EpochReport(epoch, tuple(rows), epoch_s, images * self._plan.size / train_s)
+        for name, more in zip(self._totals, (images, train_s, epoch_s), strict=True):
+            self._totals[name] += more
+        return EpochReport(epoch, tuple(rows), epoch_s, images * self.plan.size / train_s)
 
     def rank_0_says(self, answer: bool) -> bool:
         """Rank 0 decides for all workers, whose clocks differ."""
-        flag = torch.tensor([int(answer and self._parallel.rank == 0)], device=self._device)
-        return bool(self._parallel.all_sum_(flag))
+        flag = torch.tensor([int(answer and self.parallel.rank == 0)], device=self.device)
+        return bool(self.parallel.all_sum_(flag))
 
     def resume(self) -> int:
         """Go on from the last epoch that every member has a state of; returns it, 0 if none."""
-        if self._store is None:
+        if self.store is None:
             return 0
-        epoch = self._store.common_epoch([member.trial_id for member in self._members])
+        epoch = self.store.common_epoch([member.trial_id for member in self._members])
         if epoch == 0:
             return 0
-        flat_KP = self._stack.model.flat.detach()
         for k, member in enumerate(self._members):
-            tensors, info = self._store.load_state(member.trial_id, epoch)
-            if info["images"] != self._images.checksum:
-                name = self._store.name(member.trial_id, f"state-{epoch}")
+            tensors, info = self.store.load_state(member.trial_id, epoch)
+            if info["images"] != self.images.checksum:
+                name = self.store.name(member.trial_id, f"state-{epoch}")
                 raise UserError(
                     f"{name}: was trained on other images (checksum {info['images'][:12]}, now "
-                    f"{self._images.checksum[:12]}); bring those back, or start a new run"
+                    f"{self.images.checksum[:12]}); bring those back, or start a new run"
                 )
-            flat_KP[k].copy_(tensors["params"])
-            for name, moment_KP in self._stack.optimizer.state.items():
-                moment_KP[k].copy_(tensors[name])
-            self._best_KP[k].copy_(tensors["best"])
+            for name, rows_KP in self._tensors().items():
+                rows_KP[k].copy_(tensors[name])
             self._members[k] = Member.from_json(info["member"])
             self._stack.alive_K[k] = self._members[k].diverged_epoch is None
             self._stack.optimizer.steps = info["steps"]
-            self._trained_images, self._train_s = info["trained_images"], info["train_s"]
-            self._wall_s = info["wall_s"]
+            self._totals = {name: info[name] for name in self._totals}
         return epoch
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a state holds, each [K, P]: weights now and at the best epoch, and moments."""
+        return {"params": self._flat_KP, "best": self._best_KP, **self._stack.optimizer.state}
 
     def save_state(self, epoch: int) -> None:
         """Write every member's state of this epoch, then remove the states before."""
-        if self._store is not None and self._parallel.rank == 0:
-            flat_KP = self._stack.model.flat.detach()
+        if self.store is not None and self.parallel.rank == 0:
             for k, member in enumerate(self._members):
-                tensors = {"params": flat_KP[k].cpu(), "best": self._best_KP[k].cpu()}
-                for name, moment_KP in self._stack.optimizer.state.items():
-                    tensors[name] = moment_KP[k].cpu()
+                tensors = {name: rows_KP[k].cpu() for name, rows_KP in self._tensors().items()}
                 info = {
                     "member": member.to_json(),
-                    "images": self._images.checksum,
+                    "images": self.images.checksum,
                     "steps": self._stack.optimizer.steps,
-                    "trained_images": self._trained_images,
-                    "train_s": self._train_s,
-                    "wall_s": self._wall_s,
+                    **self._totals,
                 }
-                self._store.save(member.trial_id, f"state-{epoch}", tensors, info)
-            self._store.keep_only([member.trial_id for member in self._members], epoch)
-        self._parallel.barrier()
+                self.store.save(member.trial_id, f"state-{epoch}", tensors, info)
+            self.store.keep_only([member.trial_id for member in self._members], epoch)
+        self.parallel.barrier()
 
     def finish(self, stopped: bool) -> FitResult:
         """Write the final checkpoints and return each member's outcome.
@@ -297,19 +282,19 @@ class _Run:
         The states stay: whoever records the outcome removes them afterwards (`keep_only`), so that
         a process killed in between does not train everything again.
         """
-        if self._store is not None and self._parallel.rank == 0:
+        if self.store is not None and self.parallel.rank == 0:
             for k, member in enumerate(self._members):
                 if member.best is not None:
                     self._save_weights(k, "best", self._best_KP, member.best)
                 if member.diverged_epoch is None and not stopped:
-                    self._save_weights(k, "last", self._stack.model.flat, member.last)
-        labels = label_scores(self._stack, self._images, self._best_KP)
-        self._parallel.barrier()
-        return FitResult([self._outcome(k, labels[k]) for k in range(self._plan.size)], stopped)
+                    self._save_weights(k, "last", self._flat_KP, member.last)
+        labels = label_scores(self._stack, self.images, self._best_KP)
+        self.parallel.barrier()
+        return FitResult([self._outcome(k, labels[k]) for k in range(self.plan.size)], stopped)
 
     def _save_weights(self, k: int, kind: str, flat_KP: Tensor, metrics: Metrics) -> None:
-        assert self._store is not None
-        member, config, images = self._members[k], self._plan.members[k], self._images
+        assert self.store is not None
+        member, config, images = self._members[k], self.plan.members[k], self.images
         info = {
             "trial_id": member.trial_id,
             "kind": kind,
@@ -318,41 +303,31 @@ class _Run:
             "config": config.model_dump(mode="json"),
             "shape": vars(self._stack.model.shape),
             "label": config.train.label,
-            "images": {
-                "name": images.name,
-                "checksum": images.checksum,
-                "mean": list(images.mean),
-                "std": list(images.std),
-                "classes": list(images.classes),
-                "labels": list(images.labels),
-            },
+            "images": {name: getattr(images, name) for name in _IMAGES},
         }
-        self._store.save(
-            member.trial_id, kind, self._stack.model.member_state(k, flat_KP.detach()), info
-        )
+        state = self._stack.model.member_state(k, flat_KP)
+        self.store.save(member.trial_id, kind, state, info)
 
     def _outcome(self, k: int, labels: list[LabelScore]) -> TrialOutcome:
         member = self._members[k]
-        best = member.best or Metrics()
+        best = asdict(member.best or Metrics())
+        trained_images, train_s, wall_s = self._totals.values()
         path = None
-        if self._store is not None and member.best is not None:
-            path = self._store.name(member.trial_id, "best")
+        if self.store is not None and member.best is not None:
+            path = self.store.name(member.trial_id, "best")
         return TrialOutcome(
             trial_id=member.trial_id,
-            stack_id=self._plan.stack_id,
+            stack_id=self.plan.stack_id,
             status=Status.FINISHED if member.diverged_epoch is None else Status.DIVERGED,
             epochs=member.epochs,
             **asdict(member.last),
             best_epoch=member.best_epoch,
-            best_val_loss=best.val_loss,
-            best_val_accuracy=best.val_accuracy,
-            best_test_loss=best.test_loss,
-            best_test_accuracy=best.test_accuracy,
+            **{f"best_{name}": value for name, value in best.items() if "train" not in name},
             initial_val_loss=member.initial_val_loss,
-            images_per_s=self._trained_images / self._train_s if self._train_s else math.nan,
-            wall_s=self._wall_s,
+            images_per_s=trained_images / train_s if train_s else math.nan,
+            wall_s=wall_s,
             parameters=self._stack.model.flat.shape[1],
-            stack_size=self._plan.size,
+            stack_size=self.plan.size,
             diverged_epoch=member.diverged_epoch,
             checkpoint=path,
             train_images=self._stack.images_per_epoch,

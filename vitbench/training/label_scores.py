@@ -6,77 +6,58 @@ Shape legend: K members, N images, O outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.data.image_set import ImageSet
+from vitbench.data.image_set import SPLITS, ImageSet
 from vitbench.records.types import LabelScore
 from vitbench.training.stack import Stack
-
-
-class Scores(TypedDict):
-    """How well one label is told on the test images; None where all are on one side."""
-
-    test_bce: float
-    test_accuracy: float
-    roc_auc: float | None
-    average_precision: float | None
-    mcc: float | None
-    balanced_accuracy: float | None
 
 
 def label_scores(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[LabelScore]]:
     """Scores of every member's labels at its best weights; none where outputs are classes.
 
-    A member with one label has one; a member that learns all attributes has one for each.
-
-    Args:
-        stack: gets the best weights for the time of the call.
-        images: what it was trained on.
-        best_KP: weights of each member at its best epoch.
+    A member with one label has one; a member that learns all attributes has one for each. The
+    stack gets the best weights, `best_KP`, for the time of the call.
     """
     if not stack.binary:
         return [[] for _ in stack.plan.members]
     flat_KP = stack.model.flat.detach()
     now_KP = flat_KP.clone()
     flat_KP.copy_(best_KP)
-    logits_KNO, targets = stack.predictions("test")
-    _, val_targets = stack.predictions("val")
+    logits_KNO = stack.predictions("test")
     flat_KP.copy_(now_KP)
-    train_targets = stack.training_targets()
+    targets_of = {split: stack.targets(split) for split in SPLITS}
     rows = []
     for k, member in enumerate(stack.plan.members):
         label = member.train.label
         names = (label,) if label is not None else images.labels
         logits_NO = logits_KNO[k].double().numpy()
-        test_NO, val_NO, train_NO = (
-            part[k].reshape(-1, len(names)).numpy()
-            for part in (targets, val_targets, train_targets)
-        )
-        rows.append(
-            [
-                LabelScore(
-                    label=name,
-                    train_images=len(train_NO),
-                    train_positives=int(train_NO[:, o].sum()),
-                    val_images=len(val_NO),
-                    val_positives=int(val_NO[:, o].sum()),
-                    test_images=len(test_NO),
-                    test_positives=int(test_NO[:, o].sum()),
-                    label_noise=images.label_noise,
-                    observed_rate=float(images.binary_targets("test", name).mean()),
-                    **scores(logits_NO[:, o], test_NO[:, o]),
-                )
-                for o, name in enumerate(names)
-            ]
-        )
+        truth = {
+            split: part[k].reshape(-1, len(names)).numpy() for split, part in targets_of.items()
+        }
+        found = []
+        for o, name in enumerate(names):
+            counts: dict[str, Any] = {}
+            for split, part_NO in truth.items():
+                counts[f"{split}_images"] = len(part_NO)
+                counts[f"{split}_positives"] = int(part_NO[:, o].sum())
+            score = LabelScore(
+                label=name,
+                **counts,
+                label_noise=images.label_noise,
+                observed_rate=float(images.binary_targets("test", name).mean()),
+                **scores(logits_NO[:, o], truth["test"][:, o]),
+            )
+            found.append(score)
+        rows.append(found)
     return rows
 
 
-def scores(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> Scores:
+def scores(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, Any]:
     """Cross entropy in nats and the quality of ranking and decision of one label.
 
     What needs both sides is None where all images are on one.

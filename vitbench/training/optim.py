@@ -45,63 +45,29 @@ class Factors(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One update to come.
+    """One update to come."""
 
-    Attributes:
-        factors: `Factors`, [5], where the update is computed; a captured graph reads them there.
-        adaptive: whether it divides by the root of the second moment (SGD and RAdam's first do not)
-        repeats: whether all later updates are the same operations, with other factors.
-    """
-
-    factors: Tensor
-    adaptive: bool
-    repeats: bool
+    factors: Tensor  # `Factors`, [5], where the update is computed; a captured graph reads them
+    adaptive: bool  # divides by the root of the second moment (SGD and RAdam's first do not)
+    repeats: bool  # all later updates are the same operations, with other factors
 
 
-def _sgd(t: int, lr_factor: float) -> tuple[Factors, bool]:
-    return Factors(lr_factor, 1.0), False
-
-
-def _adamw(t: int, lr_factor: float) -> tuple[Factors, bool]:
-    root = math.sqrt(1.0 - BETA2**t)
-    scale = root / (1.0 - BETA1**t)
-    return Factors(lr_factor, scale, EPS * root, lr_factor, float(t)), True
-
-
-def _radam(t: int, lr_factor: float) -> tuple[Factors, bool]:
-    correction1, correction2 = 1.0 - BETA1**t, 1.0 - BETA2**t
+def _factors(rule: str, t: int, lr: float) -> Factors:
+    """Of update t (from 1) at a factor of the learning rate; eps is 0 where it is not adaptive."""
+    if rule == "sgd":
+        return Factors(lr, 1.0)
+    correction1, root = 1.0 - BETA1**t, math.sqrt(1.0 - BETA2**t)
+    if rule == "adamw":
+        return Factors(lr, root / correction1, EPS * root, lr, float(t))
     rho_inf = 2.0 / (1.0 - BETA2) - 1.0
-    rho = rho_inf - 2.0 * t * BETA2**t / correction2
+    rho = rho_inf - 2.0 * t * BETA2**t / (1.0 - BETA2**t)
     if rho <= 5.0:
-        return Factors(lr_factor, 1.0 / correction1), False
+        return Factors(lr, 1.0 / correction1)
     rectify = math.sqrt(
         (rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho)
     )
-    scale = rectify * math.sqrt(correction2) / correction1
-    return Factors(lr_factor, scale, EPS, lr_factor * scale), True
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One update rule.
-
-    Attributes:
-        factors: of update t (from 1) at a factor of the learning rate, and whether it is adaptive.
-        second_moment: whether it keeps the mean of squared gradients.
-        decouples_decay: whether the decay shrinks the weights instead of adding to the gradient.
-    """
-
-    factors: Callable[[int, float], tuple[Factors, bool]]
-    second_moment: bool = True
-    decouples_decay: bool = False
-
-
-# Each optimizer of config.SharedTrain.optimizer.
-RULES = {
-    "radam": Rule(_radam),
-    "adamw": Rule(_adamw, decouples_decay=True),
-    "sgd": Rule(_sgd, second_moment=False),
-}
+    scale = rectify * root / correction1
+    return Factors(lr, scale, EPS, lr * scale)
 
 
 class StackedOptimizer(ABC):
@@ -109,19 +75,21 @@ class StackedOptimizer(ABC):
 
     Args:
         flat_KP: the weights, updated in place.
-        rule: a key of `RULES`.
-        lr_K: peak learning rate of each member.
-        weight_decay_K: weight decay of each member.
+        rule: radam, adamw or sgd.
+        lr_K, weight_decay_K: peak learning rate and weight decay of each member.
         decayed: columns with weight decay, from the first.
         schedule: factor of the learning rate for each step from 0.
         momentum: of sgd.
 
     Attributes:
         steps: updates given out by `advance` so far; set it to go on from a checkpoint.
+        state: moments by name, each [K, P].
 
     Raises:
         ValueError: for an unknown rule, or where the lists do not have one entry per member.
     """
+
+    _factor_dtype: torch.dtype | None = None  # that of the weights
 
     def __init__(
         self,
@@ -139,74 +107,52 @@ class StackedOptimizer(ABC):
                 f"{flat_KP.shape[0]} members need as many learning rates and decays, "
                 f"got {len(lr_K)} and {len(weight_decay_K)}"
             )
-        if rule not in RULES:
+        if rule not in ("radam", "adamw", "sgd"):
             raise ValueError(f"unknown optimizer {rule!r}")
         self._flat = flat_KP.detach()
-        self._rule, self._schedule, self._momentum = RULES[rule], schedule, momentum
+        self._rule, self._schedule, self._momentum = rule, schedule, momentum
         self._lr, self._decay, self._decayed = lr_K, weight_decay_K, decayed
         self.steps = 0
-        self.exp_avg = torch.zeros_like(flat_KP)
-        self.exp_avg_sq = torch.zeros_like(
-            self.exp_avg if self._rule.second_moment else torch.empty(0)
+        self.state = {"exp_avg": torch.zeros_like(self._flat)}
+        if rule != "sgd":
+            self.state["exp_avg_sq"] = torch.zeros_like(self._flat)
+        self._lr_K1, self._decay_K1 = (
+            self._flat.new_tensor(values).unsqueeze(1) for values in (lr_K, weight_decay_K)
         )
-        device, dtype = flat_KP.device, flat_KP.dtype
-        self._lr_K1 = torch.tensor(lr_K, device=device, dtype=dtype).unsqueeze(1)
-        self._decay_K1 = torch.tensor(weight_decay_K, device=device, dtype=dtype).unsqueeze(1)
-
-    @property
-    def _factor_dtype(self) -> torch.dtype:
-        return self._flat.dtype
-
-    @property
-    def state(self) -> dict[str, Tensor]:
-        """Moments by name, each [K, P]."""
-        moments = {"exp_avg": self.exp_avg}
-        return {**moments, "exp_avg_sq": self.exp_avg_sq} if self._rule.second_moment else moments
 
     def advance(self, count: int) -> list[Step]:
         """The next `count` steps, whose factors go to the device in one copy."""
         numbers = range(self.steps, self.steps + count)
         self.steps += count
-        rows = [self._rule.factors(n + 1, self._schedule(n)) for n in numbers]
-        table = torch.tensor([row for row, _ in rows], dtype=self._factor_dtype)
+        rows = [_factors(self._rule, n + 1, self._schedule(n)) for n in numbers]
+        table = torch.tensor(rows, dtype=self._factor_dtype or self._flat.dtype)
         return [
-            Step(row, adaptive, adaptive or not self._rule.second_moment)
-            for row, (_, adaptive) in zip(table.to(self._flat.device), rows, strict=True)
+            Step(factors, row.eps > 0, row.eps > 0 or self._rule == "sgd")
+            for factors, row in zip(table.to(self._flat.device), rows, strict=True)
         ]
 
     @abstractmethod
     def update(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
-        """Update the weights and moments of the members that are alive.
-
-        Args:
-            grad_KP: gradients; may be overwritten.
-            alive_K: bool; the others' gradients may be NaN.
-            step: from `advance`.
-        """
+        """Update the members that are alive; the others' gradients, overwritten too, may be NaN."""
 
     def _adam_kernel(
         self, k: int, grad_P: Tensor, lr: float | Tensor, step: Tensor, skip: Tensor | None = None
     ) -> None:
-        """RAdam (rectified) or AdamW of one member in one pass over memory, by torch's kernel.
+        """RAdam (rectified) or AdamW of member k in one pass over memory, by torch's kernel.
 
-        Args:
-            k: the member.
-            grad_P: its gradient.
-            lr: its learning rate times `Factors.kernel_lr`; a tensor where a graph is captured.
-            step: `Factors.kernel_step`.
-            skip: 1 leaves the member as it is.
+        `lr` includes `Factors.kernel_lr` and is a tensor where a graph is captured; `step` is
+        `Factors.kernel_step`; a `skip` of 1 leaves the member as it is.
         """
         adamw, adam = torch._fused_adamw_, torch._fused_adam_
-        kernel: Callable[..., None] = adamw if self._rule.decouples_decay else adam
-        rows = (self._flat[k], grad_P, self.exp_avg[k], self.exp_avg_sq[k])
-        columns, decay = grad_P.shape[0], self._decay[k]
-        parts = [(0, columns, 0.0)]
+        kernel: Callable[..., None] = adamw if self._rule == "adamw" else adam
+        rows = [self._flat[k], grad_P, *(moment_KP[k] for moment_KP in self.state.values())]
+        decay = self._decay[k]
+        parts = [(slice(None), 0.0)]
         if decay:
-            parts = [(0, self._decayed, decay), (self._decayed, columns, 0.0)]
-        for start, stop, part_decay in parts:
-            kernel_rows = ([row[start:stop]] for row in rows)
+            parts = [(slice(self._decayed), decay), (slice(self._decayed, None), 0.0)]
+        for part, part_decay in parts:
             settings = {"lr": lr, "weight_decay": part_decay, "found_inf": skip, **_KERNEL}
-            kernel(*kernel_rows, [], [step], **settings)
+            kernel(*([row[part]] for row in rows), [], [step], **settings)
 
 
 class CpuOptimizer(StackedOptimizer):
@@ -215,7 +161,6 @@ class CpuOptimizer(StackedOptimizer):
     _factor_dtype = torch.float64  # Python's own numbers
 
     def update(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
-        """Update the members that are alive, one after another."""
         numbers = Factors(*step.factors.tolist())
         for k, alive in enumerate(alive_K.tolist()):
             if not alive:
@@ -229,15 +174,16 @@ class CpuOptimizer(StackedOptimizer):
 
     def _update_piece(self, k: int, piece: slice, grad_KP: Tensor, numbers: Factors) -> None:
         """SGD, and RAdam's first steps, which do not divide by the second moment."""
-        weights, grad, average = self._flat[k, piece], grad_KP[k, piece], self.exp_avg[k, piece]
+        weights, grad = self._flat[k, piece], grad_KP[k, piece]
+        average = self.state["exp_avg"][k, piece]
         lr, decay, decayed = self._lr[k] * numbers.lr, self._decay[k], self._decayed - piece.start
         if decay and decayed > 0:
             grad[:decayed].add_(weights[:decayed], alpha=decay)
-        if not self._rule.second_moment:
+        if self._rule == "sgd":
             average.mul_(self._momentum).add_(grad)
         else:
             average.lerp_(grad, 1.0 - BETA1)
-            self.exp_avg_sq[k, piece].mul_(BETA2).addcmul_(grad, grad, value=1.0 - BETA2)
+            self.state["exp_avg_sq"][k, piece].mul_(BETA2).addcmul_(grad, grad, value=1.0 - BETA2)
         weights.add_(average, alpha=-lr * numbers.scale)
 
 
@@ -249,7 +195,6 @@ class DeviceOptimizer(StackedOptimizer):
     """
 
     def update(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
-        """Update all members at once, or each by torch's kernel where its row is long."""
         dead_K1, numbers = ~alive_K.unsqueeze(1), step.factors.unbind(0)
         if not step.adaptive or grad_KP.shape[1] < _LONG_ROW:
             self._update_all(grad_KP, dead_K1, numbers, adaptive=step.adaptive)
@@ -268,7 +213,7 @@ class DeviceOptimizer(StackedOptimizer):
         decayed_KX = self._flat[:, : self._decayed]
         # 0 * NaN is NaN: dead members are left alone by selection, not by a learning rate of 0.
         if any(self._decay):
-            if self._rule.decouples_decay:
+            if self._rule == "adamw":
                 decayed_KX.mul_((1.0 - lr_K1 * self._decay_K1).masked_fill(dead_K1, 1.0))
             else:
                 grad_KP[:, : self._decayed].addcmul_(decayed_KX, self._decay_K1)
@@ -277,16 +222,16 @@ class DeviceOptimizer(StackedOptimizer):
         def factor_K1(alive: float, dead: float) -> Tensor:  # dead: its moments stay as they are
             return torch.full_like(lr_K1, alive).masked_fill_(dead_K1, dead)
 
-        if not self._rule.second_moment:
-            self.exp_avg.mul_(factor_K1(self._momentum, 1.0)).add_(grad_KP)
+        average_KP = self.state["exp_avg"]
+        if self._rule == "sgd":
+            average_KP.mul_(factor_K1(self._momentum, 1.0)).add_(grad_KP)
         else:
-            self.exp_avg.lerp_(grad_KP, factor_K1(1.0 - BETA1, 0.0))
-            self.exp_avg_sq.mul_(factor_K1(BETA2, 1.0)).addcmul_(
-                grad_KP, grad_KP, value=1.0 - BETA2
-            )
-        change_KP = self.exp_avg * (lr_K1 * scale)
+            average_KP.lerp_(grad_KP, factor_K1(1.0 - BETA1, 0.0))
+            square_KP = self.state["exp_avg_sq"].mul_(factor_K1(BETA2, 1.0))
+            square_KP.addcmul_(grad_KP, grad_KP, value=1.0 - BETA2)
+        change_KP = average_KP * (lr_K1 * scale)
         if adaptive:
-            change_KP.div_(self.exp_avg_sq.sqrt().add_(eps))
+            change_KP.div_(square_KP.sqrt().add_(eps))
         self._flat.sub_(change_KP.masked_fill_(dead_K1, 0.0))
 
 
@@ -298,3 +243,15 @@ def clip_rows_(grad_KP: Tensor, max_norm: float) -> Tensor:
     norm_K: Tensor = torch.linalg.vector_norm(grad_KP, dim=1)
     grad_KP.mul_((max_norm / (norm_K + 1e-6)).clamp(max=1.0).unsqueeze(1))
     return norm_K
+
+
+def schedule_factor(schedule: str, step: int, *, total_steps: int, warmup_steps: float) -> float:
+    """Factor for update `step` (from 0): linear warm-up, then constant or half a cosine to 0."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        after = (step - warmup_steps) / max(1.0, total_steps - warmup_steps)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, after)))
+    raise ValueError(f"unknown schedule {schedule!r}")

@@ -11,14 +11,9 @@ from torch import Tensor, nn
 
 
 class Parallel:
-    """A worker's place among the workers of a stack; this one works alone.
+    """A worker's place among the workers of a stack; this one works alone."""
 
-    Attributes:
-        rank: its number, from 0; rank 0 alone reports and writes.
-        size: how many workers there are.
-    """
-
-    rank = 0
+    rank = 0  # rank 0 alone reports and writes
     size = 1
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -37,24 +32,20 @@ class TorchDistributed(Parallel):
     """A worker of an initialised torch.distributed process group (nccl or gloo)."""
 
     def __init__(self, device: torch.device) -> None:
-        self.rank = dist.get_rank()
-        self.size = dist.get_world_size()
-        self._device = device
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._device_ids = [device] if device.type == "cuda" else None
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """DistributedDataParallel: one flat parameter is one bucket, reduced once a step."""
-        ids = [self._device] if self._device.type == "cuda" else None
+        """One flat parameter is one bucket, reduced once a step."""
         return nn.parallel.DistributedDataParallel(
-            module, device_ids=ids, gradient_as_bucket_view=True
+            module, device_ids=self._device_ids, gradient_as_bucket_view=True
         )
 
     def all_sum_(self, tensor: Tensor) -> Tensor:
-        """The tensor's sum over the workers, in place."""
         dist.all_reduce(tensor)
         return tensor
 
     def barrier(self) -> None:
-        """Return when all workers have come here."""
         dist.barrier()
 
 

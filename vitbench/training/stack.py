@@ -8,8 +8,10 @@ Nothing is read back from a GPU inside an epoch: losses, hits and the finite che
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitbench.data.image_set import ImageSet
@@ -18,13 +20,11 @@ from vitbench.model.layout import VitShape
 from vitbench.model.vit import StackedVit
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
-from vitbench.training import schedules
-from vitbench.training.optim import CpuOptimizer, DeviceOptimizer, Step, clip_rows_
+from vitbench.training.batches import StackData
+from vitbench.training.optim import CpuOptimizer, DeviceOptimizer, Step, clip_rows_, schedule_factor
 from vitbench.training.parallel import SOLO, Parallel
 from vitbench.training.speedup.compiling import compile_for
 from vitbench.training.speedup.graphed import EagerSteps, GraphedSteps
-from vitbench.training.stack_data import StackData
-from vitbench.training.tasks import losses_and_hits
 
 # Evaluation: images at most, and bytes of the widest activation. On a CPU glibc returns blocks over
 # 32 MB to the system at once and fetches them anew at every use; on a GPU every batch costs some
@@ -52,12 +52,12 @@ def shape_of(plan: StackPlan, images: ImageSet) -> VitShape:
 class Stack:
     """K members of one plan on one device.
 
-    Args:
-        plan: what trains together.
-        images: already cut to the sizes that the plan asks for.
-        device: where to compute.
-        parallel: this worker's place among the workers of the stack.
-        dtype: of weights and optimiser; float64 serves tests.
+    `images` are already cut to the sizes that the plan asks for; see `engine.fit` for the others.
+
+    Attributes:
+        binary: whether outputs are labels, each there or not.
+        alive_K: bool; False for members that have diverged.
+        images_per_epoch: training images of one member.
     """
 
     def __init__(
@@ -73,21 +73,20 @@ class Stack:
         self.plan = plan
         self._device, self._parallel = device, parallel
         self.binary = plan.shared.has_label or not images.classes
-        self._clip_norm = train.clip_norm
-        self._batch_size = train.batch_size
-        seeds = [member.train.seed for member in plan.members]
+        self._clip_norm, self._batch_size = train.clip_norm, train.batch_size
+        self._seeds = [member.train.seed for member in plan.members]
 
         rounded = dtype == torch.float32 and uses_bfloat16(train.precision, device)
         self.model = StackedVit(shape_of(plan, images), plan.size, rounded=rounded)
-        self.model.initialise(seeds)
+        self.model.initialise(self._seeds)
         self.model = self.model.to(device=device, dtype=dtype)
         self._wrapped = parallel.wrap(self.model)
         self._compiled: nn.Module | None = None
-        self._seeds = seeds
         self._dropout_streams: list[torch.Generator] = []
 
         self._data = StackData(plan, images, device, dtype)
-        self.steps_per_epoch = math.ceil(self._data.images_per_epoch / train.batch_size)
+        self.images_per_epoch = self._data.images_per_epoch
+        self.steps_per_epoch = math.ceil(self.images_per_epoch / train.batch_size)
         total_steps = train.epochs * self.steps_per_epoch
         warmup_steps = train.warmup_epochs * self.steps_per_epoch
         on_gpu = device.type == "cuda"
@@ -97,7 +96,7 @@ class Stack:
             lr_K=[member.train.lr for member in plan.members],
             weight_decay_K=[member.train.weight_decay for member in plan.members],
             decayed=self.model.decayed,
-            schedule=lambda step: schedules.factor(
+            schedule=lambda step: schedule_factor(
                 train.schedule, step, total_steps=total_steps, warmup_steps=warmup_steps
             ),
             momentum=train.momentum,
@@ -106,24 +105,19 @@ class Stack:
         self._sums_2K = torch.zeros(2, plan.size, device=device, dtype=dtype)
         self._steps = GraphedSteps(device) if on_gpu else EagerSteps()
 
-    @property
-    def images_per_epoch(self) -> int:
-        """Training images of one member in one epoch."""
-        return self._data.images_per_epoch
-
     def train_epoch(self, epoch: int, *, max_steps: int | None = None) -> tuple[Tensor, Tensor]:
-        """Train on every image once.
-
-        Args:
-            epoch: from 1; it names the streams of order and dropout.
-            max_steps: end earlier, for a probe.
+        """Train on every image once; `epoch`, from 1, names the streams of order and dropout.
 
         Returns:
             Running means of loss and accuracy over the epoch's images, [K] each, on the CPU.
             NaN for a member whose loss was not finite at any step.
         """
         self._sums_2K.zero_()
-        self._dropout_streams = self._streams_of_dropout(epoch)
+        self._dropout_streams = [
+            generator(seed, "dropout", epoch, device=self._device)
+            for seed in self._seeds
+            if self.model.shape.dropout
+        ]
         alone = self._parallel.size == 1 and not self._dropout_streams
         with self._steps.stream():
             order_SN = self._data.order(epoch)
@@ -132,10 +126,7 @@ class Stack:
             for step, index_SB in zip(steps, batches, strict=True):
                 repeats = alone and step.repeats and index_SB.shape[1] == self._batch_size
                 self._steps.run(self._train_step, index_SB, step, repeats=repeats)
-        sums = self._parallel.all_sum_(self._sums_2K.clone())
-        seen = sum(batch.shape[1] for batch in batches)
-        loss_K, accuracy_K = (sums / seen).cpu().unbind(0)
-        return loss_K, accuracy_K
+        return _means(self._parallel.all_sum_(self._sums_2K.clone()), batches)
 
     @property
     def eval_batch(self) -> int:
@@ -152,31 +143,25 @@ class Stack:
             for number, index_GB in enumerate(batches):
                 if number % self._parallel.size != self._parallel.rank:
                     continue
-                pixels, targets = self._data.judged(name, index_GB)
+                pixels, targets = self._data.batch(name, index_GB)
                 loss_KB, hit_KB = losses_and_hits(self.model(pixels), targets, binary=self.binary)
                 sums_2K += torch.stack((loss_KB.sum(1), hit_KB.sum(1)))
-        self._parallel.all_sum_(sums_2K)
-        seen = sum(batch.shape[1] for batch in batches)
-        loss_K, accuracy_K = (sums_2K / seen).cpu().unbind(0)
-        return loss_K, accuracy_K
+        return _means(self._parallel.all_sum_(sums_2K), batches)
 
-    def predictions(self, name: str) -> tuple[Tensor, Tensor]:
-        """Logits [K, N, O] and targets [K, N] or [K, N, O] of a whole split, on the CPU.
+    def predictions(self, name: str) -> Tensor:
+        """Logits [K, N, O] of the images of a split that the members are judged on, on the CPU.
 
-        N counts the images that the members are judged on, in the split's order. Every worker
-        computes all of them.
+        Every worker computes all of them.
         """
-        logits, targets = [], []
+        batches = self._data.judged_on[name].split(self.eval_batch, dim=1)
         with torch.inference_mode():
-            for index_GB in self._data.judged_on[name].split(self.eval_batch, dim=1):
-                pixels, wanted = self._data.judged(name, index_GB)
-                logits.append(self.model(pixels).float().cpu())
-                targets.append(wanted.cpu())
-        return torch.cat(logits, dim=1), torch.cat(targets, dim=1)
+            logits = [self.model(self._data.batch(name, index)[0]) for index in batches]
+        return torch.cat([part.float().cpu() for part in logits], dim=1)
 
-    def training_targets(self) -> Tensor:
-        """Targets of every image of an epoch, [K, N] or [K, N, O], on the CPU."""
-        return self._data.trained(self._data.order(1))[1].cpu()
+    def targets(self, name: str) -> Tensor:
+        """Targets of the same images, or of an epoch's for `train`: [K, N] or [K, N, O]."""
+        index = self._data.order(1) if name == "train" else self._data.judged_on[name]
+        return self._data.targets(name, index).cpu()
 
     def compile(self) -> float | None:
         """Compile the training of full batches; returns the seconds it took, None if it failed.
@@ -187,39 +172,37 @@ class Stack:
             return None
         with self._steps.stream():
             first_SB = self._data.order(1)[:, : self._batch_size]
-            compiled = compile_for(self.model, self._data.trained(first_SB)[0])
+            compiled = compile_for(self.model, self._data.batch("train", first_SB)[0])
         if compiled is None:
             return None
-        self._use(compiled.module)
-        return compiled.compile_s
+        self._compiled, seconds = compiled
+        self._steps.forget()
+        return seconds
 
     def uncompile(self) -> None:
         """Go back to the plain forward pass."""
-        self._use(None)
-
-    def _use(self, compiled: nn.Module | None) -> None:
-        self._compiled = compiled
+        self._compiled = None
         self._steps.forget()
 
     def _train_step(self, index_SB: Tensor, step: Step) -> None:
-        """Forward, backward, clip and update; on a GPU nothing is read back."""
-        grad_KP = self._backward(index_SB)
-        self.optimizer.update(grad_KP, self.alive_K, step)
-
-    def _backward(self, index_SB: Tensor) -> Tensor:
-        """Gradients of all members [K, P]; also sums the metrics and finds who diverged."""
+        """Forward, backward, clip and update; sums the metrics and finds who diverged."""
         global_batch = index_SB.shape[1]
-        share, weight = self._my_share(global_batch)
-        pixels, targets = self._data.trained(index_SB[:, share])
+        rank, workers = self._parallel.rank, self._parallel.size
+        share, weight = slice(rank, None, workers), 1.0
+        if rank >= global_batch:  # a worker without a part repeats an image, with weight 0
+            share, weight = slice(0, 1), 0.0
+        pixels, targets = self._data.batch("train", index_SB[:, share])
         if self._compiled is not None and global_batch == self._batch_size:
             logits_KBO = self._compiled(pixels)
         else:
-            logits_KBO = self._wrapped(pixels, self._dropout_of(global_batch, share))
+            streams = self._dropout_streams
+            dropout = Dropout(streams, global_batch, share) if streams else None
+            logits_KBO = self._wrapped(pixels, dropout)
         loss_KB, hit_KB = losses_and_hits(logits_KBO, targets, binary=self.binary)
         loss_K = loss_KB.sum(1) * (weight / global_batch)
         self.model.flat.grad = None
         # Workers average their gradients; what is wanted is the sum over the global batch.
-        (loss_K.sum() * self._parallel.size).backward()
+        (loss_K.sum() * workers).backward()
         grad_KP = self.model.flat.grad
         assert grad_KP is not None
         with torch.no_grad():
@@ -228,22 +211,36 @@ class Stack:
             if self._clip_norm is not None:
                 finite_K &= clip_rows_(grad_KP, self._clip_norm).isfinite()
             self.alive_K &= finite_K
-        return grad_KP
+        self.optimizer.update(grad_KP, self.alive_K, step)
 
-    def _my_share(self, global_batch: int) -> tuple[slice, float]:
-        """This worker's part of a global batch; a worker with none repeats one with weight 0."""
-        if self._parallel.rank >= global_batch:
-            return slice(0, 1), 0.0
-        return slice(self._parallel.rank, None, self._parallel.size), 1.0
 
-    def _streams_of_dropout(self, epoch: int) -> list[torch.Generator]:
-        if not self.model.shape.dropout:
-            return []
-        return [generator(seed, "dropout", epoch, device=self._device) for seed in self._seeds]
+def losses_and_hits(logits_KBO: Tensor, targets: Tensor, *, binary: bool) -> tuple[Tensor, Tensor]:
+    """Loss in nats and correctness of every prediction.
 
-    def _dropout_of(self, global_batch: int, share: slice) -> Dropout | None:
-        streams = self._dropout_streams
-        return Dropout(streams, global_batch, share) if streams else None
+    Args:
+        logits_KBO: one output per class, or one per binary label.
+        targets: class numbers [K, B]; or 0 and 1, [K, B] for a single label, else [K, B, O].
+        binary: whether outputs are labels, each there or not; losses and hits are then means over
+            the outputs.
+
+    Returns:
+        Cross entropy and correctness (0 or 1), both [K, B] in at least float32.
+    """
+    logits_KBO = logits_KBO if logits_KBO.dtype == torch.float64 else logits_KBO.float()
+    if binary:
+        truth_KBO = targets.reshape(logits_KBO.shape).to(logits_KBO.dtype)
+        loss_KBO = F.binary_cross_entropy_with_logits(logits_KBO, truth_KBO, reduction="none")
+        hit_KBO = ((logits_KBO > 0) == (truth_KBO > 0)).to(logits_KBO.dtype)
+        return loss_KBO.mean(-1), hit_KBO.mean(-1)
+    log_p_KBO = logits_KBO.log_softmax(dim=-1)
+    loss_KB = -log_p_KBO.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return loss_KB, (logits_KBO.argmax(dim=-1) == targets).to(loss_KB.dtype)
+
+
+def _means(sums_2K: Tensor, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Loss and accuracy, [K] each, on the CPU, from their sums over the images of batches."""
+    loss_K, accuracy_K = (sums_2K / sum(batch.shape[1] for batch in batches)).cpu().unbind(0)
+    return loss_K, accuracy_K
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import torch
 
@@ -20,12 +20,7 @@ _WARM_UP_STEPS, _STEPS = 12, 12
 
 
 def throughput(
-    trial: TrialConfig,
-    images: ImageSet,
-    device: torch.device,
-    *,
-    at_most: int,
-    sizes: Sequence[int] = SIZES,
+    trial: TrialConfig, images: ImageSet, device: torch.device, *, at_most: int
 ) -> dict[int, float]:
     """Training images a second of all members together, by stack size.
 
@@ -34,40 +29,38 @@ def throughput(
     Args:
         trial: one of the models; the others differ from it in their seeds.
         images: cut to the sizes that the trial asks for.
-        device: where to measure.
         at_most: members that there are to train.
-        sizes: to try, ascending.
     """
     speeds: dict[int, float] = {}
-    for size in (s for s in sizes if s <= max(1, at_most)):
+    for size in (s for s in SIZES if s <= max(1, at_most)):
+        members = [
+            trial.model_copy(update={"train": trial.train.model_copy(update={"seed": seed})})
+            for seed in range(size)
+        ]
         try:
-            speed = _speed(_stack_of(trial, size), images, device)
+            speed = _speed(StackPlan(tuple(members)), images, device)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
+        worth_it = _gains(speed, speeds.values())
         speeds[size] = speed
-        before = [speeds[s] for s in speeds if s < size]
-        if before and speed < MIN_GAIN * max(before):
+        if not worth_it:
             break
     return speeds
 
 
 def choose(speeds: Mapping[int, float]) -> int:
     """The largest size that gains 5 % over every smaller one; 1 where none does."""
-    best = 1
-    for size in sorted(speeds):
-        smaller = [speeds[s] for s in speeds if s < size]
-        if smaller and speeds[size] >= MIN_GAIN * max(smaller):
-            best = size
-    return best
-
-
-def _stack_of(trial: TrialConfig, size: int) -> StackPlan:
-    members = [
-        trial.model_copy(update={"train": trial.train.model_copy(update={"seed": seed})})
-        for seed in range(size)
+    good = [
+        size
+        for size, speed in speeds.items()
+        if _gains(speed, [speeds[smaller] for smaller in speeds if smaller < size])
     ]
-    return StackPlan(tuple(members))
+    return max(good, default=1)
+
+
+def _gains(speed: float, smaller: Collection[float]) -> bool:
+    return speed >= MIN_GAIN * max(smaller, default=0.0)
 
 
 def _speed(plan: StackPlan, images: ImageSet, device: torch.device) -> float:

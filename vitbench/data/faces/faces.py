@@ -7,20 +7,25 @@ nothing measured on them is a statement about CelebA.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitbench import hardware
+from vitbench.config import Dataset
+from vitbench.data.decode import Watch, chosen_columns
 from vitbench.data.faces.portrait import Portrait
+from vitbench.data.image_set import ImageSet, Split
 
 # CelebA's share of positives among its 202,599 annotations, in its order, the alphabet's.
 BASE_RATES: Final[Mapping[str, float]] = {
@@ -35,30 +40,64 @@ BASE_RATES: Final[Mapping[str, float]] = {
 }
 ATTRIBUTES = tuple(BASE_RATES)
 VERSION = 3  # of the drawings: raised with every change that one can see, so that caches notice
+COUNT = 20_000  # faces of the data set, unless told otherwise
 NOISE = 0.02  # share of labels that are flipped, unless told otherwise
 
 # Attributes are drawn so often that the labels, flips of the standard rate included, have CelebA's
 # rates: p = q (1 - e) + (1 - q) e, solved for q.
 _DRAWN_RATES = (np.array(list(BASE_RATES.values())) - NOISE) / (1 - 2 * NOISE)
 _CHUNK = 250  # images that a worker draws before it reports
+_Face = tuple[Any, ...]  # a row of each array of `Faces`
 
 
 @dataclass(frozen=True)
 class Faces:
     """Drawn faces.
 
-    Attributes:
-        images: uint8 [N, 3, Y, X].
-        attributes: int64 [N, A] of 0 and 1, as annotated: with label noise.
-        truth: int64 [N, A], as drawn.
-        landmarks: float32 [N, 5, 2], (x, y) in pixels: left eye, right eye, nose, left and right
-            corner of the mouth; the first pixel reaches from 0 to 1.
+    Landmarks are (x, y) in pixels: left eye, right eye, nose, left and right corner of the mouth;
+    the first pixel reaches from 0 to 1.
     """
 
-    images: NDArray[np.uint8]
-    attributes: NDArray[np.int64]
-    truth: NDArray[np.int64]
-    landmarks: NDArray[np.float32]
+    images: NDArray[np.uint8]  # [N, 3, Y, X]
+    attributes: NDArray[np.int64]  # [N, A] of 0 and 1, as annotated: with label noise
+    truth: NDArray[np.int64]  # [N, A], as drawn
+    landmarks: NDArray[np.float32]  # [N, 5, 2]
+
+
+def key(dataset: Dataset) -> str:
+    """Name of the prepared images; changes with the settings and the drawing's version."""
+    count = dataset.count or COUNT
+    settings = (dataset.image_size, dataset.labels, count, _noise(dataset), VERSION)
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def load(dataset: Dataset, watch: Watch | None = None) -> ImageSet:
+    """Draw the faces as a data set, on all cores: 80 % to train, 10 % each to validate and test.
+
+    Raises:
+        UserError: for a label that is not drawn.
+    """
+    count, size, noise = dataset.count or COUNT, dataset.image_size, _noise(dataset)
+    names, columns = chosen_columns(dataset.labels, ATTRIBUTES, "faces")
+    report = None if watch is None else lambda done: watch("drawing faces", done, count)
+    drawn = draw(count, size, noise=noise, progress=report)
+    targets, held_out = drawn.attributes[:, columns], round(count / 10)
+    ends = (0, count - 2 * held_out, count - held_out, count)
+    digest = hashlib.sha256(repr((size, names)).encode())
+    digest.update(drawn.images.tobytes() + targets.tobytes())
+    return ImageSet.of(
+        "faces",
+        [Split(drawn.images[a:b], targets[a:b], drawn.landmarks[a:b]) for a, b in pairwise(ends)],
+        labels=names,
+        checksum=digest.hexdigest(),
+        source=f"faces ({count:,} drawn faces of {size}x{size} pixels, not photographs; "
+        f"{100 * noise:g} % of the labels are wrong on purpose)",
+        label_noise=noise,
+    )
+
+
+def _noise(dataset: Dataset) -> float:
+    return NOISE if dataset.label_noise is None else dataset.label_noise
 
 
 def draw(
@@ -99,13 +138,12 @@ def draw(
     jobs = [range(first, min(first + _CHUNK, end)) for first in range(start, end, _CHUNK)]
     if workers is None:
         workers = hardware.cpu_count() if count >= 2_000 else 1
-    parts, done = [], 0
+    rows: list[_Face] = []
     for part in _map(partial(_draw, seed, sides, noise, forced), jobs, workers):
-        parts.append(part)
-        done += len(part.images)
+        rows += part
         if progress is not None:
-            progress(done)
-    return _joined(parts)
+            progress(len(rows))
+    return Faces(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
 def region(
@@ -126,7 +164,9 @@ def region(
     return np.asarray((with_it != without).any(axis=0))
 
 
-def _map(task: Callable[[range], Faces], jobs: list[range], workers: int) -> Iterator[Faces]:
+def _map(
+    task: Callable[[range], list[_Face]], jobs: list[range], workers: int
+) -> Iterator[list[_Face]]:
     """Results in order, from processes if there are several and the program can start them."""
     # A data loader's worker may not have children, and a program read from standard input is no
     # file that children could import.
@@ -143,20 +183,14 @@ def _map(task: Callable[[range], Faces], jobs: list[range], workers: int) -> Ite
 
 
 def _draw(
-    seed: int, size: tuple[int, int], noise: float, force: Mapping[str, bool], numbers: range
-) -> Faces:
-    faces = []
+    seed: int, size: tuple[int, int], noise: float, force: dict[str, bool], numbers: range
+) -> list[_Face]:
+    rows = []
     for index in numbers:
         rng = np.random.default_rng([seed, index])
         chance, flip = rng.random((2, len(ATTRIBUTES)))
-        has = dict(zip(ATTRIBUTES, (chance < _DRAWN_RATES).tolist(), strict=True)) | dict(force)
+        has = dict(zip(ATTRIBUTES, (chance < _DRAWN_RATES).tolist(), strict=True)) | force
         truth = np.array([has[name] for name in ATTRIBUTES], dtype=np.int64)
         image, landmarks = Portrait(rng, has, size).draw()
-        faces.append(
-            Faces(image[None], (truth ^ (flip < noise))[None], truth[None], landmarks[None])
-        )
-    return _joined(faces)
-
-
-def _joined(parts: Iterable[Faces]) -> Faces:
-    return Faces(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Faces)))
+        rows.append((image, truth ^ (flip < noise), truth, landmarks))
+    return rows

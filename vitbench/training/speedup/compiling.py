@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -22,18 +21,13 @@ _MIN_GAIN = 0.02  # less than this share of an epoch, and the plain way is kept
 _EPOCHS_EACH = 2  # epochs by which a way is judged: the better one, since the first one captures
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled forward pass and what it took."""
-
-    module: nn.Module
-    compile_s: float
-
-
-def compile_for(model: nn.Module, images_KBCYX: Tensor) -> Compiled | None:
-    """Compile forward and backward for batches of this shape; None, with a warning, if it fails.
+def compile_for(model: nn.Module, images_KBCYX: Tensor) -> tuple[nn.Module, float] | None:
+    """Compile forward and backward for batches of this shape.
 
     Other shapes are to go through `model` itself: each would be compiled anew.
+
+    Returns:
+        The compiled module and the seconds it took; None, with a warning, if it fails.
     """
     started_s = time.perf_counter()
     module = torch.compile(model, dynamic=False)
@@ -48,7 +42,7 @@ def compile_for(model: nn.Module, images_KBCYX: Tensor) -> Compiled | None:
         logger.warning("training without torch.compile, which is slower: %s", in_a_line(error))
         torch._dynamo.reset()
         return None
-    return Compiled(module, time.perf_counter() - started_s)
+    return module, time.perf_counter() - started_s
 
 
 class Compilable(Protocol):
@@ -59,14 +53,6 @@ class Compilable(Protocol):
 
     def uncompile(self) -> None:
         """Go back to the plain way."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What compiling took and gave: seconds, and the share of an epoch that it saved."""
-
-    compile_s: float
-    gain: float
 
 
 class Compiling:
@@ -80,13 +66,13 @@ class Compiling:
         key: of the architecture; what one stack measured serves the next ones of this process.
     """
 
-    _known: ClassVar[dict[str, Measured]] = {}
+    # By key: the seconds that compiling took, and the share of an epoch that it saved.
+    _known: ClassVar[dict[str, tuple[float, float]]] = {}
 
     def __init__(self, stack: Compilable, when: When, *, on_gpu: bool, key: str) -> None:
         self._stack, self._key = stack, key
         self._judging = when == "auto" and on_gpu
-        self._plain_s: list[float] = []
-        self._compiled_s: list[float] = []
+        self._epochs_s: list[float] = []  # the plain way, then compiled
         self._compile_s = 0.0
         if when is True:
             stack.compile()
@@ -95,23 +81,18 @@ class Compiling:
         """Decide after each epoch: compile, go back, or leave it."""
         if not self._judging:
             return
-        if len(self._plain_s) < _EPOCHS_EACH:
-            self._plain_s.append(train_s)
-            if len(self._plain_s) == _EPOCHS_EACH:
-                self._compile_if_it_pays(epochs_left)
-            return
-        self._compiled_s.append(train_s)
-        if len(self._compiled_s) == _EPOCHS_EACH:
+        self._epochs_s.append(train_s)
+        plain_s = min(self._epochs_s[:_EPOCHS_EACH])
+        if len(self._epochs_s) == _EPOCHS_EACH:
+            compile_s, gain = self._known.get(self._key, (_EXPECTED_S, _EXPECTED_GAIN))
+            pays = plain_s * epochs_left * gain > compile_s
+            taken_s = self._stack.compile() if pays else None
+            self._judging = taken_s is not None
+            self._compile_s = taken_s or 0.0
+        elif len(self._epochs_s) == 2 * _EPOCHS_EACH:
             self._judging = False
-            gain = 1.0 - min(self._compiled_s) / min(self._plain_s)
-            self._known[self._key] = Measured(self._compile_s, gain)
+            gain = 1.0 - min(self._epochs_s[_EPOCHS_EACH:]) / plain_s
+            self._known[self._key] = (self._compile_s, gain)
             if gain < _MIN_GAIN:
                 self._stack.uncompile()
             logger.info("compiled in %.0f s, epochs %.0f %% shorter", self._compile_s, 100 * gain)
-
-    def _compile_if_it_pays(self, epochs_left: int) -> None:
-        expected = self._known.get(self._key, Measured(_EXPECTED_S, _EXPECTED_GAIN))
-        saved_s = min(self._plain_s) * epochs_left * expected.gain
-        taken_s = self._stack.compile() if saved_s > expected.compile_s else None
-        self._judging = taken_s is not None
-        self._compile_s = taken_s or 0.0

@@ -68,13 +68,9 @@ class GraphedSteps(EagerSteps):
         outside.wait_stream(self._stream)
 
     def run(self, train: TrainStep, index_SB: Tensor, step: Step, *, repeats: bool) -> None:
-        """One step.
+        """One step of `train`, which is the same one until `forget` and reads nothing back.
 
-        Args:
-            train: works on the device alone and reads nothing back; the same one until `forget`.
-            index_SB: the batch of every stream.
-            step: what the update needs to know.
-            repeats: whether this step is the one to capture: full batches, the update's usual way.
+        `repeats` tells that it is the one to capture: full batches, the update's usual way.
         """
         if repeats and self._may_capture and self._eager_steps >= _WARM_UP_STEPS:
             if self._graph is None:
