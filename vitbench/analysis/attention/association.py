@@ -41,22 +41,19 @@ def spread_data(results: Results) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     spread = pd.read_csv(path)[["trial_id", "effective_patches", "patches", "images"]]
-    columns = ["trial_id", "best_epoch", "lr", "seed"]
+    columns = ["trial_id", "best_epoch", "lr", "seed", "group", "unit"]
     trials = results.trials.assign(group=labels(results.trials, names_of(results)), unit="setting")
+    scores = pd.DataFrame({"trial_id": trials["trial_id"], "nce": math.nan, "excess": math.nan})
     compared = numbers.chosen(results)
-    alone = len(compared) > 0 and bool((compared["task"] == "one label").all())
-    if alone:
+    if len(compared) and (compared["task"] == "one label").all():
         trials = trials[trials["trial_id"].isin(compared["trial_id"])]
         trials = trials.assign(group=trials["label"], unit="label")
-    rows = spread.merge(trials[[*columns, "group", "unit"]], on="trial_id")
-    at_best = results.epochs.set_index(["trial_id", "epoch"])["train_loss"].astype(float)
-    index = pd.MultiIndex.from_frame(rows[["trial_id", "best_epoch"]])
-    rows["train_loss"] = at_best.reindex(index).to_numpy()
-    scores = compared.set_index("trial_id") if alone else None
-    for name in ("nce", "excess"):
-        of_trial = {} if scores is None else scores[name].astype(float).to_dict()
-        rows[name] = rows["trial_id"].map(of_trial).astype(float)
-    rows = rows.dropna(subset=["train_loss"]).reset_index(drop=True)
+        scores = compared[["trial_id", "nce", "excess"]]
+    at_best = results.epochs[["trial_id", "epoch", "train_loss"]]
+    at_best = at_best.rename(columns={"epoch": "best_epoch"}).astype({"train_loss": float})
+    rows = spread.merge(trials[columns], on="trial_id")
+    rows = rows.merge(at_best, on=["trial_id", "best_epoch"]).dropna(subset=["train_loss"])
+    rows = rows.merge(scores.astype({"nce": float, "excess": float}), on="trial_id")
     return rows if len(rows) >= 3 else None
 
 
@@ -80,10 +77,8 @@ def associations(data: pd.DataFrame) -> list[Finding]:
 def _association(data: pd.DataFrame, loss: str, family: int) -> Finding:
     rows = data.dropna(subset=[WIDTH, loss])
     means = rows.groupby("group", sort=False)[[WIDTH, loss]].mean()
-    units = len(means)
     rho, p = permutation_rho(means[WIDTH].to_numpy(), means[loss].to_numpy())
-    enough = units >= MIN_UNITS
-    adjusted = min(1.0, p * family)
+    enough, adjusted = len(means) >= MIN_UNITS, min(1.0, p * family)
     return Finding(
         kind="spread_association",
         family=FAMILY,
@@ -93,7 +88,7 @@ def _association(data: pd.DataFrame, loss: str, family: int) -> Finding:
         effect=rho if enough else None,
         p=p if enough else None,
         p_adjusted=adjusted if enough else None,
-        n=units,
+        n=len(means),
         facts={
             "loss": LOSSES[loss],
             "unit": str(data["unit"].iloc[0]),
@@ -114,22 +109,19 @@ def intraclass(rows: pd.DataFrame, column: str) -> float:
     """
     groups = rows.groupby("group")[column]
     counts, means = groups.count(), groups.mean()
-    free = len(rows) - len(counts)
     if len(counts) < 2 or counts.min() < 2:
         return math.nan
-    within = float(((rows[column] - groups.transform("mean")) ** 2).sum()) / free
-    overall = float(rows[column].mean())
-    between = float((counts * (means - overall) ** 2).sum()) / (len(counts) - 1)
-    total = between + (float(counts.mean()) - 1) * within
-    return (between - within) / total if total > 0 else math.nan
+    within = ((rows[column] - groups.transform("mean")) ** 2).sum() / (len(rows) - len(counts))
+    between = (counts * (means - rows[column].mean()) ** 2).sum() / (len(counts) - 1)
+    total = between + (counts.mean() - 1) * within
+    return float((between - within) / total) if total > 0 else math.nan
 
 
 def within_rho(rows: pd.DataFrame, loss: str) -> float:
     """Spearman's rho of width and loss within groups: ranks of each, pooled; NaN below three."""
-    sizes = rows.groupby("group")[loss].transform("count")
-    rows = rows[sizes >= 3]
+    rows = rows[rows.groupby("group")[loss].transform("count") >= 3]
     ranks = rows.groupby("group")[[WIDTH, loss]].rank()
     centred = ranks - ranks.groupby(rows["group"]).transform("mean")
-    x, y = (centred[name].to_numpy(dtype=np.float64) for name in (WIDTH, loss))
-    scale = math.sqrt(float((x**2).sum() * (y**2).sum()))
+    x, y = centred[[WIDTH, loss]].to_numpy(dtype=np.float64).T
+    scale = math.sqrt((x**2).sum() * (y**2).sum())
     return float(x @ y) / scale if scale > 0 else math.nan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -38,7 +40,7 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
                     chosen = (panel["folder"] == folder) & (panel["split"] == split)
                     label = f"{folder}, {split}"
                     style.mean_line(ax, panel[chosen], colour, label, dashes, bare=split == "train")
-            ax.set_title(style.wrapped(str(panels[number]), 44))
+            ax.set_title(textwrap.fill(str(panels[number]), 44))
             ax.set_xlabel("epoch")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         style.bound_losses(grid[0][0], data["mean"])
@@ -88,7 +90,7 @@ def draw_differences(data: pd.DataFrame, title: str) -> Figure:
             f"{row['folder']}: {row['setting']}" if several else row["setting"]
             for row in shown.to_dict("records")
         ]
-        ax.set_yticks(range(len(shown)), [style.wrapped(str(text), 40) for text in labels])
+        ax.set_yticks(range(len(shown)), [textwrap.fill(str(text), 40) for text in labels])
         ax.set_ylim(len(shown) - 0.4, -0.6)
         against = shown["against"].iloc[0]
         folders = ", ".join(sorted(rows["folder"].unique()))

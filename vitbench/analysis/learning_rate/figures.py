@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import math
 
-import matplotlib.patches
-import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
 
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec
@@ -32,24 +32,21 @@ _CURVE = ("lr", "loss", "low", "high", "seeds", "diverged", "initial", "safe_low
 _HEAT = ("lr", "setting", "value", "loss", "seeds", "best")
 
 
-def sensitivity_data(
-    results: Results, delta: float = lr_sensitivity.DELTA_NATS
-) -> pd.DataFrame | None:
+def sensitivity_data(results: Results) -> pd.DataFrame | None:
     """Mean validation loss by learning rate of each model with at least five rates.
 
     Columns: the varying settings and _CURVE; None where no model has enough rates.
     """
-    search = results.sweep["search"]
-    if search["method"] != "grid" and "lr" in search["space"]:
+    if not results.is_grid and "lr" in results.sweep["search"]["space"]:
         return None  # drawn by a sampler: no common rates
     names = shape_names(results)
     parts = []
     for cell, part in by_settings(results.trials, names, sort=True):
-        model = lr_sensitivity.measure(part, delta)
+        model = lr_sensitivity.measure(part)
         if not model.why_not:
-            values = dict(zip(names, cell, strict=True))
-            values |= {"safe_low": model.safe_low, "safe_high": model.safe_high}
-            parts.append(lr_sensitivity.curve(part).assign(**values)[[*names, *_CURVE]])
+            curve = lr_sensitivity.curve(part).assign(**dict(zip(names, cell, strict=True)))
+            curve = curve.assign(safe_low=model.safe_low, safe_high=model.safe_high)
+            parts.append(curve[[*names, *_CURVE]])
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
@@ -63,18 +60,13 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
         ax = figure.subplots()
         for number, (cell, part) in enumerate(by_settings(data, names, sort=True)[:MAX_LINES]):
             _sensitivity_line(ax, part, number, in_words(names, cell) or "mean over seeds")
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xscale="log", yscale="log")
         low, high = ax.get_ylim()
-        ticks = matplotlib.ticker.LogLocator(subs=(1, 2, 3, 5, 7) if high < 30 * low else (1, 3))
-        ax.yaxis.set_major_locator(ticks)
-        ax.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-        ax.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        ax.axhline(
-            float(data["initial"].mean()), color="0.4", lw=1, ls=":", label="before training"
-        )
-        ax.set_xlabel("learning rate")
-        ax.set_ylabel("validation loss at the end (nats)")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if high < 30 * low else (1, 3)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.axhline(data["initial"].mean(), color="0.4", lw=1, ls=":", label="before training")
+        ax.set(xlabel="learning rate", ylabel="validation loss at the end (nats)")
         ax.legend(fontsize=9)
     return figure
 
@@ -82,39 +74,19 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
 def _sensitivity_line(ax: Axes, part: pd.DataFrame, number: int, label: str) -> None:
     colour = style.COLOURS[number]
     ax.plot(part["lr"], part["loss"], color=colour, marker="o", ms=4, label=label)
-    known = part.dropna(subset=["low", "high"])
+    known, gone = part.dropna(subset=["low", "high"]), part[part["diverged"] > 0]
+    interval = "95 % t interval over seeds" if number == 0 and len(known) else None
     floor = 0.5 * float(part["loss"].min())  # a log axis has no place for a bound below zero
-    ax.fill_between(
-        known["lr"],
-        np.maximum(known["low"].to_numpy(dtype=float), floor),
-        known["high"],
-        color=colour,
-        alpha=0.15,
-        lw=0,
-        label="95 % t interval over seeds" if number == 0 and len(known) else None,
-    )
-    gone = part[part["diverged"] > 0]
-    ax.plot(
-        gone["lr"],
-        gone["loss"],
-        ls="",
-        marker="x",
-        ms=10,
-        color=colour,
-        label="some seeds diverged" if len(gone) and number == 0 else None,
-    )
-    safe = part.iloc[0]
+    low = known["low"].clip(lower=floor)
+    ax.fill_between(known["lr"], low, known["high"], color=colour, alpha=0.15, lw=0, label=interval)
+    diverged = "some seeds diverged" if number == 0 and len(gone) else None
+    ax.plot(gone["lr"], gone["loss"], "x", ms=10, color=colour, label=diverged)
+    safe = part[["safe_low", "safe_high"]].iloc[0]
     if math.isfinite(safe["safe_low"]):
-        ax.plot(
-            [safe["safe_low"], safe["safe_high"]],
-            [0.02 + 0.025 * number] * 2,
-            transform=ax.get_xaxis_transform(),
-            color=colour,
-            lw=5,
-            alpha=0.6,
-            solid_capstyle="butt",
-            label="safe window" if number == 0 else None,
-        )
+        ax.hlines(
+            0.02 + 0.025 * number, *safe, color=colour, lw=5, alpha=0.6,
+            transform=ax.get_xaxis_transform(), label="safe window" if number == 0 else "",
+        )  # fmt: skip
 
 
 def describe_sensitivity(data: pd.DataFrame) -> str:
@@ -137,8 +109,8 @@ def heat_data(results: Results, axis: str) -> pd.DataFrame | None:
     two to eight values of the setting.
     """
     trials = results.trials
-    grid = results.sweep["search"]["method"] == "grid" and axis in shape_names(results)
-    if not (grid and 2 <= trials["lr"].nunique() <= 12 and 2 <= trials[axis].nunique() <= 8):
+    drawn = results.is_grid and axis in shape_names(results)
+    if not (drawn and 2 <= trials["lr"].nunique() <= 12 and 2 <= trials[axis].nunique() <= 8):
         return None
     frame = trials.assign(loss=standing_in(trials, "val_loss"))
     grouped = frame.dropna(subset=["loss"]).groupby([axis, "lr"])["loss"]
@@ -151,7 +123,6 @@ def heat_data(results: Results, axis: str) -> pd.DataFrame | None:
 def draw_heat(data: pd.DataFrame, title: str) -> Figure:
     """Cells with their loss in figures; the best rate of each row is framed."""
     table = data.pivot_table(index="value", columns="lr", values="loss")
-    best = data[data["best"]].set_index("value")["lr"]
     rows, columns = table.shape
     width_in, height_in = max(5.5, 1.6 + 0.85 * columns), 1.7 + 0.55 * rows
     with style.canvas(width_in, height_in, title, wrap=76, grid=None) as figure:
@@ -162,20 +133,15 @@ def draw_heat(data: pd.DataFrame, title: str) -> Figure:
         for i, j in np.argwhere(np.isfinite(values)):
             ink = "white" if values[i, j] > middle else "black"
             ax.text(j, i, f"{math.exp(values[i, j]):.3g}", ha="center", va="center", color=ink)
-        for i, value in enumerate(table.index):
-            j = list(table.columns).index(best[value])
-            frame = matplotlib.patches.Rectangle(
-                (j - 0.46, i - 0.44), 0.92, 0.88, fill=False, ec="#D55E00", lw=2.5
-            )
-            ax.add_patch(frame)
+        for i, j in np.argwhere(table.eq(table.min(axis=1), axis="index").to_numpy()):
+            corner = (j - 0.46, i - 0.44)
+            ax.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, ec=style.COLOURS[1], lw=2.5))
         ax.set_xticks(range(columns), [f"{lr:g}" for lr in table.columns])
-        ax.set_yticks(range(rows), [str(v) for v in table.index])
+        ax.set_yticks(range(rows), table.index.astype(str))
         ax.set_xlabel("learning rate (framed: lowest loss of its row)")
-        ax.set_ylabel(str(data["setting"].iloc[0]).replace("_", " "))
+        ax.set_ylabel(data["setting"].iloc[0].replace("_", " "))
         bar = figure.colorbar(image, ax=ax)
-        bar.ax.yaxis.set_major_formatter(
-            matplotlib.ticker.FuncFormatter(lambda v, _: f"{math.exp(v):.2g}")
-        )
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{math.exp(value):.2g}")
         bar.set_label("validation loss (nats, log colours)")
     return figure
 

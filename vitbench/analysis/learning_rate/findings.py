@@ -21,7 +21,7 @@ _MAX_MODELS = 6
 def findings(results: Results) -> list[Finding]:
     """One finding per model (combination of the other settings), then whether the rate moves."""
     trials = results.trials
-    if trials["lr"].nunique() < 2 or results.sweep["search"]["method"] != "grid":
+    if trials["lr"].nunique() < 2 or not results.is_grid:
         return []
     names = [name for name in names_of(results) if name != "lr"]
     rows = sensitivity.table(trials, names).to_dict("records")
