@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.json:
-            print(_as_json(args.results, args.target))
+            from vitbench.analysis import results, summary
+
+            content = summary.as_json(results.load(args.results, args.target))
+            print(json.dumps(content, indent=1, allow_nan=False))
         else:
             for path in _draw(args.results, args.target):
                 print(path)
@@ -45,12 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-def _as_json(folder: Path, target: float | None) -> str:
-    from vitbench.analysis import results, summary
-
-    return json.dumps(summary.as_json(results.load(folder, target)), indent=1, allow_nan=False)
 
 
 def _draw(path: Path, target: float | None) -> list[Path]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
+
+from vitbench.analysis import style
 
 Source = TypeVar("Source")
 
@@ -33,6 +36,39 @@ class FigureSpec(Generic[Source]):
     def alt(self, data: pd.DataFrame) -> str:
         """The drawing's text alternative."""
         return f"{self.heading}. {self.describe(data)}"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its numbers and its files (PNG, PDF, CSV)."""
+
+    spec: FigureSpec[Any]
+    data: pd.DataFrame
+    paths: list[Path]
+
+
+def supported(
+    specs: Iterable[FigureSpec[Source]], source: Source
+) -> Iterator[tuple[FigureSpec[Source], pd.DataFrame]]:
+    """Every figure that the results (or a comparison) support, with its numbers."""
+    for spec in specs:
+        data = spec.data(source)
+        if data is not None and not data.empty:
+            yield spec, data
+
+
+def draw(
+    specs: Iterable[FigureSpec[Source]], source: Source, subtitle: str, folder: Path
+) -> list[Drawn]:
+    """Draw every figure that is supported into a folder."""
+    return [
+        Drawn(
+            spec,
+            data,
+            style.save(spec.draw(data, spec.title(data, subtitle)), data, folder, spec.name),
+        )
+        for spec, data in supported(specs, source)
+    ]
 
 
 def several(data: pd.DataFrame) -> pd.DataFrame | None:
