@@ -12,13 +12,13 @@ import pytest
 import result_folder
 
 from vitbench.analysis import results
-from vitbench.analysis.attention.association import (
+from vitbench.analysis.attention.findings import (
     associations,
     intraclass,
+    looks,
     spread_data,
     within_rho,
 )
-from vitbench.analysis.attention.findings import looks
 from vitbench.analysis.attention.spread import caption
 from vitbench.analysis.findings.render import sentence
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ class Picture:
 
 def render(template: str, content: Mapping[str, Any]) -> str:
     """Fill a template; `number`, `infinity`, the style sheet and the script are there for all."""
+    return _environment().get_template(template).render(content)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -43,7 +49,7 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         "css": (_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         "js": (_TEMPLATES / "report.js").read_text(encoding="utf-8"),
     }
-    return environment.get_template(template).render(content)
+    return environment
 
 
 def number(value: Any, digits: int = 4) -> str:

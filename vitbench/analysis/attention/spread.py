@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vitbench.analysis import style
-from vitbench.analysis.attention.association import LOSSES, associations, losses_of, spread_data
+from vitbench.analysis.attention.findings import LOSSES, associations, losses_of, spread_data
 from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.results import Results
@@ -53,8 +53,6 @@ def caption(data: pd.DataFrame) -> str:
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec(
-        "attention_spread", "attention", "Spread of attention against loss", spread_data,
-        draw_spread, caption,
-    ),
+    FigureSpec("attention_spread", "attention", "Spread of attention against loss", spread_data,
+               draw_spread, caption),
 )  # fmt: skip

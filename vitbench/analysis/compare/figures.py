@@ -100,12 +100,9 @@ def describe_differences(data: pd.DataFrame) -> str:
 
 
 FIGURES: tuple[FigureSpec[Comparison], ...] = (
-    FigureSpec(
-        "merged_curves", "curves", "Learning curves", lambda made: made.curves, draw_curves,
-        describe_curves,
-    ),
-    FigureSpec(
-        "paired_differences", "paired", "Paired differences", differences_data, draw_differences,
-        describe_differences, lambda data: f" in {data['metric'].iloc[0]}",
-    ),
+    FigureSpec("merged_curves", "curves", "Learning curves", lambda made: made.curves, draw_curves,
+               describe_curves),
+    FigureSpec("paired_differences", "paired", "Paired differences", differences_data,
+               draw_differences, describe_differences,
+               lambda data: f" in {data['metric'].iloc[0]}"),
 )  # fmt: skip

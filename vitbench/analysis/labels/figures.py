@@ -150,12 +150,8 @@ def describe_difficulty(data: pd.DataFrame) -> str:
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec(
-        "label_difficulty", "labels", "Label difficulty, measure by measure", difficulty_data,
-        draw_difficulty, describe_difficulty,
-    ),
-    FigureSpec(
-        "label_curves", "labels", "Learning curves by label", curves_data, draw_curves,
-        describe_curves,
-    ),
+    FigureSpec("label_difficulty", "labels", "Label difficulty, measure by measure",
+               difficulty_data, draw_difficulty, describe_difficulty),
+    FigureSpec("label_curves", "labels", "Learning curves by label", curves_data, draw_curves,
+               describe_curves),
 )  # fmt: skip

@@ -157,23 +157,16 @@ def describe_heat(data: pd.DataFrame) -> str:
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec(
-        "learning_curves", "curves", "Learning curves", curves.curves_data, curves.draw_curves,
-        curves.describe_curves, lambda data: " by learning rate" if "split" in data else "",
-    ),
+    FigureSpec("learning_curves", "curves", "Learning curves", curves.curves_data,
+               curves.draw_curves, curves.describe_curves,
+               lambda data: " by learning rate" if "split" in data else ""),
     *(
-        FigureSpec(
-            f"heat_lr_{name}", "lr", f"Loss by learning rate and {name.replace('_', ' ')}",
-            functools.partial(heat_data, axis=column_of(name)), draw_heat, describe_heat,
-        )
+        FigureSpec(f"heat_lr_{name}", "lr", f"Loss by learning rate and {name.replace('_', ' ')}",
+                   functools.partial(heat_data, axis=column_of(name)), draw_heat, describe_heat)
         for name in sorted(AXES) if name not in ("lr", "seed")
     ),
-    FigureSpec(
-        "lr_sensitivity", "lr", "Sensitivity to the learning rate", sensitivity_data,
-        draw_sensitivity, describe_sensitivity,
-    ),
-    FigureSpec(
-        "loss_by_lr", "lr", "Loss against learning rate, each trial", curves.loss_by_lr_data,
-        curves.draw_loss_by_lr, curves.describe_loss_by_lr,
-    ),
+    FigureSpec("lr_sensitivity", "lr", "Sensitivity to the learning rate", sensitivity_data,
+               draw_sensitivity, describe_sensitivity),
+    FigureSpec("loss_by_lr", "lr", "Loss against learning rate, each trial",
+               curves.loss_by_lr_data, curves.draw_loss_by_lr, curves.describe_loss_by_lr),
 )  # fmt: skip

@@ -278,36 +278,21 @@ def describe_pareto(data: pd.DataFrame) -> str:
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec(
-        "best_so_far", "search", "Best so far against epochs spent", best_so_far_data,
-        draw_best_so_far, describe_best_so_far,
-    ),
-    FigureSpec(
-        "pareto_front", "search", "Pareto front of the search", pareto_data, draw_pareto,
-        describe_pareto, subtitle_end=lambda data: f", {len(data)} suggestions",
-    ),
-    FigureSpec(
-        "importance", "search", "Importance of the settings", importance_data, draw_importance,
-        describe_importance,
-    ),
-    FigureSpec(
-        "search_slices", "search", "Loss against each setting of the search", slices_data,
-        draw_slices, describe_slices,
-    ),
-    FigureSpec(
-        "interactions", "search", "Loss by pairs of settings", overview.interactions_data,
-        overview.draw_interactions, overview.describe_interactions,
-    ),
-    FigureSpec(
-        "parallel_coordinates", "search", "Settings of every trial",
-        of_search(overview.parallel_data), overview.draw_parallel, overview.describe_parallel,
-    ),
-    FigureSpec(
-        "rung_correlation", "search", "Early losses against final losses", rung_data, draw_rungs,
-        describe_rungs,
-    ),
-    FigureSpec(
-        "best_of_k", "search", "Expected best of k trials", best_of_k_data, draw_best_of_k,
-        describe_best_of_k,
-    ),
+    FigureSpec("best_so_far", "search", "Best so far against epochs spent", best_so_far_data,
+               draw_best_so_far, describe_best_so_far),
+    FigureSpec("pareto_front", "search", "Pareto front of the search", pareto_data, draw_pareto,
+               describe_pareto, subtitle_end=lambda data: f", {len(data)} suggestions"),
+    FigureSpec("importance", "search", "Importance of the settings", importance_data,
+               draw_importance, describe_importance),
+    FigureSpec("search_slices", "search", "Loss against each setting of the search", slices_data,
+               draw_slices, describe_slices),
+    FigureSpec("interactions", "search", "Loss by pairs of settings", overview.interactions_data,
+               overview.draw_interactions, overview.describe_interactions),
+    FigureSpec("parallel_coordinates", "search", "Settings of every trial",
+               of_search(overview.parallel_data), overview.draw_parallel,
+               overview.describe_parallel),
+    FigureSpec("rung_correlation", "search", "Early losses against final losses", rung_data,
+               draw_rungs, describe_rungs),
+    FigureSpec("best_of_k", "search", "Expected best of k trials", best_of_k_data, draw_best_of_k,
+               describe_best_of_k),
 )  # fmt: skip

@@ -117,12 +117,8 @@ def _at_target(data: pd.DataFrame) -> str:
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec(
-        "time_to_target", "speed", "Epochs to validation accuracy", target_data, draw_target,
-        describe_target, _at_target,
-    ),
-    FigureSpec(
-        "performance_profile", "speed", "Performance profile at validation accuracy", profile_data,
-        draw_profile, describe_profile, _at_target,
-    ),
+    FigureSpec("time_to_target", "speed", "Epochs to validation accuracy", target_data,
+               draw_target, describe_target, _at_target),
+    FigureSpec("performance_profile", "speed", "Performance profile at validation accuracy",
+               profile_data, draw_profile, describe_profile, _at_target),
 )  # fmt: skip
