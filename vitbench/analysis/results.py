@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pandas as pd
 
@@ -31,11 +31,6 @@ class Results:
     # A row per trial and label (records.rows.LABELS); none where models learned classes.
     labels: pd.DataFrame = field(default_factory=tables.no_labels)
     _computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def target_is_late(self) -> bool:
-        """Whether the target was stated after the sweep, with its results in sight."""
-        return self.target is not None and self.target != self.sweep.get("target_accuracy")
 
     @property
     def partial(self) -> bool:
@@ -72,11 +67,9 @@ def computed_once(function: Callable[[Results], Computed]) -> Callable[[Results]
 
     @functools.wraps(function)
     def once(opened: Results) -> Computed:
-        kept = opened._computed
-        if function not in kept:
-            kept[function] = function(opened)
-        value: Computed = kept[function]
-        return value
+        if function not in opened._computed:
+            opened._computed[function] = function(opened)
+        return cast(Computed, opened._computed[function])
 
     return once
 

@@ -49,7 +49,11 @@ def findings(results: Results) -> list[Finding]:
             _turns(one, other, int(rows["seed"].nunique()))
             for one, other in itertools.pairwise(pairs.items())
         ),
-        *(_harder(pair, head) for pair in pairs.get(head, ()) if pair.told_apart),
+        *(
+            pair.assertion("label_is_harder", FAMILY, head.column, facts={"title": head.title})
+            for pair in pairs.get(head, ())
+            if pair.told_apart
+        ),
         *told,
         *_disagreement(table, head),
     ]
@@ -164,11 +168,6 @@ def _turns(
             facts=facts,
         )
     ]
-
-
-def _harder(pair: Pair, measure: Measure) -> Finding:
-    facts = {"title": measure.title}
-    return pair.assertion("label_is_harder", FAMILY, measure.column, facts=facts)
 
 
 def _disagreement(table: pd.DataFrame, head: Measure) -> list[Finding]:

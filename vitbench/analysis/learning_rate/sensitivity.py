@@ -17,8 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.findings.arms import by_settings, shape_names, standing_in
-from vitbench.analysis.results import Results, computed_once
+from vitbench.analysis.findings.arms import by_settings, standing_in
 from vitbench.analysis.statistics import Floats, mean_interval
 
 MIN_RATES = 5  # three rates over two decades rank the rates, and neither S nor a window follows
@@ -188,9 +187,3 @@ def table(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(
         [dict(zip(names, cell, strict=True)) | asdict(measure(part)) for cell, part in cells]
     )
-
-
-@computed_once
-def by_model(results: Results) -> pd.DataFrame:
-    """The table of a results folder, a row per model that varies."""
-    return table(results.trials, shape_names(results))

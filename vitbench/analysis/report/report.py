@@ -31,6 +31,7 @@ from vitbench.terminal.words import duration
 
 NAME = "report.html"
 MAX_ROWS = 2000
+_MAX_ARMS = 60
 _RESULT_COLUMNS = {
     "status": "state",
     "epochs": "epochs",
@@ -67,7 +68,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     embedder, grid = Embedder(), results.is_grid
     means = curves.curves_data(results) if grid and not results.epochs.empty else None
     rates = grid and results.trials["lr"].nunique() > 1
-    found = summary.summarise(results)
+    found, times = summary.summarise(results), speed.times_of(results)
     # Pairs of settings are in a table of their own.
     shown = [finding for finding in found.findings if finding.kind != "setting_is_higher"]
     spread = [one.spec.describe(one.data) for one in drawn if one.spec.section == "attention"]
@@ -86,7 +87,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "pairs": settings.judged_pairs(results)[:MAX_ROWS],
         "labels": labels.table(results),
         "target": results.target,
-        "speed": speed.table(results),
+        "speed": [] if times is None else speed.by_arm(times).head(_MAX_ARMS).to_dict("records"),
         "search": None if grid else results.sweep["search"],
         "plates": _plates(results.folder, embedder),
         "looks": attention_plates.table(results.folder),
@@ -111,7 +112,7 @@ def _plates(folder: Path, embedder: Embedder) -> list[Picture]:
 def _sensitivity_rows(results: Results) -> list[dict[Any, Any]]:
     """A row per model with its settings in words; none for a single model."""
     names = shape_names(results)
-    rows = lr_sensitivity.by_model(results).to_dict("records")
+    rows = lr_sensitivity.table(results.trials, names).to_dict("records")
     named = [{**row, "cell": in_words(names, (row[name] for name in names))} for row in rows]
     return named if len(named) > 1 else []
 

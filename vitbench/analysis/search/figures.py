@@ -36,12 +36,6 @@ def of_search(
     return only
 
 
-@of_search
-def best_so_far_data(results: Results) -> pd.DataFrame:
-    """The lowest loss so far against epochs spent."""
-    return search.best_so_far(search.suggestions(results))
-
-
 def draw_best_so_far(data: pd.DataFrame, title: str) -> Figure:
     """Suggestions as dots (hollow: stopped early), the lowest loss so far as a staircase."""
     with style.canvas(7.5, 3.8, title, wrap=84) as figure:
@@ -278,7 +272,8 @@ def describe_pareto(data: pd.DataFrame) -> str:
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec("best_so_far", "search", "Best so far against epochs spent", best_so_far_data,
+    FigureSpec("best_so_far", "search", "Best so far against epochs spent",
+               of_search(lambda results: search.best_so_far(search.suggestions(results))),
                draw_best_so_far, describe_best_so_far),
     FigureSpec("pareto_front", "search", "Pareto front of the search", pareto_data, draw_pareto,
                describe_pareto, subtitle_end=lambda data: f", {len(data)} suggestions"),

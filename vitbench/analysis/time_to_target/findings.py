@@ -85,7 +85,7 @@ def limits(results: Results) -> list[Finding]:
     cut, never = int((~times["whole"]).sum()), int(times["never"].sum())
     facts = {"target": results.target, "cut": cut, "never": never}
     told = []
-    if results.target_is_late:
+    if results.target != results.sweep.get("target_accuracy"):  # stated with results in sight
         told.append(Finding("limit_target_late", facts=facts))
     if seeds < MIN_SEEDS:
         told.append(Finding("limit_target_few_seeds", n=seeds, facts=facts))

@@ -34,13 +34,11 @@ from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import Floats
 
 R_MAX = 4.0
+_NEVER = {"epochs_low": math.inf, "epochs_high": math.inf}
 MIN_WORKLOADS = 3
 WORKLOAD_SETTINGS = ("label", "width", "depth", "heads", "mlp", "patch_grid", "image_size", "seed")
-MAX_ROWS = 60
-_KEPT = (
-    "trial_id", "seed", "arm", "way", "workload", "epochs", "seconds", "reached", "never", "whole",
-    "images_per_s", "last", "last_s",
-)  # fmt: skip
+_KEPT = ["trial_id", "seed", "arm", "way", "workload", "epochs", "seconds", "reached", "never",
+         "whole", "images_per_s", "last", "last_s"]  # fmt: skip
 
 
 def time_to_target(
@@ -77,7 +75,7 @@ def time_to_target(
     frame["whole"] = frame["reached"] | frame["status"].isin(["finished", "diverged"])
     frame["last"] = ids.map(last["epoch"]).astype(int)
     frame["last_s"] = ids.map(last["spent_s"]).astype(float) / members
-    return frame[list(_KEPT)].reset_index(drop=True)
+    return frame[_KEPT].reset_index(drop=True)
 
 
 @computed_once
@@ -122,27 +120,13 @@ def by_arm(times: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for arm, part in times.groupby("arm", sort=False):
         there = part.loc[part["reached"], "epochs"]
-        rows.append(
-            {
-                "arm": str(arm),
-                "trials": len(part),
-                "reached": len(there),
-                "epochs": median(arrivals(part)),
-                "epochs_low": there.min() if len(there) else math.inf,
-                "epochs_high": there.max() if len(there) else math.inf,
-                "seconds": median(arrivals(part, "seconds")),
-                "images_per_s": part["images_per_s"].median(),
-                "last": int(part["last"].max()),
-            }
-        )
+        row = {"arm": str(arm), "trials": len(part), "reached": len(there)}
+        row |= {"epochs": median(arrivals(part)), "seconds": median(arrivals(part, "seconds"))}
+        row |= {"epochs_low": there.min(), "epochs_high": there.max()} if len(there) else _NEVER
+        row |= {"images_per_s": part["images_per_s"].median(), "last": int(part["last"].max())}
+        rows.append(row)
     rows.sort(key=lambda row: (row["epochs"], row["trials"] - row["reached"], row["seconds"]))
     return pd.DataFrame(rows)
-
-
-def table(results: Results) -> list[dict[Any, Any]]:
-    """The rows of `by_arm` for the report; empty where no target is stated."""
-    times = times_of(results)
-    return [] if times is None else by_arm(times).head(MAX_ROWS).to_dict("records")
 
 
 @dataclass(frozen=True)
@@ -197,12 +181,7 @@ def ratios(times: pd.DataFrame) -> pd.DataFrame:
 def profile(relative: pd.DataFrame) -> pd.DataFrame:
     """rho(tau) of each arm as a staircase from 1 to R_MAX, with its score, the best arm first.
 
-    Args:
-        relative: of `ratios`.
-
-    Returns:
-        Columns `arm`, `tau`, `share`, `score`, `workloads`; empty below two arms or three
-        workloads.
+    Columns `arm`, `tau`, `share`, `score`, `workloads`; empty below two arms or three workloads.
     """
     columns = ["arm", "tau", "share", "score", "workloads"]
     count = relative["workload"].nunique()
