@@ -103,12 +103,7 @@ def losses_of(data: pd.DataFrame) -> list[str]:
 
 
 def associations(data: pd.DataFrame) -> list[Finding]:
-    """A finding per loss; all are one family, corrected by Bonferroni.
-
-    Args:
-        data: of `spread_data`: a row per model with `group`, `unit` ("label" or
-            "setting"), `lr`, effective_patches and losses.
-    """
+    """A finding per loss (data: of `spread_data`); all are one family, corrected by Bonferroni."""
     losses = losses_of(data)
     return [_association(data, loss, len(losses)) for loss in losses]
 
@@ -182,8 +177,7 @@ def lifts(results: Results) -> pd.DataFrame:
 def looks(rows: pd.DataFrame) -> list[Finding]:
     """Each label and region whose lift differs from the other labels', and how many do not.
 
-    Args:
-        rows: of `lifts`. Only seeds that every label has count.
+    Of the rows of `lifts`, only seeds that every label has count.
     """
     regions = [name for name in rows.columns if name.endswith(LIFT)]
     names = [str(name) for name in rows["label"].unique()]

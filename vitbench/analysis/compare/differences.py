@@ -16,13 +16,9 @@ _IGNORED = ("description", "scales", "storage")  # words, and where files go
 
 
 def differences(folders: Mapping[str, Results]) -> pd.DataFrame:
-    """What is not the same in all folders: settings, code, data and machine.
+    """What is not the same in all folders (results by the letter that they go by).
 
-    Args:
-        folders: results by the letter that they go by.
-
-    Returns:
-        Columns `kind` (setting, code, data, machine), `what`, and a text per letter.
+    Columns `kind` (setting, code, data, machine), `what`, and a text per letter.
     """
     facts: list[dict[tuple[str, str], str]] = []
     for found in folders.values():
@@ -31,8 +27,7 @@ def differences(folders: Mapping[str, Results]) -> pd.DataFrame:
         row["setting", "scale"] = str(env.get("scale", "?"))
         commit = str(env.get("git_commit") or "not from a git checkout")
         row["code", "commit"] = commit + (" with uncommitted changes" * bool(env.get("git_dirty")))
-        row["code", "vitbench"] = str(env.get("vitbench", "?"))
-        row["code", "python"] = str(env.get("python", "?"))
+        row |= {("code", name): str(env.get(name, "?")) for name in ("vitbench", "python")}
         row |= {("code", k): str(v) for k, v in (env.get("packages") or {}).items()}
         row["data", "images"] = str(env.get("image_source", found.dataset))
         row["data", "checksum"] = str(env.get("data_checksum", "?"))
@@ -41,13 +36,9 @@ def differences(folders: Mapping[str, Results]) -> pd.DataFrame:
         facts.append(row)
     kinds = ("setting", "code", "data", "machine")
     keys = sorted(dict.fromkeys(k for row in facts for k in row), key=lambda k: kinds.index(k[0]))
-    rows = []
-    for kind, what in keys:
-        texts = [row.get((kind, what), "–") for row in facts]
-        if len(set(texts)) > 1:
-            letters = dict(zip(folders, texts, strict=True))
-            rows.append({"kind": kind, "what": what, **letters})
-    return pd.DataFrame(rows, columns=["kind", "what", *folders])
+    rows = [(*key, *(row.get(key, "–") for row in facts)) for key in keys]
+    differing = [row for row in rows if len(set(row[2:])) > 1]
+    return pd.DataFrame(differing, columns=["kind", "what", *folders])
 
 
 def _settings(sweep: Mapping[str, Any]) -> dict[str, str]:

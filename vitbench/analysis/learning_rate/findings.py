@@ -65,10 +65,8 @@ def _movement(results: Results, rows: list[dict[Hashable, Any]], names: list[str
     order = names_of(results)
 
     def is_worse_at(row: Mapping[Hashable, Any], lr: float) -> bool:
-        return (
-            _model({**row, "lr": lr}, order),
-            _model({**row, "lr": row["best_lr"]}, order),
-        ) in worse
+        there, best = (_model({**row, "lr": rate}, order) for rate in (lr, row["best_lr"]))
+        return (there, best) in worse
 
     moved = [
         (_model(one, names), _model(other, names))

@@ -48,30 +48,19 @@ def important(table: pd.DataFrame) -> list[Finding]:
     matters = (table["p_adjusted"] < LEVEL) & (table["r2"] > 0)
     told = [
         Finding(
-            "setting_matters",
-            FAMILY,
-            asserts=True,
-            arms=(row["setting"],),
-            metric=METRIC,
-            effect=row["share"],
-            p=row["p"],
-            p_adjusted=row["p_adjusted"],
-            n=row["trials"],
+            "setting_matters", FAMILY, asserts=True, arms=(row["setting"],), metric=METRIC,
+            effect=row["share"], p=row["p"], p_adjusted=row["p_adjusted"], n=row["trials"],
             facts={"r2": row["r2"]},
         )
         for row in table[matters].to_dict("records")
-    ]
+    ]  # fmt: skip
     unclear = table[~matters].to_dict("list")
     if unclear["setting"]:
         noise = Finding(
-            "settings_like_noise",
-            FAMILY,
-            arms=tuple(unclear["setting"]),
-            metric=METRIC,
-            p_adjusted=min(unclear["p_adjusted"]),
-            n=unclear["trials"][0],
+            "settings_like_noise", FAMILY, arms=tuple(unclear["setting"]), metric=METRIC,
+            p_adjusted=min(unclear["p_adjusted"]), n=unclear["trials"][0],
             facts={"r2": unclear["r2"][0]},
-        )
+        )  # fmt: skip
         told.append(noise)
     return told
 

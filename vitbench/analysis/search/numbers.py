@@ -1,7 +1,4 @@
-"""What a search over settings shows: which settings matter, what more trials would bring.
-
-Needs the tables alone.
-"""
+"""What a search over settings shows: which settings matter, what more trials would bring."""
 
 from __future__ import annotations
 
@@ -140,15 +137,10 @@ def importance(
     and Young 1993). Exact where no setting matters and settings were drawn independently of the
     losses (random search), approximate for a sampler that learns.
 
-    Args:
-        made: of `suggestions`; ones that were stopped early are left out.
-        names: the settings.
-        permutations: of the losses; p is never below 1 / (permutations + 1).
-
-    Returns:
-        Columns `setting`, `share`, `p`, `p_adjusted`, `r2` (of the forest's out-of-bag
-        predictions), `trials`; the largest share first; empty below 20 suggestions or where all
-        losses are equal.
+    Suggestions (`made`) that were stopped early are left out; p is never below
+    1 / (permutations + 1). Columns `setting`, `share`, `p`, `p_adjusted`, `r2` (of the forest's
+    out-of-bag predictions), `trials`; the largest share first; empty below 20 suggestions or
+    where all losses are equal.
     """
     columns = ["setting", "share", "p", "p_adjusted", "r2", "trials"]
     names, levels_ND, loss_N = _regressed(made, names)
@@ -168,18 +160,15 @@ def importance(
     spread_D = rise_PD.std(axis=0)
     scaled_PD = (rise_PD - rise_PD.mean(axis=0)) / np.where(spread_D > 0, spread_D, 1.0)
     adjusted_D = (scaled_PD.max(axis=1)[:, None] >= scaled_PD[0] - 1e-12).mean(axis=0)
-    table = pd.DataFrame(
-        {"setting": names, "share": share_D, "p": p_D, "p_adjusted": adjusted_D, "r2": r2,
-         "trials": len(loss_N)}
-    )  # fmt: skip
-    return table.sort_values("share", ascending=False, kind="stable").reset_index(drop=True)
+    table = pd.DataFrame({"setting": names, "share": share_D, "p": p_D, "p_adjusted": adjusted_D})
+    table = table.assign(r2=r2, trials=len(loss_N))
+    return table.sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 
 def share_intervals(made: pd.DataFrame, names: list[str], *, repeats: int = 20) -> pd.DataFrame:
     """How far the shares of `importance` move over bootstrap samples of the suggestions.
 
-    Returns:
-        Columns `setting`, `low`, `high`: 5 % and 95 % quantiles; empty where `importance` is.
+    Columns `setting`, `low`, `high`: 5 % and 95 % quantiles; empty where `importance` is.
     """
     names, levels_ND, loss_N = _regressed(made, names)
     if not names:
@@ -231,20 +220,18 @@ def grid_anova(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     and is 0 where it would be negative. Seeds are blocks, as every cell has the same ones: MS_e
     is the mean square of seed by cell, (cells - 1)(seeds - 1) degrees of freedom.
 
-    Returns:
-        Columns `effect`, `share`, the largest first; interactions of three or more settings are
-        one row, and the last row, `seeds`, is what is left. Empty where the grid has gaps, with
-        one seed (its noise is unknown) or where all losses are equal.
+    Columns `effect`, `share`, the largest first; interactions of three or more settings are one
+    row, and the last row, `seeds`, is what is left. Empty where the grid has gaps, with one seed
+    (its noise is unknown) or where all losses are equal.
     """
-    columns = ["effect", "share"]
     frame = trials.assign(loss=standing_in(trials, "val_loss")).dropna(subset=["loss"])
-    names = [name for name in names if frame[name].nunique(dropna=False) > 1]
-    seeds = frame["seed"].nunique()
-    shape = [frame[name].nunique(dropna=False) for name in names]
+    levels = frame[[*names, "seed"]].nunique(dropna=False)
+    names = [name for name in names if levels[name] > 1]
+    *shape, seeds = (int(levels[name]) for name in (*names, "seed"))
     table = frame.groupby([*names, "seed"], dropna=False)["loss"].agg(["mean", "count"])
-    whole = len(table) == np.prod([*shape, seeds]) and (table["count"] == 1).all()
+    whole = len(table) == math.prod(shape) * seeds and (table["count"] == 1).all()
     if not names or seeds < 2 or not whole or frame["loss"].nunique() < 2:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=["effect", "share"])
     loss = table["mean"].sort_index().to_numpy(dtype=np.float64).reshape([*shape, seeds])
     mean: Floats = loss.mean(axis=-1)
     axes = range(len(names))
@@ -266,4 +253,4 @@ def grid_anova(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
             shares[name] = shares.get(name, 0.0) + share
     rows = sorted(shares.items(), key=lambda row: -row[1])
     rows.append(("seeds", 1.0 - sum(shares.values())))
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["effect", "share"])

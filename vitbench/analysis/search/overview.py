@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import matplotlib.patches
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
 from vitbench.analysis import style
@@ -65,16 +65,12 @@ def draw_parallel(data: pd.DataFrame, title: str) -> Figure:
         points = np.column_stack([heights for heights, _ in axes])
         for number in range(len(shown) - 1, -1, -1):  # the best on top
             row, best = shown.iloc[number], number == 0
-            curve = matplotlib.patches.PathPatch(
-                _through(points[number]),
-                fill=False,
-                ec=style.COLOURS[1] if best else colours.to_rgba(row["loss"]),
-                lw=2.6 if best else 1.2,
-                alpha=1 if best else 0.75,
-                ls=(0, (4, 2)) if row["status"] == "stopped" else "-",
-                zorder=3 if best else 2,
-            )
-            ax.add_patch(curve)
+            dashes: Any = (0, (4, 2)) if row["status"] == "stopped" else "-"
+            how: dict[str, Any] = {"lw": 1.2, "alpha": 0.75, "zorder": 2}
+            how["ec"] = colours.to_rgba(row["loss"])
+            if best:
+                how = {"ec": style.COLOURS[1], "lw": 2.6, "alpha": 1, "zorder": 3}
+            ax.add_patch(PathPatch(_through(points[number]), fill=False, ls=dashes, **how))
         box = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.6}
         for place, (_, ticks) in enumerate(axes):
             ax.axvline(place, color="0.25", lw=1, zorder=4)
@@ -169,9 +165,8 @@ def interactions_data(results: Results) -> pd.DataFrame | None:
     Losses are clipped at their 90 % quantile; suggestions that were stopped early are left out.
     Of a grid the learning rate is left out too, which has heat maps of its own.
 
-    Returns:
-        Columns PAIR_COLUMNS: the settings' names, number and text of the bin, mean and lowest
-        loss, trials; None with fewer than two settings or twelve trials.
+    Columns PAIR_COLUMNS: the settings' names, number and text of the bin, mean and lowest loss,
+    trials; None with fewer than two settings or twelve trials.
     """
     if results.is_grid:
         trials = results.trials
