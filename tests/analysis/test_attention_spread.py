@@ -12,6 +12,7 @@ import pytest
 import result_folder
 
 from vitbench.analysis import results
+from vitbench.analysis.attention.figures import caption
 from vitbench.analysis.attention.findings import (
     associations,
     intraclass,
@@ -19,7 +20,6 @@ from vitbench.analysis.attention.findings import (
     spread_data,
     within_rho,
 )
-from vitbench.analysis.attention.spread import caption
 from vitbench.analysis.findings.render import sentence
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vitbench.analysis import figure_spec, results
-from vitbench.analysis.attention import spread
+from vitbench.analysis.attention import figures as attention
 from vitbench.analysis.compare import figures as compare
 from vitbench.analysis.figure_spec import Drawn, FigureSpec
 from vitbench.analysis.labels import figures as labels
@@ -26,7 +26,7 @@ FIGURES: tuple[FigureSpec[Results], ...] = (
     *labels.FIGURES,
     *search.FIGURES,
     *time_to_target.FIGURES,
-    *spread.FIGURES,
+    *attention.FIGURES,
 )
 # The types of the tables' columns: label "3" must not become the number 3.
 _TYPES = {column.name: column.dtype for column in (*EPOCHS, *TRIALS)}

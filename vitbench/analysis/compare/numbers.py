@@ -9,20 +9,21 @@ is part of the setting wherever the folders hold several.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vitbench.analysis.compare.differences import differences
 from vitbench.analysis.findings.arms import labels, names_of, standing_in
 from vitbench.analysis.findings.pairs import Contrast, adjusted
 from vitbench.analysis.findings.render import plural
 from vitbench.analysis.learning_rate.curves import mean_curves
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
+from vitbench.config import AXES, Dataset, Model, Train
 from vitbench.errors import UserError
 
 METRICS = {
@@ -32,6 +33,8 @@ METRICS = {
     "val_accuracy": "validation accuracy",
 }
 BEST = "best of each folder"
+_SECTIONS = {Dataset: "dataset", Model: "model", Train: "train"}
+_IGNORED = ("description", "scales", "storage")  # words, and where files go
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MAX_PANELS = 6
 _REPORTED = ("val_loss", "test_loss", "test_accuracy")
@@ -93,7 +96,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     metric = _common_metric(sides)
     paired, pairs, repeated = _paired(sides, metric)
     outcomes = _outcomes(sides)
-    differing = differences({side.letter: side.results for side in sides})
+    differing = _differences({side.letter: side.results for side in sides})
     curves = _curves(sides, list(outcomes["setting"].unique()))
     return Comparison(sides, names, metric, differing, outcomes, paired, pairs, curves, repeated)
 
@@ -156,6 +159,62 @@ def _by_loss(ended: pd.DataFrame) -> pd.Series:
     return ended.groupby("setting", sort=False)["val_loss"].mean().sort_values(kind="stable")
 
 
+def _differences(folders: Mapping[str, Results]) -> pd.DataFrame:
+    """What is not the same in all folders (results by the letter that they go by).
+
+    Columns `kind` (setting, code, data, machine), `what`, and a text per letter.
+    """
+    facts: list[dict[tuple[str, str], str]] = []
+    for found in folders.values():
+        env = found.environment
+        row = {("setting", key): value for key, value in _settings(found.sweep).items()}
+        row["setting", "scale"] = str(env.get("scale", "?"))
+        commit = str(env.get("git_commit") or "not from a git checkout")
+        row["code", "commit"] = commit + (" with uncommitted changes" * bool(env.get("git_dirty")))
+        row |= {("code", name): str(env.get(name, "?")) for name in ("vitbench", "python")}
+        row |= {("code", k): str(v) for k, v in (env.get("packages") or {}).items()}
+        row["data", "images"] = str(env.get("image_source", found.dataset))
+        row["data", "checksum"] = str(env.get("data_checksum", "?"))
+        row["machine", "cpu"] = f"{env.get('cpu', '?')}, {env.get('cpus', '?')} CPUs"
+        row["machine", "gpus"] = ", ".join(env.get("gpus") or []) or "none"
+        facts.append(row)
+    kinds = ("setting", "code", "data", "machine")
+    keys = sorted(dict.fromkeys(k for row in facts for k in row), key=lambda k: kinds.index(k[0]))
+    rows = [(*key, *(row.get(key, "–") for row in facts)) for key in keys]
+    differing = [row for row in rows if len(set(row[2:])) > 1]
+    return pd.DataFrame(differing, columns=["kind", "what", *folders])
+
+
+def _settings(sweep: Mapping[str, Any]) -> dict[str, str]:
+    """A sweep file by dotted key; a setting that is an axis has the values of its axis."""
+    flat = _flat({k: v for k, v in sweep.items() if k not in _IGNORED})
+    for axes in ("space", "inner"):
+        for name, values in sweep["search"].get(axes, {}).items():
+            axis = f"search.{axes}.{name}"
+            for key in [k for k in flat if k == axis or k.startswith(f"{axis}.")]:
+                del flat[key]
+            only = values[0] if isinstance(values, list) and len(values) == 1 else values
+            flat[f"{_SECTIONS[AXES[name]]}.{name}"] = _text(only)
+    return flat
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):  # a range; what it leaves out is false or missing
+        value = {k: v for k, v in value.items() if v}
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Values of a tree by dotted key, as text."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{above}{key}.")
+        else:
+            flat[above + key] = _text(value)
+    return flat
+
+
 def _common_metric(sides: Sequence[Side]) -> str:
     """The first metric that every folder measured on trials that ended.
 
@@ -165,9 +224,8 @@ def _common_metric(sides: Sequence[Side]) -> str:
     tasks = [set(side.ended["label"].isna()) for side in sides]
     for side, task in zip(sides, tasks, strict=True):
         if not task & tasks[0]:
-            one, other = "one label", "all classes"
-            if True in tasks[0]:
-                one, other = other, one
+            words = ("all classes", "one label")
+            one, other = words if True in tasks[0] else words[::-1]
             raise UserError(
                 f"{side.results.folder}: has no metric in common with {sides[0].results.folder}: "
                 f"losses of models of {other} against losses of models of {one}; compare sweeps "

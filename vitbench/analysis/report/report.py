@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from vitbench.analysis import figures, page, summary
-from vitbench.analysis.attention import plates as attention_plates
+from vitbench.analysis.attention import figures as attention_figures
 from vitbench.analysis.figure_spec import Drawn
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.arms import in_words, names_of, shape_names
@@ -90,7 +90,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "speed": [] if times is None else speed.by_arm(times).head(_MAX_ARMS).to_dict("records"),
         "search": None if grid else results.sweep["search"],
         "plates": _plates(results.folder, embedder),
-        "looks": attention_plates.table(results.folder),
+        "looks": attention_figures.table(results.folder),
         "spread_words": " ".join(spread),
         "trials": _trial_table(results),
         "states": [(s, counts[s], meaning) for s, meaning in STATUSES.items() if s in counts],
