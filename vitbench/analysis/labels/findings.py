@@ -45,10 +45,7 @@ def findings(results: Results) -> list[Finding]:
     pairs = _pairs({measure: seen for measure, seen in by_seed.items() if seen is not None})
     return [
         *(_order(rows, table, measure, of_measure) for measure, of_measure in pairs.items()),
-        *itertools.chain.from_iterable(
-            _turns(one, other, int(rows["seed"].nunique()))
-            for one, other in itertools.pairwise(pairs.items())
-        ),
+        *_turns(pairs, int(rows["seed"].nunique())),
         *(
             pair.assertion("label_is_harder", FAMILY, head.column, facts={"title": head.title})
             for pair in pairs.get(head, ())
@@ -142,32 +139,31 @@ def _order(rows: pd.DataFrame, table: pd.DataFrame, measure: Measure, pairs: lis
     )
 
 
-def _turns(
-    one: tuple[Measure, list[Pair]], other: tuple[Measure, list[Pair]], seeds: int
-) -> list[Finding]:
+def _turns(pairs: dict[Measure, list[Pair]], seeds: int) -> list[Finding]:
     """Pairs that two measures order differently, where seeds support both directions."""
-    first = {(pair.a, pair.b) for pair in one[1] if pair.told_apart}
-    turned = [p for p in other[1] if p.told_apart and (p.b, p.a) in first]
-    if not turned:
-        return []
-    facts = {
-        "one": one[0].title,
-        "other": other[0].title,
-        "turned": [f"{pair.a} is the easier one by the former, and harder than {pair.b} by the "
-                   f"latter" for pair in turned],
-    }  # fmt: skip
-    return [
-        Finding(
-            kind="label_order_turns",
-            family=FAMILY,
-            asserts=True,
-            arms=tuple(dict.fromkeys(name for pair in turned for name in (pair.a, pair.b))),
-            metric=other[0].column,
-            p_adjusted=max(pair.p_adjusted for pair in turned),
-            n=seeds,
-            facts=facts,
+    told = []
+    for (one, before), (other, after) in itertools.pairwise(pairs.items()):
+        first = {(pair.a, pair.b) for pair in before if pair.told_apart}
+        turned = [pair for pair in after if pair.told_apart and (pair.b, pair.a) in first]
+        if not turned:
+            continue
+        said = [
+            f"{pair.a} is the easier one by the former, and harder than {pair.b} by the latter"
+            for pair in turned
+        ]
+        told.append(
+            Finding(
+                kind="label_order_turns",
+                family=FAMILY,
+                asserts=True,
+                arms=tuple(dict.fromkeys(name for pair in turned for name in (pair.a, pair.b))),
+                metric=other.column,
+                p_adjusted=max(pair.p_adjusted for pair in turned),
+                n=seeds,
+                facts={"one": one.title, "other": other.title, "turned": said},
+            )
         )
-    ]
+    return told
 
 
 def _disagreement(table: pd.DataFrame, head: Measure) -> list[Finding]:
