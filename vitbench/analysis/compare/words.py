@@ -95,12 +95,8 @@ def _limits(found: Comparison) -> list[str]:
     kinds, keys = set(found.differences["kind"]), changed_settings(found)
     partial = [side.letter for side in found.sides if side.results.partial]
     dirty = [side.letter for side in found.sides if side.results.environment.get("git_dirty")]
-    cut = {
-        side.letter: side.results.trials["status"]
-        .isin(["stopped", "crashed", "oom", "budget"])
-        .sum()
-        for side in found.sides
-    }
+    early = ("stopped", "crashed", "oom", "budget")
+    cut = {s.letter: s.results.trials["status"].isin(early).sum() for s in found.sides}
     most = int(found.paired["pairs"].max()) if len(found.paired) else 0
     learned = {label for side in found.sides for label in side.ended["label"].fillna("")}
     told = [

@@ -7,9 +7,7 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import pandas as pd
-
-from vitbench.analysis.findings.arms import labels, names_of, shape_names
+from vitbench.analysis.findings.arms import in_words, names_of, shape_names
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.settings import FAMILY, judged_pairs
 from vitbench.analysis.learning_rate import sensitivity
@@ -49,7 +47,7 @@ def _known(value: Any) -> Any:
 
 
 def _model(row: Mapping[Hashable, Any], names: list[str]) -> str:
-    return str(labels(pd.DataFrame([row]), names).iloc[0]) if names else ""
+    return in_words(names, (row[name] for name in names))
 
 
 def _movement(results: Results, rows: list[dict[Hashable, Any]], names: list[str]) -> list[Finding]:
