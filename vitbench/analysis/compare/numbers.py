@@ -20,7 +20,7 @@ import pandas as pd
 from vitbench.analysis.findings.arms import labels, names_of, standing_in
 from vitbench.analysis.findings.pairs import Contrast, adjusted
 from vitbench.analysis.findings.render import plural
-from vitbench.analysis.learning_rate.curves import mean_curves
+from vitbench.analysis.learning_rate.figures import mean_curves
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
 from vitbench.config import AXES, Dataset, Model, Train

@@ -17,8 +17,8 @@ from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.arms import in_words, names_of, shape_names
 from vitbench.analysis.findings.render import claim_sentence, sentence
 from vitbench.analysis.labels import numbers as labels
-from vitbench.analysis.learning_rate import curves
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
+from vitbench.analysis.learning_rate.figures import curves_data
 from vitbench.analysis.page import Embedder, Picture, number
 from vitbench.analysis.report import svg_curves
 from vitbench.analysis.results import Results, load
@@ -66,7 +66,7 @@ def write(results: Results, drawn: Sequence[Drawn]) -> Path:
 
 def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     embedder, grid = Embedder(), results.is_grid
-    means = curves.curves_data(results) if grid and not results.epochs.empty else None
+    means = curves_data(results) if grid and not results.epochs.empty else None
     rates = grid and results.trials["lr"].nunique() > 1
     found, times = summary.summarise(results), speed.times_of(results)
     # Pairs of settings are in a table of their own.

@@ -33,7 +33,7 @@ def learning_curves(data: pd.DataFrame) -> Chart:
     """Two panels (train, test) per combination of settings; a line per learning rate.
 
     Args:
-        data: of a grid, from learning_rate.curves.curves_data.
+        data: of a grid, from learning_rate.figures.curves_data.
     """
     names = [name for name in data.columns if name not in _FIXED]
     colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
