@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitbench.analysis import style
@@ -39,35 +40,32 @@ def target_data(results: Results) -> pd.DataFrame | None:
 
 def draw_target(data: pd.DataFrame, title: str) -> Figure:
     """A staircase per arm: the estimated share that has arrived, ticks where some are censored."""
-    arms, shown = data["arm"].nunique(), min(data["arm"].nunique(), _MAX_LINES)
-    if arms > shown:
-        title += f"; the {shown} lowest medians of {arms}"
+    arms = data["arm"].nunique()
+    if arms > _MAX_LINES:
+        title += f"; the {_MAX_LINES} lowest medians of {arms}"
     with style.canvas(7.5, 4.2, title, wrap=84) as figure:
-        ax = figure.subplots()
-        ax.axhline(0.5, color="0.6", lw=0.8, ls=":", zorder=0)
         labels = data["arm"] + " (n = " + data["models"].astype(str) + ")"
-        for colour, part in _staircases(figure, data, "epochs", labels):
-            cut = part[part["censored"] > 0]
-            ax.plot(cut["epochs"], cut["share"], "|", ms=9, color=colour)
+        ax = _staircases(figure, data, "epochs", labels)
+        ax.axhline(0.5, color="0.6", lw=0.8, ls=":", zorder=0)
         ax.set_xlim(0, 1.04 * float(data["epochs"].max()))
         style.whole_numbers(ax, "epochs; ticks: models that were last seen before they arrived")
         ax.set_ylabel(f"share that reached {data['target'].iloc[0]:g} (Kaplan-Meier)")
     return figure
 
 
-def _staircases(
-    figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series
-) -> list[tuple[str, pd.DataFrame]]:
-    """Draw `share` against `x` for each of the first arms; returns their colours and rows."""
-    ax = figure.axes[0]
-    colours = style.colour_of(list(data["arm"].unique())[:_MAX_LINES])
-    lines = [(colour, data[data["arm"] == arm]) for arm, colour in colours.items()]
-    for colour, part in lines:
+def _staircases(figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series) -> Axes:
+    """`share` against `x` for each of the first arms, with ticks where trials are censored."""
+    ax = figure.subplots()
+    for arm, colour in style.colour_of(list(data["arm"].unique())[:_MAX_LINES]).items():
+        part = data[data["arm"] == arm]
         label = labels[part.index[0]]
         ax.step(part[x], part["share"], where="post", color=colour, lw=2, label=label)
+        if "censored" in part:
+            cut = part[part["censored"] > 0]
+            ax.plot(cut[x], cut["share"], "|", ms=9, color=colour)
     ax.set_ylim(-0.02, 1.02)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    return lines
+    return ax
 
 
 def describe_target(data: pd.DataFrame) -> str:
@@ -94,9 +92,8 @@ def profile_data(results: Results) -> pd.DataFrame | None:
 def draw_profile(data: pd.DataFrame, title: str) -> Figure:
     """A staircase per arm: the share of workloads on which it is at most tau times the fastest."""
     with style.canvas(7.5, 3.9, title, wrap=84) as figure:
-        ax = figure.subplots()
         labels = data["arm"] + " (B = " + data["score"].map("{:.2f}".format) + ")"
-        _staircases(figure, data, "tau", labels)
+        ax = _staircases(figure, data, "tau", labels)
         ax.set(xlim=(1, speed.R_MAX), ylabel=f"share of {data['workloads'].iloc[0]} workloads")
         ax.set_xlabel("tau: epochs to the target over those of the fastest arm")
     return figure
