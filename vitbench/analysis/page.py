@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,13 @@ class Embedder:
     def __init__(self) -> None:
         self.left_bytes = MAX_EMBEDDED_BYTES
 
-    def picture(self, heading: str, alt: str, paths: Iterable[Path]) -> Picture:
+    def picture(self, heading: str, alt: str, paths: Sequence[Path]) -> Picture:
         """A figure from its files, the PNG first, in a folder beside the page."""
-        png, *others = paths
-        links = [(p.suffix[1:].upper(), f"{p.parent.name}/{p.name}") for p in (png, *others)]
-        size, uri = png.stat().st_size, None
-        if size <= self.left_bytes:
-            self.left_bytes -= size
-            uri = "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode()
+        links = [(path.suffix[1:].upper(), f"{path.parent.name}/{path.name}") for path in paths]
+        content, uri = paths[0].read_bytes(), None
+        if len(content) <= self.left_bytes:
+            self.left_bytes -= len(content)
+            uri = "data:image/png;base64," + base64.b64encode(content).decode()
         return Picture(heading, alt, links, uri)
 
     def by_section(

@@ -72,6 +72,7 @@ def choice(results: Results) -> Choice:
     if table.empty or len(wanted) < 2:
         return Choice(nothing)
     means = by_arm(results, _CHOOSE_BY).values.mean()
+    names = [name for name in names_of(results) if name != "label"]
     trials = named_trials(results)
     trials = trials[trials["arm"].isin(means.index)]
     parts, incomplete, diverged = [], [], {}
@@ -82,7 +83,6 @@ def choice(results: Results) -> Choice:
             continue
         models = of_label[of_label["arm"] == means[of_label["arm"].unique()].idxmin()]
         part = _rows(models, table[table["label"] == label], label)
-        names = [name for name in names_of(results) if name != "label"]
         parts.append(part.assign(arm=labels(models, names).iloc[0] if names else ""))
         if gone := int((models["status"] == "diverged").sum()):
             diverged[label] = gone
