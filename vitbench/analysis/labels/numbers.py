@@ -147,11 +147,14 @@ def _scored(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
 
 def _unrecorded_rate(rows: pd.DataFrame, noise: float, dataset: str) -> pd.Series:
     """The rate of labels before matching where it was not recorded; NaN where it is not known."""
-    from vitbench.data.faces import faces  # numpy's random drawing: slow to import
+    rate, matched = rows["test_base_rate"].astype(float), rows["matched"].notna()
+    if matched.any():
+        from vitbench.data.faces import faces  # numpy's random drawing: slow to import
 
-    documented = faces.BASE_RATES if dataset == "faces" and noise == faces.NOISE else {}
-    before = rows["label"].map(lambda label: documented.get(str(label), math.nan))
-    return rows["test_base_rate"].astype(float).where(rows["matched"].isna(), before)
+        documented = faces.BASE_RATES if dataset == "faces" and noise == faces.NOISE else {}
+        before = rows["label"].map(lambda label: documented.get(str(label), math.nan))
+        rate = rate.mask(matched, before)
+    return rate
 
 
 def _floor(w: float, p: float, noise: float) -> float:
