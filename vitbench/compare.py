@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitbench.errors import UserError
 
@@ -52,48 +52,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _cells(pair: Mapping[Hashable, Any]) -> list[str]:
+    """A paired difference with its interval, adjusted p and claim."""
+    from vitbench.analysis.compare.page import CLAIMS
+    from vitbench.analysis.page import number
+
+    low, high = number(pair["low"]), number(pair["high"])
+    interval = low if low == "–" else f"{low} to {high}"
+    adjusted = number(pair["p_adjusted"], 3)
+    return [number(pair["difference"]), interval, adjusted, CLAIMS[pair["claim"]]]
+
+
 def _print(found: Comparison, console: Console) -> None:
     """The findings, and a short table of outcomes and differences."""
     from rich.table import Table
 
     from vitbench.analysis.compare.numbers import METRICS
-    from vitbench.analysis.compare.page import CLAIMS, outcome_rows, outcome_text
+    from vitbench.analysis.compare.page import outcome_rows, outcome_text
     from vitbench.analysis.compare.words import words
-    from vitbench.analysis.page import number
 
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a pipe has no width
+    first, *others = found.sides
     for side in found.sides:
         line = f"{side.letter}  {side.results.folder}  ({side.results.subtitle})"
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    name = "val_loss" if found.metric.startswith("val") else "test_loss"
-    name = name if found.metric.endswith("loss") else "test_accuracy"
-    table = Table(box=None, pad_edge=False)
-    table.add_column("setting")
+    name = found.metric if found.metric in found.outcomes else "test_accuracy"
+    table = Table("setting", box=None, pad_edge=False)
     for side in found.sides:
         table.add_column(f"{side.letter} {METRICS[name]}", justify="right", no_wrap=True)
-    for side in found.sides[1:]:
-        table.add_column(f"{side.letter} - {found.sides[0].letter}", justify="right", no_wrap=True)
-        table.add_column("95 % interval", justify="right", no_wrap=True)
-        table.add_column("adjusted p", justify="right", no_wrap=True)
+    for side in others:
+        for head in (f"{side.letter} - {first.letter}", "95 % interval", "adjusted p"):
+            table.add_column(head, justify="right", no_wrap=True)
         table.add_column("claim", no_wrap=True)
     rows = outcome_rows(found)
     pairs = {(r["setting"], r["folder"]): r for r in found.paired.to_dict("records")}
     for row in rows[:_MAX_ROWS]:
         cells = [outcome_text(row["by"].get(side.letter), name) for side in found.sides]
-        for side in found.sides[1:]:
+        for side in others:
             pair = pairs.get((row["setting"], side.letter))
-            if pair is None:
-                cells += ["", "", "", ""]
-                continue
-            interval = f"{number(pair['low'])} to {number(pair['high'])}"
-            has = number(pair["low"]) != "–"
-            cells += [
-                number(pair["difference"]),
-                interval if has else "–",
-                number(pair["p_adjusted"], 3),
-            ]
-            cells.append(CLAIMS[pair["claim"]])
+            cells += _cells(pair) if pair else [""] * 4
         table.add_row(row["setting"], *cells)
     if len(rows) > _MAX_ROWS:
         table.caption = f"{len(rows) - _MAX_ROWS} more settings are on the page"

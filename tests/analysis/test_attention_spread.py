@@ -12,14 +12,14 @@ import pytest
 import result_folder
 
 from vitbench.analysis import results
-from vitbench.analysis.attention.association import (
+from vitbench.analysis.attention.figures import caption
+from vitbench.analysis.attention.findings import (
     associations,
     intraclass,
+    looks,
     spread_data,
     within_rho,
 )
-from vitbench.analysis.attention.findings import looks
-from vitbench.analysis.attention.spread import caption
 from vitbench.analysis.findings.render import sentence
 
 

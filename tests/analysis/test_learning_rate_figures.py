@@ -84,6 +84,15 @@ def test_the_heat_map_averages_seeds_and_frames_the_best(tmp_path: Path) -> None
     assert first[0].read_bytes() == second[0].read_bytes()
 
 
+def test_rates_that_tie_are_all_framed() -> None:
+    """A label that diverged at every rate has as many best ones."""
+    data = lr_figures.heat_data(
+        results(RATES[1:4], {16: [1.0, 0.5, 0.7], 64: [math.nan] * 3}), "batch_size"
+    )
+    assert data is not None and list(data.loc[data["value"] == 64, "best"]) == [True] * 3
+    assert len(lr_figures.draw_heat(data, "t").axes[0].patches) == 4
+
+
 def test_sentences_carry_range_interval_window_edge_and_warnings() -> None:
     """S never stands without [a, b]; a lowest loss at the end of the range is called out."""
     found = results(RATES, {16: [2.0, 1.0, 0.5, 2.3, math.nan], 64: [2.0, 1.5, 0.9, 0.8, 0.4]})

@@ -11,7 +11,7 @@ import pytest
 import result_folder
 
 from vitbench.analysis import __main__, results
-from vitbench.analysis.learning_rate import curves
+from vitbench.analysis.learning_rate import figures as curves
 from vitbench.analysis.report import report, svg_curves
 
 

@@ -19,7 +19,7 @@ import result_folder
 from vitbench.analysis import __main__, results, summary
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.render import sentence
-from vitbench.analysis.learning_rate import curves
+from vitbench.analysis.learning_rate import figures as curves
 from vitbench.errors import UserError
 from vitbench.plan import TrialConfig
 

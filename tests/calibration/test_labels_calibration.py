@@ -10,8 +10,7 @@ import pytest
 import simulated
 from scipy import stats
 
-from vitbench.analysis.attention.association import associations
-from vitbench.analysis.attention.findings import looks
+from vitbench.analysis.attention.findings import associations, looks
 from vitbench.analysis.labels import findings as labels
 from vitbench.analysis.results import Results
 from vitbench.attention import scores

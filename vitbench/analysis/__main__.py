@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -35,41 +36,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="print claims, findings and limits as one JSON object (docs/results.md); draw nothing",
     )
     args = parser.parse_args(argv)
+    from vitbench.analysis import results
+
     try:
         if args.json:
-            print(_as_json(args.results, args.target))
+            from vitbench.analysis import summary
+
+            content = summary.as_json(results.load(args.results, args.target))
+            print(json.dumps(content, indent=1, allow_nan=False))
         else:
-            for path in _draw(args.results, args.target):
-                print(path)
+            from vitbench.analysis import figures, style
+            from vitbench.analysis.report import report
+
+            if args.results.suffix == ".csv":
+                paths = style.save_pictures(figures.redraw(args.results), args.results)
+            else:
+                paths = report.draw_and_write(args.results, args.target)
+            print(*paths, sep="\n")
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _as_json(folder: Path, target: float | None) -> str:
-    from vitbench.analysis import results, summary
-
-    return json.dumps(summary.as_json(results.load(folder, target)), indent=1, allow_nan=False)
-
-
-def _draw(path: Path, target: float | None) -> list[Path]:
-    from vitbench.analysis import figures, style
-    from vitbench.analysis.report import report
-
-    if path.suffix == ".csv":
-        return style.save_pictures(figures.redraw(path), path)
-    return report.draw_and_write(path, target)
-
-
 def _accuracy(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not an accuracy between 0 and 1, like 0.9")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text} is not an accuracy between 0 and 1, like 0.9")
 
 
 if __name__ == "__main__":

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from vitbench.analysis import style
+
 Source = TypeVar("Source")
-
-
-def _nothing(data: pd.DataFrame) -> str:
-    return ""
 
 
 @dataclass(frozen=True)
 class FigureSpec(Generic[Source]):
-    """One figure, made from results (or a comparison), or again from its CSV alone.
+    """One figure, made from results (or a comparison), or again from its CSV alone."""
 
-    Attributes:
-        name: of its files, `<name>.png`, `.pdf` and `.csv`.
-        section: of the report in which it stands, behind those listed before it.
-        heading: what it is called on the page.
-        data: its numbers; None where the results do not support it.
-        draw: a drawing of the numbers, below a title.
-        describe: the numbers in words, for those who cannot see the drawing.
-        title_end: what the title adds to the heading.
-        subtitle_end: what the title adds to the words on the results.
-    """
-
-    name: str
-    section: str
-    heading: str
-    data: Callable[[Source], pd.DataFrame | None]
-    draw: Callable[[pd.DataFrame, str], Figure]
-    describe: Callable[[pd.DataFrame], str]
-    title_end: Callable[[pd.DataFrame], str] = _nothing
-    subtitle_end: Callable[[pd.DataFrame], str] = _nothing
+    name: str  # of its files, `<name>.png`, `.pdf` and `.csv`
+    section: str  # of the report in which it stands, behind those listed before it
+    heading: str  # what it is called on the page
+    data: Callable[[Source], pd.DataFrame | None]  # None where the results do not support it
+    draw: Callable[[pd.DataFrame, str], Figure]  # below a title
+    describe: Callable[[pd.DataFrame], str]  # in words, for those who cannot see the drawing
+    title_end: Callable[[pd.DataFrame], str] = lambda data: ""  # what the title adds to the heading
+    subtitle_end: Callable[[pd.DataFrame], str] = lambda data: ""  # and to what the results are of
 
     def title(self, data: pd.DataFrame, subtitle: str) -> str:
         """What stands above the drawing: the heading, and what the results are of."""
@@ -50,9 +38,37 @@ class FigureSpec(Generic[Source]):
         return f"{self.heading}. {self.describe(data)}"
 
 
-def at_target(data: pd.DataFrame) -> str:
-    """The end of a title that names the target accuracy."""
-    return f" {data['target'].iloc[0]:g}"
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its numbers and its files (PNG, PDF, CSV)."""
+
+    spec: FigureSpec[Any]
+    data: pd.DataFrame
+    paths: list[Path]
+
+
+def supported(
+    specs: Iterable[FigureSpec[Source]], source: Source
+) -> Iterator[tuple[FigureSpec[Source], pd.DataFrame]]:
+    """Every figure that the results (or a comparison) support, with its numbers."""
+    for spec in specs:
+        data = spec.data(source)
+        if data is not None and not data.empty:
+            yield spec, data
+
+
+def draw(
+    specs: Iterable[FigureSpec[Source]], source: Source, subtitle: str, folder: Path
+) -> list[Drawn]:
+    """Draw every figure that is supported into a folder."""
+    return [
+        Drawn(
+            spec,
+            data,
+            style.save(spec.draw(data, spec.title(data, subtitle)), data, folder, spec.name),
+        )
+        for spec, data in supported(specs, source)
+    ]
 
 
 def several(data: pd.DataFrame) -> pd.DataFrame | None:

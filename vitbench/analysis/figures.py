@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vitbench.analysis import results, style
-from vitbench.analysis.attention import spread
+from vitbench.analysis import figure_spec, results
+from vitbench.analysis.attention import figures as attention
 from vitbench.analysis.compare import figures as compare
-from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.figure_spec import Drawn, FigureSpec
 from vitbench.analysis.labels import figures as labels
 from vitbench.analysis.learning_rate import figures as learning_rate
 from vitbench.analysis.results import Results
@@ -28,39 +26,18 @@ FIGURES: tuple[FigureSpec[Results], ...] = (
     *labels.FIGURES,
     *search.FIGURES,
     *time_to_target.FIGURES,
-    *spread.FIGURES,
+    *attention.FIGURES,
 )
-_REDRAWN: tuple[FigureSpec[Any], ...] = (*FIGURES, *compare.FIGURES)
 # The types of the tables' columns: label "3" must not become the number 3.
 _TYPES = {column.name: column.dtype for column in (*EPOCHS, *TRIALS)}
 del _TYPES["epochs"]  # of a figure they may be infinite: a target that was never reached
-_TYPES |= {"group": "string", "arm": "string", "workload": "string", "setting": "string"}
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its numbers and its files (PNG, PDF, CSV)."""
-
-    spec: FigureSpec[Results]
-    data: pd.DataFrame
-    paths: list[Path]
-
-
-def supported(opened: Results) -> Iterator[tuple[FigureSpec[Results], pd.DataFrame]]:
-    """Every figure that the tables support, with its numbers."""
-    for spec in FIGURES:
-        data = spec.data(opened)
-        if data is not None and not data.empty:
-            yield spec, data
+_TYPES |= dict.fromkeys(("group", "arm", "workload", "setting"), "string")
 
 
 def draw_all(opened: Results) -> list[Drawn]:
     """Draw every figure that the tables support into `<folder>/figures`."""
     folder = opened.folder / "figures"
-    drawn = []
-    for spec, data in supported(opened):
-        picture = spec.draw(data, spec.title(data, opened.subtitle))
-        drawn.append(Drawn(spec, data, style.save(picture, data, folder, spec.name)))
+    drawn = figure_spec.draw(FIGURES, opened, opened.subtitle, folder)
     for name in {spec.name for spec in FIGURES} - {one.spec.name for one in drawn}:
         for old in folder.glob(f"{name}.*"):  # drawn before, with a target or fewer trials
             old.unlink()
@@ -70,16 +47,13 @@ def draw_all(opened: Results) -> list[Drawn]:
 def read(csv: Path) -> pd.DataFrame:
     """The numbers of a figure from its CSV, each column with the type that it was drawn with."""
     columns = pd.read_csv(csv, nrows=0).columns
-    types = {name: _TYPES[name] for name in columns if name in _TYPES}
-    return pd.read_csv(csv, dtype=types)
+    return pd.read_csv(csv, dtype={name: _TYPES[name] for name in columns if name in _TYPES})
 
 
 def redraw(csv: Path, title: str | None = None) -> Figure:
-    """Draw a figure again from its CSV alone.
+    """Draw a figure again from its CSV alone, whose name says which figure it is.
 
-    Args:
-        csv: a file that `vitbench.analysis` wrote; its name says which figure it is.
-        title: what stands above it; if left out, the title that it had in its results folder.
+    The title is the one that it had in its results folder if left out.
 
     Raises:
         UserError: if the file is missing or is not the CSV of a figure.
@@ -88,14 +62,15 @@ def redraw(csv: Path, title: str | None = None) -> Figure:
         data = read(csv)
     except (OSError, ValueError) as error:
         raise UserError(f"{csv}: cannot be read as the CSV of a figure ({error})") from error
-    spec = next((spec for spec in _REDRAWN if spec.name == csv.stem), None)
-    if spec is None:
+    every: tuple[FigureSpec[Any], ...] = (*FIGURES, *compare.FIGURES)
+    specs = {spec.name: spec for spec in every}
+    if csv.stem not in specs:
         raise UserError(
             f"{csv}: is not the CSV of a figure; name one of <results>/figures, or of <page>_files "
             f"beside a comparison"
         )
+    spec, folder = specs[csv.stem], csv.resolve().parent.parent
     if title is None:
-        folder = csv.resolve().parent.parent
         known = (folder / "sweep.yaml").is_file()
         title = spec.title(data, results.load(folder).subtitle if known else "")
     return spec.draw(data, title)

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vitbench.analysis import figures, results, style, summary
+from vitbench.analysis.figure_spec import supported
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.render import claim_sentence, sentence
 from vitbench.analysis.labels import numbers as labels
@@ -22,20 +23,14 @@ from vitbench.errors import UserError
 # Optuna imports tqdm, which asks for widgets that nothing here shows.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-SHIPPED = "data"  # beside the notebooks: small results of this project's own sweeps
-
 
 def open_results(name: str) -> Results:
-    """The results folder in $RESULTS, else the one that ships with the notebooks.
-
-    Args:
-        name: of the shipped results, under `data/` in the notebook's folder.
+    """The results folder in $RESULTS, else the one of this name that ships with the notebooks.
 
     Raises:
         UserError: if there is no such folder.
     """
-    chosen = os.environ.get("RESULTS")
-    return results.load(Path(chosen) if chosen else Path(SHIPPED) / name)
+    return results.load(Path(os.environ.get("RESULTS") or Path("data", name)))
 
 
 @dataclass(frozen=True)
@@ -66,10 +61,10 @@ def figure(found: Results, name: str) -> Picture:
     Raises:
         UserError: if the results do not support it; names those that they do.
     """
-    for spec, data in figures.supported(found):
+    for spec, data in supported(figures.FIGURES, found):
         if spec.name == name:
             return Picture(spec.draw(data, spec.title(data, found.subtitle)))
-    names = ", ".join(sorted(spec.name for spec, _ in figures.supported(found)))
+    names = ", ".join(sorted(spec.name for spec, _ in supported(figures.FIGURES, found)))
     raise UserError(f"{found.folder}: supports no figure {name!r}; it has {names}")
 
 
@@ -87,20 +82,13 @@ def paired(found: Results) -> pd.DataFrame:
     """Every two settings (or labels, where models learned those), seed by seed."""
     chosen = labels.chosen(found)
     pairs = settings.judged_pairs(found) if chosen.empty else labels.pairs(chosen)
+    columns = ["higher", "lower", "seeds", "difference", "low", "high", "p", "p_adjusted"]
     rows = [
-        {
-            "higher": pair.a,
-            "lower": pair.b,
-            "seeds": pair.difference.n,
-            "difference": pair.difference.mean,
-            "low": pair.difference.low,
-            "high": pair.difference.high,
-            "p": pair.p,
-            "p_adjusted": pair.p_adjusted,
-        }
+        (pair.a, pair.b, pair.difference.n, pair.difference.mean, *pair.difference.ends, pair.p,
+         pair.p_adjusted)
         for pair in pairs
-    ]
-    return pd.DataFrame(rows)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
 
 
 def label_table(found: Results) -> pd.DataFrame:

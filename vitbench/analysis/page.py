@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
+
+from vitbench.analysis.figure_spec import Drawn, FigureSpec
 
 MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 MB
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -20,7 +23,6 @@ _TEMPLATES = Path(__file__).parent / "templates"
 class Picture:
     """One figure of the page: where its files are, and its picture as a data URI if it fits."""
 
-    name: str
     heading: str
     alt: str
     links: list[tuple[str, str]]
@@ -29,6 +31,11 @@ class Picture:
 
 def render(template: str, content: Mapping[str, Any]) -> str:
     """Fill a template; `number`, `infinity`, the style sheet and the script are there for all."""
+    return _environment().get_template(template).render(content)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -42,12 +49,12 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         "css": (_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         "js": (_TEMPLATES / "report.js").read_text(encoding="utf-8"),
     }
-    return environment.get_template(template).render(content)
+    return environment
 
 
 def number(value: Any, digits: int = 4) -> str:
     """A number as a reader wants it; a dash where there is none."""
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if pd.isna(value):
         return "–"
     if isinstance(value, float):
         return f"{value:,.0f}" if 10_000 <= abs(value) < 1e7 else f"{value:.{digits}g}"
@@ -57,18 +64,24 @@ def number(value: Any, digits: int = 4) -> str:
 class Embedder:
     """Puts pictures into the page while it stays small enough."""
 
-    def __init__(self, size_bytes: int = MAX_EMBEDDED_BYTES) -> None:
-        self.left = size_bytes
+    def __init__(self) -> None:
+        self.left_bytes = MAX_EMBEDDED_BYTES
 
-    def uri(self, path: Path) -> str | None:
-        """A PNG as a data URI, or None where the page would grow too large."""
-        size = path.stat().st_size
-        if size > self.left:
-            return None
-        self.left -= size
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-    def picture(self, name: str, heading: str, alt: str, paths: Sequence[Path]) -> Picture:
+    def picture(self, heading: str, alt: str, paths: Sequence[Path]) -> Picture:
         """A figure from its files, the PNG first, in a folder beside the page."""
         links = [(path.suffix[1:].upper(), f"{path.parent.name}/{path.name}") for path in paths]
-        return Picture(name, heading, alt, links, self.uri(paths[0]))
+        content, uri = paths[0].read_bytes(), None
+        if len(content) <= self.left_bytes:
+            self.left_bytes -= len(content)
+            uri = "data:image/png;base64," + base64.b64encode(content).decode()
+        return Picture(heading, alt, links, uri)
+
+    def by_section(
+        self, specs: Iterable[FigureSpec[Any]], drawn: Iterable[Drawn]
+    ) -> dict[str, list[Picture]]:
+        """The figures of each section, in their order; what is too much for the page is linked."""
+        sections: dict[str, list[Picture]] = {spec.section: [] for spec in specs}
+        for one in drawn:
+            picture = self.picture(one.spec.heading, one.spec.alt(one.data), one.paths)
+            sections[one.spec.section].append(picture)
+        return sections

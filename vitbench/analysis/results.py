@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pandas as pd
 
@@ -20,37 +20,27 @@ Computed = TypeVar("Computed")
 
 @dataclass(frozen=True)
 class Results:
-    """One results folder.
-
-    Attributes:
-        folder: where it lies.
-        trials: one row per trial (columns: records.rows.TRIALS).
-        epochs: one row per trial and epoch (records.rows.EPOCHS).
-        sweep: the resolved sweep file, as plain values.
-        environment: environment.json.
-        target: validation accuracy to time the arms by; None where none is stated.
-        labels: one row per trial and label (records.rows.LABELS); empty where models learned
-            classes.
-    """
+    """One results folder."""
 
     folder: Path
-    trials: pd.DataFrame
-    epochs: pd.DataFrame
-    sweep: dict[str, Any]
-    environment: dict[str, Any]
-    target: float | None = None
+    trials: pd.DataFrame  # a row per trial (records.rows.TRIALS)
+    epochs: pd.DataFrame  # a row per trial and epoch (records.rows.EPOCHS)
+    sweep: dict[str, Any]  # the resolved sweep file, as plain values
+    environment: dict[str, Any]  # environment.json
+    target: float | None = None  # validation accuracy to time the arms by
+    # A row per trial and label (records.rows.LABELS); none where models learned classes.
     labels: pd.DataFrame = field(default_factory=tables.no_labels)
     _computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def target_is_late(self) -> bool:
-        """Whether the target was stated after the sweep, with its results in sight."""
-        return self.target is not None and self.target != self.sweep.get("target_accuracy")
 
     @property
     def partial(self) -> bool:
         """Whether some trial has no end yet: the sweep runs, or died."""
         return bool(self.trials["status"].isin(["planned", "running"]).any())
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether every combination of settings was trained, and none was suggested."""
+        return bool(self.sweep["search"]["method"] == "grid")
 
     @property
     def dataset(self) -> str:
@@ -77,11 +67,9 @@ def computed_once(function: Callable[[Results], Computed]) -> Callable[[Results]
 
     @functools.wraps(function)
     def once(opened: Results) -> Computed:
-        kept = opened._computed
-        if function not in kept:
-            kept[function] = function(opened)
-        value: Computed = kept[function]
-        return value
+        if function not in opened._computed:
+            opened._computed[function] = function(opened)
+        return cast(Computed, opened._computed[function])
 
     return once
 
@@ -89,9 +77,7 @@ def computed_once(function: Callable[[Results], Computed]) -> Callable[[Results]
 def load(folder: Path, target: float | None = None) -> Results:
     """Open a results folder; its tables are rebuilt from the ledger where that is newer.
 
-    Args:
-        folder: the results folder.
-        target: validation accuracy to time the arms by; the sweep's own if left out.
+    The target is the validation accuracy to time the arms by; the sweep's own if left out.
 
     Raises:
         UserError: if the folder holds no results.
@@ -103,26 +89,16 @@ def load(folder: Path, target: float | None = None) -> Results:
             f"{folder}: holds no results of a sweep (no sweep.yaml with ledger.jsonl or "
             f"trials.parquet); name a folder such as results/mnist_lr/20260101-120000-ab12"
         )
-    stale = ledger.is_file() and (
+    if ledger.is_file() and (
         not parquet.is_file() or ledger.stat().st_mtime > parquet.stat().st_mtime
-    )
-    if stale:
+    ):
         trials, epochs, labels = tables.build_all(folder)
     else:
         trials = pd.read_parquet(parquet)
         epochs = pd.read_parquet(folder / "epochs.parquet")
         of_labels = folder / "labels.parquet"
         labels = pd.read_parquet(of_labels) if of_labels.is_file() else tables.no_labels()
-    environment = folder / "environment.json"
-    content = results_values(folder)
-    return Results(
-        folder=folder,
-        trials=trials,
-        epochs=epochs,
-        labels=labels,
-        sweep=content,
-        environment=json.loads(environment.read_text(encoding="utf-8"))
-        if environment.is_file()
-        else {},
-        target=target if target is not None else content.get("target_accuracy"),
-    )
+    values, environment = results_values(folder), folder / "environment.json"
+    facts = json.loads(environment.read_text("utf-8")) if environment.is_file() else {}
+    target = values.get("target_accuracy") if target is None else target
+    return Results(folder, trials, epochs, values, facts, target, labels)

@@ -27,10 +27,9 @@ class Interval:
     @property
     def ends(self) -> tuple[float, float]:
         """`low` and `high`, as NaN below three values."""
-        return (
-            math.nan if self.low is None else self.low,
-            math.nan if self.high is None else self.high,
-        )
+        if self.low is None or self.high is None:
+            return math.nan, math.nan
+        return self.low, self.high
 
     @property
     def half(self) -> float | None:
@@ -38,8 +37,8 @@ class Interval:
         return None if self.high is None else self.high - self.mean
 
 
-def mean_interval(values: npt.ArrayLike, level: float = LEVEL) -> Interval:
-    """Mean and t interval mean +- t(level, n - 1) sd / sqrt(n); missing values are left out.
+def mean_interval(values: npt.ArrayLike) -> Interval:
+    """Mean and 95 % t interval, mean +- t(0.95, n - 1) sd / sqrt(n); missing values are left out.
 
     Raises:
         ValueError: if no value is finite.
@@ -48,17 +47,17 @@ def mean_interval(values: npt.ArrayLike, level: float = LEVEL) -> Interval:
     x = x[np.isfinite(x)]
     if not len(x):
         raise ValueError("no finite value to average")
-    ((mean,), (half,)) = (column.tolist() for column in mean_intervals(x[:, None], level))
+    ((mean,), (half,)) = (column.tolist() for column in mean_intervals(x[:, None]))
     if math.isnan(half):
         return Interval(mean, None, None, len(x))
     return Interval(mean, mean - half, mean + half, len(x))
 
 
-def mean_intervals(values_SP: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
+def mean_intervals(values_SP: Floats) -> tuple[Floats, Floats]:
     """Mean and half the t interval of each column, S seeds by P; NaN below three seeds."""
     seeds = len(values_SP)
     mean_P = values_SP.mean(axis=0)
     if seeds < MIN_SEEDS:
         return mean_P, np.full_like(mean_P, np.nan)
-    t = float(special.stdtrit(seeds - 1, (1 + level) / 2))
+    t = float(special.stdtrit(seeds - 1, (1 + LEVEL) / 2))
     return mean_P, t * values_SP.std(axis=0, ddof=1) / math.sqrt(seeds)

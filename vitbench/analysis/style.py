@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -50,12 +51,6 @@ def colour_of(values: Sequence[Any]) -> dict[Any, str]:
     return {value: to_hex(ramp(0.92 * n / last)) for n, value in enumerate(values)}
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty figure in the house style."""
-    with matplotlib.rc_context(RC):
-        return Figure(figsize=(width_in, height_in), layout="constrained")
-
-
 @contextmanager
 def canvas(
     width_in: float, height_in: float, title: str, wrap: int = 100, grid: str | None = "both"
@@ -63,17 +58,15 @@ def canvas(
     """An empty figure in the house style, to be drawn on; the title comes above it at the end.
 
     Args:
-        width_in: width in inches.
-        height_in: height in inches.
+        width_in, height_in: size in inches.
         title: put on lines of at most `wrap` characters.
-        wrap: characters of a line of the title.
         grid: the axis (`x`, `y`, `both`) whose ticks have grid lines; None for no lines.
     """
     lines: Any = {"axes.grid.axis": grid} if grid else {"axes.grid": False}
     with matplotlib.rc_context({**RC, **lines}):
         figure = Figure(figsize=(width_in, height_in), layout="constrained")
         yield figure
-        figure.suptitle(wrapped(title, wrap))
+        figure.suptitle(textwrap.fill(title, wrap))
 
 
 def mean_line(
@@ -82,11 +75,7 @@ def mean_line(
     """A mean over seeds by epoch, with a band from the lowest to the highest from three seeds on.
 
     Args:
-        ax: where to draw.
         line: columns `epoch`, `mean`, `low`, `high`, `seeds`.
-        colour: of the line and its band.
-        label: in the legend.
-        dashes: matplotlib's line style.
         bare: neither dots, which short lines have, nor a band.
     """
     dot = "o" if len(line) < 30 and not bare else ""
@@ -95,24 +84,22 @@ def mean_line(
         ax.fill_between(line["epoch"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
 
 
+def whole_numbers(ax: Axes, label: str = "epoch") -> None:
+    """Name the x axis, and put its ticks at whole numbers alone."""
+    ax.set_xlabel(label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 ALWAYS_SHOWN_NATS = 4.0  # guessing among 50 classes costs less
 
 
 def bound_losses(ax: Axes, losses: pd.Series) -> None:
     """End the axis of losses where a few that ran away would flatten all others, and say so."""
-    known = losses.dropna()
-    if known.empty:
-        return
-    limit = max(ALWAYS_SHOWN_NATS, 3 * float(known.median()))
-    if float(known.max()) > limit:
-        ax.set_ylim(min(0.0, float(known.min())), limit)
-        note = f"up to {known.max():.2g} beyond the axis"
+    limit = max(ALWAYS_SHOWN_NATS, 3 * float(losses.median()))
+    if losses.max() > limit:
+        ax.set_ylim(min(0.0, float(losses.min())), limit)
+        note = f"up to {losses.max():.2g} beyond the axis"
         ax.text(0.02, 0.98, note, transform=ax.transAxes, va="top", fontsize=8, color="0.3")
-
-
-def wrapped(title: str, width: int = 100) -> str:
-    """A title on as many lines as it needs."""
-    return textwrap.fill(title, width)
 
 
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:

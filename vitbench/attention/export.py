@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.analysis import results
-from vitbench.analysis.attention import plates as attention_plates
+from vitbench.analysis.attention import figures as attention_figures
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.statistics import mean_interval
@@ -140,7 +140,7 @@ def export(
     arrays: dict[str, Any] = {"test_index": drawn, "heads": maps.heads_BHM, **maps.by_method}
     np.savez_compressed(folder / f"maps_{name}.npz", **arrays)
     _draw_plate(found, subject, seed=seed, layer=layer, method=method)
-    return [sentence(lift) for lift in attention_plates.lifts_of_model(summary)]
+    return [sentence(lift) for lift in attention_figures.lifts_of_model(summary)]
 
 
 def _rows(
@@ -312,7 +312,7 @@ def draw(
     }[method]
     label = f", label {subject.label}" if subject.label else ""
     title = f"Attention of trial {subject.trial_id}{label}: {what} ({found.subtitle})"
-    attention_plates.save_plate(
+    attention_figures.save_plate(
         images, maps.by_method[method], captions, title, _folder(found), name or subject.key
     )
 

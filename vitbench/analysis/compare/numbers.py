@@ -9,20 +9,21 @@ is part of the setting wherever the folders hold several.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from vitbench.analysis.compare.differences import differences
 from vitbench.analysis.findings.arms import labels, names_of, standing_in
 from vitbench.analysis.findings.pairs import Contrast, adjusted
-from vitbench.analysis.learning_rate.curves import mean_curves
+from vitbench.analysis.findings.render import plural
+from vitbench.analysis.learning_rate.figures import mean_curves
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
+from vitbench.config import AXES, Dataset, Model, Train
 from vitbench.errors import UserError
 
 METRICS = {
@@ -32,28 +33,29 @@ METRICS = {
     "val_accuracy": "validation accuracy",
 }
 BEST = "best of each folder"
+_SECTIONS = {Dataset: "dataset", Model: "model", Train: "train"}
+_IGNORED = ("description", "scales", "storage")  # words, and where files go
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_OUTCOMES = (
-    "setting", "folder", "trials", "seeds", "diverged", "val_loss", "val_loss_half",
-    "test_loss", "test_loss_half", "test_accuracy", "test_accuracy_half",
-)  # fmt: skip
-_PAIRED = ("setting", "folder", "against", "pairs", "difference", "low", "high", "p", "p_adjusted",
-           "claim")  # fmt: skip
-_PAIRS = ("setting", "folder", "against", "seed", "difference")
+_MAX_PANELS = 6
+_REPORTED = ("val_loss", "test_loss", "test_accuracy")
+_OUTCOMES = ["setting", "folder", "trials", "seeds", "diverged"]
+_OUTCOMES += [f"{name}{end}" for name in _REPORTED for end in ("", "_half")]
+_KEYS = ["setting", "folder", "against"]
+_PAIRED = [*_KEYS, "pairs", "difference", "low", "high", "p", "p_adjusted", "claim"]
+_CURVES = ["panel", "folder", "setting", "split", "epoch", "mean", "low", "high", "seeds",
+           "diverged"]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Side:
-    """One folder: its letter, its results, and its trials that ended, with their `setting`.
-
-    Metrics are those at the last epoch, or before training where a model diverged. `best` is the
-    setting of lowest mean validation loss; None where the folders hold several labels.
-    """
+    """One folder of a comparison."""
 
     letter: str
     results: Results
+    # Trials that ended, with their `setting`; metrics at the last epoch, or before training where
+    # a model diverged.
     ended: pd.DataFrame
-    best: str | None
+    best: str | None  # setting of lowest mean validation loss; None where there are several labels
 
     @property
     def name(self) -> str:
@@ -63,31 +65,19 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that the page and the terminal show.
+    """Everything that the page and the terminal show."""
 
-    Attributes:
-        sides: the folders, the reference first.
-        names: settings that vary within some folder: together, they are a setting.
-        metric: column that is paired, a key of METRICS.
-        differences: what differs: `kind`, `what`, and a column of texts per letter.
-        outcomes: one row per setting and folder that has it (_OUTCOMES), best settings first.
-        paired: one row per other folder and setting with seeds in common (_PAIRED), all of them
-            corrected together; first, where the best settings of two folders are not the same
-            one, BEST.
-        pairs: the differences of single seeds behind `paired` (_PAIRS).
-        curves: mean train and test loss by `panel`, `folder`, `setting`, `split` and `epoch`.
-        repeated: settings with several trials of one seed in a folder, which are not paired.
-    """
-
-    sides: list[Side]
-    names: list[str]
-    metric: str
-    differences: pd.DataFrame
-    outcomes: pd.DataFrame
+    sides: list[Side]  # the reference first
+    names: list[str]  # settings that vary within some folder: together, they are a setting
+    metric: str  # column that is paired, a key of METRICS
+    differences: pd.DataFrame  # what differs: `kind`, `what`, and a column of texts per letter
+    outcomes: pd.DataFrame  # a row per setting and folder that has it (_OUTCOMES), the best first
+    # A row per other folder and setting with seeds in common (_PAIRED), all of them corrected
+    # together; first, where the best settings of two folders are not the same one, BEST.
     paired: pd.DataFrame
-    pairs: pd.DataFrame
-    curves: pd.DataFrame
-    repeated: list[str]
+    pairs: pd.DataFrame  # the differences of single seeds behind `paired`
+    curves: pd.DataFrame  # mean train and test loss by `panel`, folder, setting, split and epoch
+    repeated: list[str]  # settings with several trials of one seed in a folder: not paired
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
@@ -101,30 +91,21 @@ def compare(folders: Sequence[Path]) -> Comparison:
     sides = []
     for letter, found in zip(_LETTERS, opened, strict=False):
         ended = _ended(found, names)
-        means = ended.groupby("setting", sort=False)["val_loss"].mean()
-        best = None if "label" in names else str(means.idxmin())
+        best = None if "label" in names else str(_by_loss(ended).index[0])
         sides.append(Side(letter, found, ended, best))
     metric = _common_metric(sides)
     paired, pairs, repeated = _paired(sides, metric)
     outcomes = _outcomes(sides)
-    return Comparison(
-        sides=sides,
-        names=names,
-        metric=metric,
-        differences=differences({side.letter: side.results for side in sides}),
-        outcomes=outcomes,
-        paired=paired,
-        pairs=pairs,
-        curves=_curves(sides, list(outcomes["setting"].unique())),
-        repeated=repeated,
-    )
+    differing = _differences({side.letter: side.results for side in sides})
+    curves = _curves(sides, list(outcomes["setting"].unique()))
+    return Comparison(sides, names, metric, differing, outcomes, paired, pairs, curves, repeated)
 
 
 def _open(folders: Sequence[Path]) -> list[Results]:
     if not 2 <= len(folders) <= len(_LETTERS):
         raise UserError(
-            f"{len(folders)} results folder{'s' if len(folders) != 1 else ''}: a comparison needs "
-            f"2 to {len(_LETTERS)}; name them all, the reference first"
+            f"{plural(len(folders), 'results folder')}: a comparison needs 2 to {len(_LETTERS)}; "
+            f"name them all, the reference first"
         )
     seen: dict[Path, Path] = {}
     for folder in folders:
@@ -143,8 +124,9 @@ def _varying(opened: Sequence[Results]) -> list[str]:
         for name in names_of(found)
         if found.trials[name].nunique(dropna=False) > 1
     ]
-    learned = {label for found in opened for label in found.trials["label"].fillna("").unique()}
-    names = list(dict.fromkeys([*names, *(["label"] if len(learned) > 1 else [])]))
+    if len({label for found in opened for label in found.trials["label"].fillna("")}) > 1:
+        names.append("label")
+    names = list(dict.fromkeys(names))
     for found in opened:
         missing = [name for name in names if name not in found.trials]
         if missing:
@@ -172,6 +154,67 @@ def _ended(found: Results, names: list[str]) -> pd.DataFrame:
     return frame
 
 
+def _by_loss(ended: pd.DataFrame) -> pd.Series:
+    """The mean validation loss of each setting, the lowest first."""
+    return ended.groupby("setting", sort=False)["val_loss"].mean().sort_values(kind="stable")
+
+
+def _differences(folders: Mapping[str, Results]) -> pd.DataFrame:
+    """What is not the same in all folders (results by the letter that they go by).
+
+    Columns `kind` (setting, code, data, machine), `what`, and a text per letter.
+    """
+    facts: list[dict[tuple[str, str], str]] = []
+    for found in folders.values():
+        env = found.environment
+        row = {("setting", key): value for key, value in _settings(found.sweep).items()}
+        row["setting", "scale"] = str(env.get("scale", "?"))
+        commit = str(env.get("git_commit") or "not from a git checkout")
+        row["code", "commit"] = commit + (" with uncommitted changes" * bool(env.get("git_dirty")))
+        row |= {("code", name): str(env.get(name, "?")) for name in ("vitbench", "python")}
+        row |= {("code", k): str(v) for k, v in (env.get("packages") or {}).items()}
+        row["data", "images"] = str(env.get("image_source", found.dataset))
+        row["data", "checksum"] = str(env.get("data_checksum", "?"))
+        row["machine", "cpu"] = f"{env.get('cpu', '?')}, {env.get('cpus', '?')} CPUs"
+        row["machine", "gpus"] = ", ".join(env.get("gpus") or []) or "none"
+        facts.append(row)
+    kinds = ("setting", "code", "data", "machine")
+    keys = sorted(dict.fromkeys(k for row in facts for k in row), key=lambda k: kinds.index(k[0]))
+    rows = [(*key, *(row.get(key, "–") for row in facts)) for key in keys]
+    differing = [row for row in rows if len(set(row[2:])) > 1]
+    return pd.DataFrame(differing, columns=["kind", "what", *folders])
+
+
+def _settings(sweep: Mapping[str, Any]) -> dict[str, str]:
+    """A sweep file by dotted key; a setting that is an axis has the values of its axis."""
+    flat = _flat({k: v for k, v in sweep.items() if k not in _IGNORED})
+    for axes in ("space", "inner"):
+        for name, values in sweep["search"].get(axes, {}).items():
+            axis = f"search.{axes}.{name}"
+            for key in [k for k in flat if k == axis or k.startswith(f"{axis}.")]:
+                del flat[key]
+            only = values[0] if isinstance(values, list) and len(values) == 1 else values
+            flat[f"{_SECTIONS[AXES[name]]}.{name}"] = _text(only)
+    return flat
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):  # a range; what it leaves out is false or missing
+        value = {k: v for k, v in value.items() if v}
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Values of a tree by dotted key, as text."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{above}{key}.")
+        else:
+            flat[above + key] = _text(value)
+    return flat
+
+
 def _common_metric(sides: Sequence[Side]) -> str:
     """The first metric that every folder measured on trials that ended.
 
@@ -179,11 +222,10 @@ def _common_metric(sides: Sequence[Side]) -> str:
         UserError: if the folders share no task, or no metric.
     """
     tasks = [set(side.ended["label"].isna()) for side in sides]
-    for side, task in zip(sides[1:], tasks[1:], strict=True):
+    for side, task in zip(sides, tasks, strict=True):
         if not task & tasks[0]:
-            one, other = ("all classes", "one label") if True in tasks[0] else (
-                "one label", "all classes"
-            )  # fmt: skip
+            words = ("all classes", "one label")
+            one, other = words if True in tasks[0] else words[::-1]
             raise UserError(
                 f"{side.results.folder}: has no metric in common with {sides[0].results.folder}: "
                 f"losses of models of {other} against losses of models of {one}; compare sweeps "
@@ -204,94 +246,66 @@ def _outcomes(sides: Sequence[Side]) -> pd.DataFrame:
     for side in sides:
         for label, part in side.ended.groupby("setting", sort=False):
             row: dict[str, Any] = {"setting": label, "folder": side.letter, "trials": len(part)}
-            row |= {"seeds": part["seed"].nunique()}
-            row |= {"diverged": int((part["status"] == "diverged").sum())}
-            for name in ("val_loss", "test_loss", "test_accuracy"):
+            row |= {"seeds": part["seed"].nunique(), "diverged": sum(part["status"] == "diverged")}
+            for name in _REPORTED:
                 if part[name].notna().any():
                     found = mean_interval(part[name].to_numpy(dtype=float))
                     row |= {name: found.mean, f"{name}_half": found.half}
             rows.append(row)
-    table = pd.DataFrame(rows, columns=list(_OUTCOMES))
-    order = table.groupby("setting", sort=False)["val_loss"].min()
-    table["rank"] = table["setting"].map(order)
-    table = table.sort_values(["rank", "setting", "folder"], kind="stable")
-    return table.drop(columns="rank").reset_index(drop=True)
+    table = pd.DataFrame(rows, columns=_OUTCOMES)
+    table["rank"] = table.groupby("setting")["val_loss"].transform("min")
+    table = table.sort_values(["rank", "setting", "folder"], kind="stable", ignore_index=True)
+    return table.drop(columns="rank")
 
 
 def _paired(sides: Sequence[Side], metric: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Every other folder against the first, by setting: (paired, pairs, repeated)."""
-    repeated = sorted(
-        {
-            str(label)
-            for side in sides
-            for label, part in side.ended.groupby("setting", sort=False)
-            if part["seed"].duplicated().any()
-        }
-    )
-    rows: list[dict[str, Any]] = []
+    twice = [side.ended[side.ended.duplicated(["setting", "seed"])] for side in sides]
+    repeated = sorted({str(label) for rows in twice for label in rows["setting"]})
+    first, *others = sides
+    by_letter = {
+        side.letter: side.ended.dropna(subset=[metric]).set_index("seed") for side in sides
+    }
+    keys: list[tuple[str, str, str]] = []
     contrasts: list[Contrast] = []
-    first = sides[0]
-    order = list(first.ended.groupby("setting", sort=False)["val_loss"].mean().sort_values().index)
-    for side in sides[1:]:
+    for side in others:
         theirs = set(side.ended["setting"])
-        both = [(label, label, label) for label in order if label in theirs]
+        both = [(label, label, label) for label in _by_loss(first.ended).index if label in theirs]
         if first.best and side.best and first.best != side.best:
             both.insert(0, (BEST, first.best, side.best))
         for label, reference, other in both:
             if reference in repeated or other in repeated:
                 continue
-            a, b = _by_seed(first, reference, metric), _by_seed(side, other, metric)
-            seeds = tuple(seed for seed in a if seed in b)
-            if not seeds:
-                continue
-            d_S = np.array([b[seed] - a[seed] for seed in seeds])
-            contrasts.append(Contrast(side.letter, first.letter, d_S, seeds))
-            rows.append({"setting": label, "folder": side.letter, "against": first.letter})
-    pairs = [
-        {**row, "seed": seed, "difference": float(d)}
-        for row, contrast in zip(rows, contrasts, strict=True)
-        for seed, d in zip(contrast.seeds, contrast.d_S, strict=True)
-    ]
-    for row, pair in zip(rows, adjusted(contrasts), strict=True):
-        way = "greater" if pair.difference.mean > 0 else "less"
-        row |= {
-            "pairs": pair.difference.n,
-            "difference": pair.difference.mean,
-            "low": pair.difference.low,
-            "high": pair.difference.high,
-            "p": pair.p,
-            "p_adjusted": pair.p_adjusted,
-            "claim": way if pair.told_apart else "none",
-        }
-    table = pd.DataFrame(rows, columns=list(_PAIRED))
-    numeric = ["difference", "low", "high", "p", "p_adjusted"]
-    table[numeric] = table[numeric].astype(float)
-    return table, pd.DataFrame(pairs, columns=list(_PAIRS)), repeated
+            a, b = by_letter[first.letter], by_letter[side.letter]
+            a, b = a[a["setting"] == reference], b[b["setting"] == other]
+            common = [seed for seed in a.index if seed in b.index]
+            if common:
+                d_S = (b.loc[common, metric] - a.loc[common, metric]).to_numpy(dtype=float)
+                contrasts.append(Contrast(side.letter, first.letter, d_S, tuple(map(int, common))))
+                keys.append((label, side.letter, first.letter))
+    rows: list[tuple[Any, ...]] = []
+    seeds: list[tuple[Any, ...]] = []
+    for key, contrast, pair in zip(keys, contrasts, adjusted(contrasts), strict=True):
+        seeds += [(*key, *one) for one in zip(contrast.seeds, contrast.d_S.tolist(), strict=True)]
+        d = pair.difference
+        way = "greater" if d.mean > 0 else "less"
+        claim = way if pair.told_apart else "none"
+        rows.append((*key, d.n, d.mean, *d.ends, pair.p, pair.p_adjusted, claim))
+    pairs = pd.DataFrame(seeds, columns=[*_KEYS, "seed", "difference"])
+    return pd.DataFrame(rows, columns=_PAIRED), pairs, repeated
 
 
-def _by_seed(side: Side, label: str, metric: str) -> dict[int, float]:
-    part = side.ended[side.ended["setting"] == label].dropna(subset=[metric])
-    return dict(zip(part["seed"].astype(int), part[metric].astype(float), strict=True))
-
-
-def _curves(sides: Sequence[Side], order: Sequence[str], most: int = 6) -> pd.DataFrame:
+def _curves(sides: Sequence[Side], order: Sequence[str]) -> pd.DataFrame:
     """A panel per setting that several folders have, and one for the best of each."""
     having = {label: [s for s in sides if (s.ended["setting"] == label).any()] for label in order}
     panels = {label: [(s, label) for s in some] for label, some in having.items() if len(some) > 1}
     best = [(side, side.best) for side in sides if side.best]
     if best and (not panels or len({label for _, label in best}) > 1):
         panels = {BEST: best, **panels}
-    parts: list[pd.DataFrame] = []
-    shown = 0
-    for panel, members in panels.items():
-        before = len(parts)
+    parts = []
+    for panel, members in list(panels.items())[:_MAX_PANELS]:
         for side, label in members:
             trials = side.ended[side.ended["setting"] == label]
             part = mean_curves(side.results.epochs, trials, [])
             parts.append(part.assign(panel=panel, folder=side.letter, setting=label))
-        shown += len(parts) > before
-        if shown == most:
-            break
-    columns = ["panel", "folder", "setting", "split", "epoch", "mean", "low", "high", "seeds",
-               "diverged"]  # fmt: skip
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)[_CURVES] if parts else pd.DataFrame(columns=_CURVES)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from vitbench.analysis import page, style
+from vitbench.analysis import figure_spec, page
 from vitbench.analysis.compare.figures import FIGURES
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison
 from vitbench.analysis.compare.words import words
-from vitbench.analysis.page import Embedder, Picture, number
+from vitbench.analysis.page import Embedder, number
 from vitbench.errors import UserError
 from vitbench.records.files import write_atomically
 
@@ -26,12 +26,32 @@ def write(found: Comparison, path: Path) -> Path:
         UserError: if the folder cannot be written to.
     """
     files = path.with_name(f"{path.stem}_files")
+    # Partial sweeps are labelled on every figure.
+    names = ", ".join(
+        f"{side.letter}: {'PARTIAL ' if side.results.partial else ''}{side.name}"
+        for side in found.sides
+    )
+    rows = outcome_rows(found)
+    content = {
+        "title": f"Comparison of {' and '.join(side.name for side in found.sides)}",
+        "sides": found.sides,
+        "conclusions": words(found),
+        "differences": found.differences.to_dict("records"),
+        "outcomes": rows[:MAX_SETTINGS],
+        "left_out": max(0, len(rows) - MAX_SETTINGS),
+        "paired": found.paired.head(MAX_SETTINGS).to_dict("records"),
+        "metric": METRICS[found.metric],
+        "files": files.name,
+        "text": outcome_text,
+        "claims": CLAIMS,
+    }
     try:
         files.mkdir(parents=True, exist_ok=True)
-        pictures = _pictures(found, files)
+        drawn = figure_spec.draw(FIGURES, found, names, files)
         for name in ("outcomes", "paired", "differences"):
             getattr(found, name).to_csv(files / f"{name}.csv", index=False)
-        write_atomically(path, page.render("compare.html", _content(found, files, pictures)))
+        content["figures"] = Embedder().by_section(FIGURES, drawn)
+        write_atomically(path, page.render("compare.html", content))
     except OSError as error:
         raise UserError(
             f"--out {path}: cannot be written ({error.strerror}); name a file in a folder that "
@@ -40,68 +60,18 @@ def write(found: Comparison, path: Path) -> Path:
     return path
 
 
-def _pictures(found: Comparison, files: Path) -> dict[str, list[Picture]]:
-    """The figures of each section."""
-    # Partial sweeps are labelled on every figure.
-    names = ", ".join(
-        f"{side.letter}: {'PARTIAL ' if side.results.partial else ''}{side.name}"
-        for side in found.sides
-    )
-    embedder = Embedder()
-    sections: dict[str, list[Picture]] = {spec.section: [] for spec in FIGURES}
-    for spec in FIGURES:
-        data = spec.data(found)
-        if data is not None and not data.empty:
-            paths = style.save(spec.draw(data, spec.title(data, names)), data, files, spec.name)
-            alt = spec.describe(data)  # which names the figure itself
-            picture = embedder.picture(spec.name, spec.heading, alt, paths)
-            sections[spec.section].append(picture)
-    return sections
-
-
-def _content(found: Comparison, files: Path, pictures: dict[str, list[Picture]]) -> dict[str, Any]:
-    names = " and ".join(side.name for side in found.sides)
-    rows = outcome_rows(found)
-    return {
-        "title": f"Comparison of {names}",
-        "sides": [
-            {
-                "letter": side.letter,
-                "name": side.name,
-                "subtitle": side.results.subtitle,
-                "partial": side.results.partial,
-                "description": side.results.sweep.get("description", ""),
-            }
-            for side in found.sides
-        ],
-        "conclusions": words(found),
-        "differences": found.differences.to_dict("records"),
-        "outcomes": rows[:MAX_SETTINGS],
-        "left_out": max(0, len(rows) - MAX_SETTINGS),
-        "paired": found.paired.head(MAX_SETTINGS).to_dict("records"),
-        "metric": METRICS[found.metric],
-        "figures": pictures,
-        "files": files.name,
-        "text": outcome_text,
-        "claims": CLAIMS,
-    }
-
-
 def outcome_rows(found: Comparison) -> list[dict[str, Any]]:
     """One row per setting, best first: `setting`, and in `by` the outcome in each folder.
 
     Where the best settings of two folders differ, a row BEST comes before all.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    if len({side.best for side in found.sides}) > 1:
-        best = {side.letter: side.best for side in found.sides}
-        chosen = found.outcomes["setting"] == found.outcomes["folder"].map(best)
-        by = {row["folder"]: row for row in found.outcomes[chosen].to_dict("records")}
-        rows[BEST] = {"setting": BEST, "by": by}
+    best = {side.letter: side.best for side in found.sides}
+    rows: dict[str, dict[str, Any]] = {BEST: {}} if len(set(best.values())) > 1 else {}
     for row in found.outcomes.to_dict("records"):
-        cells = rows.setdefault(row["setting"], {"setting": row["setting"], "by": {}})
-        cells["by"][row["folder"]] = row
-    return list(rows.values())
+        rows.setdefault(row["setting"], {})[row["folder"]] = row
+        if BEST in rows and row["setting"] == best[row["folder"]]:
+            rows[BEST][row["folder"]] = row
+    return [{"setting": setting, "by": by} for setting, by in rows.items()]
 
 
 def outcome_text(row: dict[str, Any] | None, name: str) -> str:

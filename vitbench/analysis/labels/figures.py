@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec
@@ -33,11 +32,11 @@ def curves_data(results: Results) -> pd.DataFrame | None:
         merged[loss] = merged[loss].astype(float).fillna(merged["trial_id"].map(start))
     merged["constant"] = merged["train_base_rate"].map(entropy)
     merged["val_rig"] = 1.0 - merged["val_loss"] / merged["val_base_rate"].map(entropy)
+    grouped = merged.groupby(["label", "epoch", "constant"], sort=False)
     parts = []
     for what in ("train_loss", "val_rig"):
-        grouped = merged.groupby(["label", "epoch", "constant"], sort=False)[what]
-        part = grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
-        parts.append(part.assign(what=what))
+        part = grouped[what].agg(mean="mean", low="min", high="max", seeds="count")
+        parts.append(part.reset_index().assign(what=what))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -50,20 +49,18 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
         left, right = figure.subplots(1, 2, sharex=True)
         names = list(data["label"].unique())[:_MAX_LABELS]
         for label, colour in style.colour_of(names).items():
+            lines = data[data["label"] == label]
             for ax, what in ((left, "train_loss"), (right, "val_rig")):
-                line = data[(data["label"] == label) & (data["what"] == what)]
-                style.mean_line(ax, line, colour, str(label))
-            constant = float(data.loc[data["label"] == label, "constant"].iloc[0])
-            left.axhline(constant, color=colour, ls="--", lw=1, alpha=0.8)
+                style.mean_line(ax, lines[lines["what"] == what], colour, str(label))
+            left.axhline(lines["constant"].iloc[0], color=colour, ls="--", lw=1, alpha=0.8)
         right.axhline(0.0, color="0.4", ls="--", lw=1)
         left.set_title("training loss; dashed: the best constant answer")
         left.set_ylabel("binary cross entropy (nats)")
         right.set_title("share of the label's information gained, validation")
         right.set_ylabel("1 - BCE / H(base rate)")
         for ax in (left, right):
-            ax.set_xlabel("epoch")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        low = max(-1.0, float(data.loc[data["what"] == "val_rig", "low"].min()))
+            style.whole_numbers(ax)
+        low = max(-1.0, data.loc[data["what"] == "val_rig", "low"].min())
         right.set_ylim(min(-0.05, low), 1.0)
         handles, texts = left.get_legend_handles_labels()
         figure.legend(handles, texts, title="label", loc="outside right center")
@@ -91,21 +88,16 @@ def difficulty_data(results: Results) -> pd.DataFrame | None:
     rows = labels.chosen(results)
     if rows.empty:
         return None
-    table = labels.summary(rows)
+    chances = {"train_loss_over_constant": 1.0, "nce": 1.0, "excess": 1.0, "roc_auc": 0.5}
     parts = []
-    for measure in labels.MEASURES:
-        part = rows[["label", "seed", measure.column]].rename(columns={measure.column: "value"})
-        part = part.assign(measure=measure.column, chance=_chance(rows, measure.column))
+    for column in (measure.column for measure in labels.MEASURES):
+        part = rows[["label", "seed"]].assign(value=rows[column], measure=column)
+        part["chance"] = chances.get(column, 0.0)
+        if column == "train_loss":
+            part["chance"] = rows["train_base_rate"].map(entropy)
         parts.append(part.dropna(subset=["value"]))
     values = pd.concat(parts, ignore_index=True)
-    return values.merge(table, on=["label", "measure"], how="inner")
-
-
-def _chance(rows: pd.DataFrame, measure: str) -> pd.Series:
-    if measure == "train_loss":
-        return rows["train_base_rate"].map(entropy)
-    known = {"train_loss_over_constant": 1.0, "nce": 1.0, "excess": 1.0, "roc_auc": 0.5}
-    return pd.Series(known.get(measure, 0.0), index=rows.index)
+    return values.merge(labels.summary(rows), on=["label", "measure"])
 
 
 def draw_difficulty(data: pd.DataFrame, title: str) -> Figure:
@@ -120,25 +112,19 @@ def draw_difficulty(data: pd.DataFrame, title: str) -> Figure:
     with style.canvas(10.0, 0.9 + rows * (1.1 + 0.34 * len(names)), title) as figure:
         axes = figure.subplots(rows, _PANELS_PER_ROW, squeeze=False, sharey=True).ravel()
         for ax, measure in zip(axes, shown, strict=False):
-            for number, (label, colour) in enumerate(style.colour_of(names).items()):
+            for y, (label, colour) in enumerate(style.colour_of(names).items()):
                 part = data[(data["label"] == label) & (data["measure"] == measure.column)]
                 if part.empty:
                     continue
-                ax.plot(part["value"], [number] * len(part), "o", color=colour, ms=4, alpha=0.6)
-                first = part.iloc[0]
-                if pd.notna(first["low"]):
-                    ax.plot([first["low"], first["high"]], [number] * 2, color=colour, lw=1.5)
-                ax.plot(first["mean"], number, "|", color=colour, ms=16, mew=2.5)
-                ax.plot(first["chance"], number, "v", color=colour, ms=7, mfc="none")
+                ax.plot(part["value"], [y] * len(part), "o", color=colour, ms=4, alpha=0.6)
+                one = part.iloc[0]
+                ax.plot([one["low"], one["high"]], [y] * 2, color=colour, lw=1.5)
+                ax.plot(one["mean"], y, "|", color=colour, ms=16, mew=2.5)
+                ax.plot(one["chance"], y, "v", color=colour, ms=7, mfc="none")
                 ax.annotate(
-                    f"{int(first['rank'])}.",
-                    (first["mean"], number),
-                    xytext=(0, 9),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                    color="0.3",
-                )
+                    f"{one['rank']}.", (one["mean"], y), (0, 9), textcoords="offset points",
+                    ha="center", fontsize=8, color="0.3",
+                )  # fmt: skip
             if measure.less_is_easier:
                 ax.invert_xaxis()
             ax.set_title(measure.title, fontsize=9)
@@ -164,12 +150,8 @@ def describe_difficulty(data: pd.DataFrame) -> str:
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec(
-        "label_difficulty", "labels", "Label difficulty, measure by measure", difficulty_data,
-        draw_difficulty, describe_difficulty,
-    ),
-    FigureSpec(
-        "label_curves", "labels", "Learning curves by label", curves_data, draw_curves,
-        describe_curves,
-    ),
+    FigureSpec("label_difficulty", "labels", "Label difficulty, measure by measure",
+               difficulty_data, draw_difficulty, describe_difficulty),
+    FigureSpec("label_curves", "labels", "Learning curves by label", curves_data, draw_curves,
+               describe_curves),
 )  # fmt: skip

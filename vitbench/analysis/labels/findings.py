@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pandas as pd
 
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import (
     MIN_SEEDS_TO_CLAIM,
-    Contrast,
     Pair,
     adjusted,
+    contrasts,
     smallest_p,
 )
 from vitbench.analysis.labels import numbers as labels
@@ -32,27 +31,26 @@ FAMILY = "labels"
 def findings(results: Results) -> list[Finding]:
     """What the labels table supports; empty where no labels are compared."""
     choice = labels.choice(results)
+    rows, gone = choice.rows, choice.diverged
     told = [Finding("labels_incomplete", arms=choice.incomplete)] if choice.incomplete else []
-    if choice.diverged:
-        gone = choice.diverged
+    if gone:
+        counts = {"of": gone}
         told.append(
-            Finding("labels_diverged", arms=tuple(gone), n=sum(gone.values()), facts={"of": gone})
+            Finding("labels_diverged", arms=tuple(gone), n=sum(gone.values()), facts=counts)
         )
-    if choice.rows.empty:
+    if rows.empty:
         return told
-    rows = choice.rows
     table, head = labels.summary(rows), labels.headline(rows)
     by_seed = {measure: labels.by_seed(rows, measure) for measure in _chain(rows)}
-    values = {measure: seen for measure, seen in by_seed.items() if seen is not None}
-    chain, pairs = list(values), _pairs(values)
+    pairs = _pairs({measure: seen for measure, seen in by_seed.items() if seen is not None})
     return [
-        *(_order(rows, table, measure, pairs[measure.column]) for measure in chain),
+        *(_order(rows, table, measure, of_measure) for measure, of_measure in pairs.items()),
+        *_turns(pairs, int(rows["seed"].nunique())),
         *(
-            turned
-            for one, other in itertools.pairwise(chain)
-            if (turned := _turned(one, other, pairs, int(rows["seed"].nunique())))
+            pair.assertion("label_is_harder", FAMILY, head.column, facts={"title": head.title})
+            for pair in pairs.get(head, ())
+            if pair.told_apart
         ),
-        *(_harder(pair, head) for pair in pairs.get(head.column, ()) if pair.told_apart),
         *told,
         *_disagreement(table, head),
     ]
@@ -60,32 +58,27 @@ def findings(results: Results) -> list[Finding]:
 
 def limits(results: Results) -> list[Finding]:
     """What a comparison of labels cannot tell."""
-    rows = labels.chosen(results)
+    rows, noise = labels.chosen(results), results.environment.get("label_noise")
     if rows.empty:
         return []
     told = [] if labels.is_matched(rows) else [Finding("limit_base_rates")]
-    noise = results.environment.get("label_noise")
     if noise is None:
         told.append(Finding("limit_noise_unknown"))
     elif noise > 0:
         first = rows.groupby("label", sort=False)[["floor", "observed_rate"]].first().astype(float)
+        first.index = first.index.map(str)
         known = first.dropna()
-        told.append(
-            Finding(
-                "limit_noise",
-                arms=tuple(map(str, first.index)),
-                facts={
-                    "noise": noise,
-                    "floors": {str(label): row["floor"] for label, row in known.iterrows()},
-                    "wrong": {
-                        str(label): wrong_among_positives(row["observed_rate"], noise)
-                        for label, row in known.iterrows()
-                    },
-                    "unknown": [str(label) for label in first.index if label not in known.index],
-                    "matched": labels.is_matched(rows),
-                },
-            )
-        )
+        facts = {
+            "noise": noise,
+            "floors": known["floor"].to_dict(),
+            "wrong": {
+                label: wrong_among_positives(rate, noise)
+                for label, rate in known["observed_rate"].items()
+            },
+            "unknown": list(first.index.difference(known.index, sort=False)),
+            "matched": labels.is_matched(rows),
+        }
+        told.append(Finding("limit_noise", arms=tuple(first.index), facts=facts))
     return told
 
 
@@ -98,20 +91,14 @@ def _chain(rows: pd.DataFrame) -> list[Measure]:
     return [*chain, labels.EXCESS] if labels.headline(rows) == labels.EXCESS else chain
 
 
-def _pairs(by_measure: dict[Measure, pd.DataFrame]) -> dict[str, list[Pair]]:
+def _pairs(by_measure: dict[Measure, pd.DataFrame]) -> dict[Measure, list[Pair]]:
     """Every pair of labels by each measure, harder first; one family. Empty with one seed."""
-    contrasts: list[Contrast] = []
-    for values in by_measure.values():
-        if len(values) < 2:
-            return {measure.column: [] for measure in by_measure}
-        order = values.mean().sort_values(ascending=False, kind="stable").index
-        contrasts += [
-            Contrast(str(a), str(b), (values[a] - values[b]).to_numpy(dtype=np.float64))
-            for a, b in itertools.combinations(order, 2)
-        ]
-    every = iter(adjusted(contrasts))
-    each = len(contrasts) // max(1, len(by_measure))
-    return {measure.column: list(itertools.islice(every, each)) for measure in by_measure}
+    tested = {
+        measure: contrasts(values) if len(values) > 1 else []
+        for measure, values in by_measure.items()
+    }
+    every = iter(adjusted(list(itertools.chain.from_iterable(tested.values()))))
+    return {measure: list(itertools.islice(every, len(own))) for measure, own in tested.items()}
 
 
 def _order(rows: pd.DataFrame, table: pd.DataFrame, measure: Measure, pairs: list[Pair]) -> Finding:
@@ -119,29 +106,30 @@ def _order(rows: pd.DataFrame, table: pd.DataFrame, measure: Measure, pairs: lis
     order = labels.order(table, measure.column)
     means = table[table["measure"] == measure.column].set_index("label")["mean"]
     by_names = {(pair.b, pair.a): pair for pair in pairs}
-    steps = [by_names.get(step) for step in itertools.pairwise(order)]
+    steps = {step: by_names.get(step) for step in itertools.pairwise(order)}
     unclear = [
         f"{easier} and {harder}"
-        for (easier, harder), pair in zip(itertools.pairwise(order), steps, strict=True)
+        for (easier, harder), pair in steps.items()
         if pair is None or not pair.told_apart
     ]
     seeds = int(rows["seed"].nunique())
-    free = rows.groupby("label", sort=False)["train_base_rate"].first().astype(float).map(entropy)
     matched = int(rows["matched"].iloc[0]) if labels.is_matched(rows) else None
+    constants = {}
+    if measure == labels.RAW and matched is None:
+        rates = rows.groupby("label", sort=False)["train_base_rate"].first().astype(float)
+        constants = {label: entropy(rates[label]) for label in order}
     return Finding(
         kind="label_order",
         family=FAMILY,
         asserts=not unclear,
         arms=tuple(order),
         metric=measure.column,
-        p_adjusted=max((pair.p_adjusted for pair in steps if pair), default=None),
+        p_adjusted=max((pair.p_adjusted for pair in steps.values() if pair), default=None),
         n=seeds,
         facts={
             "title": measure.title,
             "means": {label: float(means[label]) for label in order},
-            "constants": {label: free[label] for label in order}
-            if measure == labels.RAW and matched is None
-            else {},
+            "constants": constants,
             "unclear": unclear,
             "matched": matched,
             "smallest_p": smallest_p(seeds),
@@ -151,34 +139,31 @@ def _order(rows: pd.DataFrame, table: pd.DataFrame, measure: Measure, pairs: lis
     )
 
 
-def _turned(
-    one: Measure, other: Measure, pairs: dict[str, list[Pair]], seeds: int
-) -> Finding | None:
+def _turns(pairs: dict[Measure, list[Pair]], seeds: int) -> list[Finding]:
     """Pairs that two measures order differently, where seeds support both directions."""
-    first = {(pair.a, pair.b) for pair in pairs[one.column] if pair.told_apart}
-    turned = [p for p in pairs[other.column] if p.told_apart and (p.b, p.a) in first]
-    if not turned:
-        return None
-    return Finding(
-        kind="label_order_turns",
-        family=FAMILY,
-        asserts=True,
-        arms=tuple(dict.fromkeys(name for pair in turned for name in (pair.a, pair.b))),
-        metric=other.column,
-        p_adjusted=max(pair.p_adjusted for pair in turned),
-        n=seeds,
-        facts={
-            "one": one.title,
-            "other": other.title,
-            "turned": [f"{pair.a} is the easier one by the former, and harder than {pair.b} by the "
-                       f"latter" for pair in turned],
-        },
-    )  # fmt: skip
-
-
-def _harder(pair: Pair, measure: Measure) -> Finding:
-    facts = {"title": measure.title}
-    return pair.assertion("label_is_harder", FAMILY, measure.column, facts=facts)
+    told = []
+    for (one, before), (other, after) in itertools.pairwise(pairs.items()):
+        first = {(pair.a, pair.b) for pair in before if pair.told_apart}
+        turned = [pair for pair in after if pair.told_apart and (pair.b, pair.a) in first]
+        if not turned:
+            continue
+        said = [
+            f"{pair.a} is the easier one by the former, and harder than {pair.b} by the latter"
+            for pair in turned
+        ]
+        told.append(
+            Finding(
+                kind="label_order_turns",
+                family=FAMILY,
+                asserts=True,
+                arms=tuple(dict.fromkeys(name for pair in turned for name in (pair.a, pair.b))),
+                metric=other.column,
+                p_adjusted=max(pair.p_adjusted for pair in turned),
+                n=seeds,
+                facts={"one": one.title, "other": other.title, "turned": said},
+            )
+        )
+    return told
 
 
 def _disagreement(table: pd.DataFrame, head: Measure) -> list[Finding]:

@@ -9,15 +9,15 @@ pairs. The measures are described in records.rows.LABELS.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from vitbench.analysis import statistics
-from vitbench.analysis.findings.arms import by_arm, labels, names_of
+from vitbench.analysis.findings.arms import by_arm, labels, named_trials, names_of
 from vitbench.analysis.findings.pairs import Pair, all_pairs
 from vitbench.analysis.results import Results, computed_once
+from vitbench.analysis.statistics import mean_interval
 from vitbench.records.labels import entropy, excess, noise_floor
 
 _CHOOSE_BY = "best_val_loss"
@@ -53,49 +53,41 @@ _NOTHING_LEARNED = {"ap_norm": 0.0, "roc_auc": 0.5, "mcc": 0.0, "alc": 0.0,
 
 @dataclass(frozen=True)
 class Choice:
-    """The labels at their best settings.
+    """The labels at their best settings."""
 
-    Attributes:
-        rows: of the labels table, a row per label and seed, with `arm` (the settings chosen) and
-            `train_loss_over_constant`. Empty unless there are two labels to compare.
-        incomplete: labels without any arm that has all seeds.
-        diverged: label -> models of the chosen arm that diverged.
-    """
-
+    # Of the labels table, a row per label and seed, with `arm` (the settings chosen) and
+    # `train_loss_over_constant`. Empty unless there are two labels to compare.
     rows: pd.DataFrame
-    incomplete: tuple[str, ...] = ()
-    diverged: dict[str, int] | None = None
+    incomplete: tuple[str, ...] = ()  # labels without any arm that has all seeds
+    diverged: dict[str, int] = field(default_factory=dict)  # models of the chosen arm, by label
 
 
 @computed_once
 def choice(results: Results) -> Choice:
     """Each label at the complete arm of lowest mean validation loss."""
-    table = results.labels
-    asked = results.trials["label"].dropna().nunique()
-    if table.empty or max(asked, table["label"].nunique()) < 2:
-        return Choice(table.iloc[:0].copy())
+    table, nothing = results.labels, results.labels.iloc[:0].copy()
+    asked = results.trials["label"].dropna().unique()
+    alone = len(asked) > 1
+    wanted = asked if alone else table["label"].unique()
+    if table.empty or len(wanted) < 2:
+        return Choice(nothing)
+    means = by_arm(results, _CHOOSE_BY).values.mean()
     names = [name for name in names_of(results) if name != "label"]
-    arms = by_arm(results, _CHOOSE_BY)
-    trials = results.trials.assign(arm=labels(results.trials, names_of(results)))
-    trials = trials[trials["arm"].isin(arms.values.columns)]
-    means = arms.values.mean()
+    trials = named_trials(results)
+    trials = trials[trials["arm"].isin(means.index)]
     parts, incomplete, diverged = [], [], {}
-    alone = asked > 1
-    wanted = results.trials["label"].dropna().unique() if alone else table["label"].unique()
-    for label in wanted:
+    for label in map(str, wanted):
         of_label = trials[trials["label"] == label] if alone else trials
         if of_label.empty:
-            incomplete.append(str(label))
+            incomplete.append(label)
             continue
-        best = means[of_label["arm"].unique()].idxmin()
-        models = of_label[of_label["arm"] == best]
-        part = _rows(models, table[table["label"] == label], str(label))
-        shown = labels(models, names) if names else pd.Series("", index=models.index)
-        parts.append(part.assign(arm=shown.iloc[0]))
+        models = of_label[of_label["arm"] == means[of_label["arm"].unique()].idxmin()]
+        part = _rows(models, table[table["label"] == label], label)
+        parts.append(part.assign(arm=labels(models, names).iloc[0] if names else ""))
         if gone := int((models["status"] == "diverged").sum()):
-            diverged[str(label)] = gone
+            diverged[label] = gone
     if len(parts) < 2:
-        return Choice(table.iloc[:0].copy(), tuple(incomplete), diverged)
+        return Choice(nothing, tuple(incomplete), diverged)
     rows = pd.concat(parts, ignore_index=True)
     return Choice(_scored(rows, results), tuple(incomplete), diverged)
 
@@ -117,61 +109,52 @@ def _rows(models: pd.DataFrame, of_label: pd.DataFrame, label: str) -> pd.DataFr
     gone = (models["status"] == "diverged").to_numpy()
     if not gone.any():
         return part
-    rates = [f"{split}_base_rate" for split in ("train", "val", "test")]
-    shared = [*rates, "task", "constant_bce", "majority_rate", "label_noise", "observed_rate"]
-    for column in (name for name in (*shared, "floor") if name in part):
-        first = of_label[column].dropna()
-        if len(first):
-            part[column] = part[column].fillna(first.iloc[0])
+    shared = ["task", "constant_bce", "majority_rate", "label_noise", "observed_rate", "floor"]
+    shared += [f"{split}_base_rate" for split in ("train", "val", "test")]
+    known = of_label.reindex(columns=shared).bfill().head(1).dropna(axis="columns")
+    part = part.fillna(dict(known.iloc[0])) if len(known) else part
     start = pd.Series(models["initial_val_loss"].astype(float).to_numpy())
     before = (start / part["constant_bce"].astype(float)).fillna(1.0)
     for column, value in _NOTHING_LEARNED.items():
         part.loc[gone, column] = value
-    part["nce"] = part["nce"].astype(float).where(~gone, before)
+    for column, values in (("nce", before), ("test_bce", start), ("train_loss", start)):
+        part[column] = part[column].astype(float).where(~gone, values)
     part["rig"] = 1.0 - part["nce"]
-    part["test_bce"] = part["test_bce"].astype(float).where(~gone, start)
-    part["train_loss"] = part["train_loss"].astype(float).where(~gone, start)
     return part
 
 
 def _scored(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
     """With columns that the labels table lacks, or lacked in earlier versions."""
-    constant = rows["train_base_rate"].astype(float).map(_entropy)
-    raw = rows["train_loss"].astype(float)
+    constant = rows["train_base_rate"].astype(float).map(entropy)
+    nce = rows["nce"].astype(float)
     floor, rate = (
         rows.get(name, pd.Series(math.nan, index=rows.index)).astype(float)
         for name in ("floor", "observed_rate")
     )
     noise = results.environment.get("label_noise")
     if noise is not None:
-        older = [_rate(row, float(noise), results.dataset) for row in rows.to_dict("records")]
-        rate = rate.fillna(pd.Series(older, index=rows.index))
+        rate = rate.fillna(_unrecorded_rate(rows, noise, results.dataset))
         shares = rows["test_base_rate"].astype(float)
-        known = [_floor(w, p, float(noise)) for w, p in zip(shares, rate, strict=True)]
+        known = [_floor(*pair, noise) for pair in zip(shares, rate, strict=True)]
         floor = floor.fillna(pd.Series(known, index=rows.index))
     return rows.assign(
-        train_loss_over_constant=raw / constant,
+        train_loss_over_constant=rows["train_loss"].astype(float) / constant.replace(0.0, math.nan),
         observed_rate=rate,
         floor=floor,
-        excess=[excess(*pair) for pair in zip(rows["nce"].astype(float), floor, strict=True)],
+        excess=[excess(*pair) for pair in zip(nce, floor, strict=True)],
     )
 
 
-def _entropy(p: float) -> float:
-    return entropy(p) or math.nan
+def _unrecorded_rate(rows: pd.DataFrame, noise: float, dataset: str) -> pd.Series:
+    """The rate of labels before matching where it was not recorded; NaN where it is not known."""
+    rate, matched = rows["test_base_rate"].astype(float), rows["matched"].notna()
+    if matched.any():
+        from vitbench.data.faces import faces  # numpy's random drawing: slow to import
 
-
-def _rate(row: dict[Any, Any], noise: float, dataset: str) -> float:
-    """The rate of a label before matching where it was not recorded; NaN where it is not known."""
-    if pd.isna(row["matched"]):
-        return float(row["test_base_rate"])
-    from vitbench.data.faces.faces import (  # numpy's random drawing: slow to import
-        BASE_RATES,
-        NOISE,
-    )
-
-    documented = dataset == "faces" and noise == NOISE
-    return BASE_RATES.get(str(row["label"]), math.nan) if documented else math.nan
+        documented = faces.BASE_RATES if dataset == "faces" and noise == faces.NOISE else {}
+        before = rows["label"].map(lambda label: documented.get(str(label), math.nan))
+        rate = rate.mask(matched, before)
+    return rate
 
 
 def _floor(w: float, p: float, noise: float) -> float:
@@ -197,32 +180,20 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     Columns: `label`, `measure`, `title`, `mean`, `low`, `high` (t interval; empty below three
     seeds), `seeds`, `rank` (1 is the easiest).
     """
-    found = []
+    columns = ["label", "measure", "title", "mean", "low", "high", "seeds"]
+    tables = []
     for measure in MEASURES:
-        means: list[dict[str, Any]] = []
-        for label, part in rows.groupby("label", sort=False):
-            values = part[measure.column].astype(float).dropna()
-            if values.empty:
-                continue
-            interval = statistics.mean_interval(values.to_numpy())
-            low, high = interval.low, interval.high
-            means.append(
-                {"label": label, "measure": measure.column, "title": measure.title,
-                 "mean": interval.mean, "low": low, "high": high, "seeds": interval.n}
-            )  # fmt: skip
-        means.sort(key=_mean, reverse=not measure.less_is_easier)
-        found += [{**row, "rank": place} for place, row in enumerate(means, 1)]
-    table = pd.DataFrame(found)
-    order = {label: n for n, label in enumerate(rows["label"].unique())}
-    return table.sort_values(
-        ["measure", "label"],
-        key=lambda column: column.map(order) if column.name == "label" else column,
-        kind="stable",
-    ).reset_index(drop=True)
-
-
-def _mean(row: dict[str, Any]) -> float:
-    return float(row["mean"])
+        means = []
+        for label, values in rows.groupby("label", sort=False)[measure.column]:
+            if values.notna().any():
+                found = mean_interval(values.astype(float))
+                ends = (found.mean, found.low, found.high, found.n)
+                means.append((label, measure.column, measure.title, *ends))
+        if means:
+            table = pd.DataFrame(means, columns=columns)
+            rank = table["mean"].rank(method="first", ascending=measure.less_is_easier)
+            tables.append(table.assign(rank=rank.astype(int)))
+    return pd.concat(tables).sort_values("measure", kind="stable", ignore_index=True)
 
 
 def order(table: pd.DataFrame, measure: str) -> list[str]:
@@ -233,14 +204,13 @@ def order(table: pd.DataFrame, measure: str) -> list[str]:
 
 def agreement(table: pd.DataFrame, one: str, other: str) -> float:
     """Kendall's tau between the orders by two measures; NaN below two labels."""
-    first, second = order(table, one), order(table, other)
-    both = [label for label in first if label in second]
-    if len(both) < 2:
-        return math.nan
-    places = [[o.index(label) for label in both] for o in (first, second)]
     from scipy.stats import kendalltau  # slow to import
 
-    return float(kendalltau(*places).statistic)
+    ranks = table.pivot(index="label", columns="measure", values="rank").reindex(
+        columns=[one, other]
+    )
+    both = ranks.dropna().to_numpy()
+    return float(kendalltau(*both.T).statistic) if len(both) > 1 else math.nan
 
 
 def by_seed(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame | None:
@@ -258,34 +228,29 @@ def pairs(rows: pd.DataFrame) -> list[Pair]:
     return [] if values is None or len(values) < 2 else all_pairs(values)
 
 
-def table(results: Results) -> list[dict[str, object]]:
+def table(results: Results) -> list[dict[Any, Any]]:
     """Rows for the report: a label each, the easiest by the headline measure first."""
     rows = chosen(results)
     if rows.empty:
         return []
     measures = summary(rows)
+    averaged = [
+        "train_base_rate", "test_base_rate", "constant_bce", "test_bce", "rig",
+        "balanced_accuracy", "test_accuracy", "majority_rate", "floor",
+        *(measure.column for measure in MEASURES),
+    ]  # fmt: skip
     found = []
     for label in order(measures, headline(rows).column):
-        of_label = measures[measures["label"] == label]
-        means = dict(zip(of_label["measure"], of_label["mean"].astype(float), strict=True))
         part = rows[rows["label"] == label]
-        reached = part["reached"].dropna()
-        epochs = part["epochs_to_target"].dropna().astype(float)
+        reached, epochs = part["reached"].dropna(), part["epochs_to_target"].astype(float)
         found.append(
             {
                 "label": label,
                 "arm": part["arm"].iloc[0],
                 "seeds": int(part["seed"].nunique()),
-                **{
-                    name: float(part[name].astype(float).mean())
-                    for name in (
-                        "train_base_rate", "test_base_rate", "constant_bce", "test_bce", "rig",
-                        "balanced_accuracy", "test_accuracy", "majority_rate", "floor",
-                    )
-                },
-                **{m.column: means.get(m.column, math.nan) for m in MEASURES},
+                **part[averaged].astype(float).mean().to_dict(),
                 "reached": f"{int(reached.sum())} of {len(reached)}" if len(reached) else "–",
-                "epochs_to_target": float(epochs.median()) if len(epochs) else math.nan,
+                "epochs_to_target": float(epochs.median()),
             }
-        )  # fmt: skip
+        )
     return found

@@ -1,19 +1,20 @@
-"""Figures on the learning rate: curves, sensitivity with the safe window, heat maps."""
+"""Figures on the learning rate: curves (the paper's Figure 5), sensitivity, losses, heat maps."""
 
 from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
-import matplotlib.patches
-import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
 
 from vitbench.analysis import style
-from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.figure_spec import FigureSpec, several
 from vitbench.analysis.findings.arms import (
     by_settings,
     column_of,
@@ -22,34 +23,34 @@ from vitbench.analysis.findings.arms import (
     shape_names,
     standing_in,
 )
-from vitbench.analysis.learning_rate import curves
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, computed_once
 from vitbench.config import AXES
 
-MAX_LINES = 6
+_MAX_LINES = 6
+_MAX_PANELS = 6
+_MEANS = ("lr", "epoch", "split", "mean", "low", "high", "seeds", "diverged")
+_LOSSES = ("train_loss", "val_loss", "test_loss")
+_FINAL = ("trial_id", "lr", "seed", "status", "initial_val_loss", *_LOSSES)
 _CURVE = ("lr", "loss", "low", "high", "seeds", "diverged", "initial", "safe_low", "safe_high")
 _HEAT = ("lr", "setting", "value", "loss", "seeds", "best")
 
 
-def sensitivity_data(
-    results: Results, delta: float = lr_sensitivity.DELTA_NATS
-) -> pd.DataFrame | None:
+def sensitivity_data(results: Results) -> pd.DataFrame | None:
     """Mean validation loss by learning rate of each model with at least five rates.
 
     Columns: the varying settings and _CURVE; None where no model has enough rates.
     """
-    search = results.sweep["search"]
-    if search["method"] != "grid" and "lr" in search["space"]:
+    if not results.is_grid and "lr" in results.sweep["search"]["space"]:
         return None  # drawn by a sampler: no common rates
     names = shape_names(results)
     parts = []
     for cell, part in by_settings(results.trials, names, sort=True):
-        model = lr_sensitivity.measure(part, delta)
+        model = lr_sensitivity.measure(part)
         if not model.why_not:
-            values = dict(zip(names, cell, strict=True))
-            values |= {"safe_low": model.safe_low, "safe_high": model.safe_high}
-            parts.append(lr_sensitivity.curve(part).assign(**values)[[*names, *_CURVE]])
+            curve = lr_sensitivity.curve(part).assign(**dict(zip(names, cell, strict=True)))
+            curve = curve.assign(safe_low=model.safe_low, safe_high=model.safe_high)
+            parts.append(curve[[*names, *_CURVE]])
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
@@ -61,20 +62,15 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
     names = [name for name in data.columns if name not in _CURVE]
     with style.canvas(8.0, 4.6, title, wrap=88) as figure:
         ax = figure.subplots()
-        for number, (cell, part) in enumerate(by_settings(data, names, sort=True)[:MAX_LINES]):
+        for number, (cell, part) in enumerate(by_settings(data, names, sort=True)[:_MAX_LINES]):
             _sensitivity_line(ax, part, number, in_words(names, cell) or "mean over seeds")
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xscale="log", yscale="log")
         low, high = ax.get_ylim()
-        ticks = matplotlib.ticker.LogLocator(subs=(1, 2, 3, 5, 7) if high < 30 * low else (1, 3))
-        ax.yaxis.set_major_locator(ticks)
-        ax.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-        ax.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        ax.axhline(
-            float(data["initial"].mean()), color="0.4", lw=1, ls=":", label="before training"
-        )
-        ax.set_xlabel("learning rate")
-        ax.set_ylabel("validation loss at the end (nats)")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if high < 30 * low else (1, 3)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.axhline(data["initial"].mean(), color="0.4", lw=1, ls=":", label="before training")
+        ax.set(xlabel="learning rate", ylabel="validation loss at the end (nats)")
         ax.legend(fontsize=9)
     return figure
 
@@ -82,39 +78,19 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
 def _sensitivity_line(ax: Axes, part: pd.DataFrame, number: int, label: str) -> None:
     colour = style.COLOURS[number]
     ax.plot(part["lr"], part["loss"], color=colour, marker="o", ms=4, label=label)
-    known = part.dropna(subset=["low", "high"])
+    known, gone = part.dropna(subset=["low", "high"]), part[part["diverged"] > 0]
+    interval = "95 % t interval over seeds" if number == 0 and len(known) else None
     floor = 0.5 * float(part["loss"].min())  # a log axis has no place for a bound below zero
-    ax.fill_between(
-        known["lr"],
-        np.maximum(known["low"].to_numpy(dtype=float), floor),
-        known["high"],
-        color=colour,
-        alpha=0.15,
-        lw=0,
-        label="95 % t interval over seeds" if number == 0 and len(known) else None,
-    )
-    gone = part[part["diverged"] > 0]
-    ax.plot(
-        gone["lr"],
-        gone["loss"],
-        ls="",
-        marker="x",
-        ms=10,
-        color=colour,
-        label="some seeds diverged" if len(gone) and number == 0 else None,
-    )
-    safe = part.iloc[0]
+    low = known["low"].clip(lower=floor)
+    ax.fill_between(known["lr"], low, known["high"], color=colour, alpha=0.15, lw=0, label=interval)
+    diverged = "some seeds diverged" if number == 0 and len(gone) else None
+    ax.plot(gone["lr"], gone["loss"], "x", ms=10, color=colour, label=diverged)
+    safe = part[["safe_low", "safe_high"]].iloc[0]
     if math.isfinite(safe["safe_low"]):
-        ax.plot(
-            [safe["safe_low"], safe["safe_high"]],
-            [0.02 + 0.025 * number] * 2,
-            transform=ax.get_xaxis_transform(),
-            color=colour,
-            lw=5,
-            alpha=0.6,
-            solid_capstyle="butt",
-            label="safe window" if number == 0 else None,
-        )
+        ax.hlines(
+            0.02 + 0.025 * number, *safe, color=colour, lw=5, alpha=0.6,
+            transform=ax.get_xaxis_transform(), label="safe window" if number == 0 else "",
+        )  # fmt: skip
 
 
 def describe_sensitivity(data: pd.DataFrame) -> str:
@@ -137,8 +113,8 @@ def heat_data(results: Results, axis: str) -> pd.DataFrame | None:
     two to eight values of the setting.
     """
     trials = results.trials
-    grid = results.sweep["search"]["method"] == "grid" and axis in shape_names(results)
-    if not (grid and 2 <= trials["lr"].nunique() <= 12 and 2 <= trials[axis].nunique() <= 8):
+    drawn = results.is_grid and axis in shape_names(results)
+    if not (drawn and 2 <= trials["lr"].nunique() <= 12 and 2 <= trials[axis].nunique() <= 8):
         return None
     frame = trials.assign(loss=standing_in(trials, "val_loss"))
     grouped = frame.dropna(subset=["loss"]).groupby([axis, "lr"])["loss"]
@@ -151,7 +127,6 @@ def heat_data(results: Results, axis: str) -> pd.DataFrame | None:
 def draw_heat(data: pd.DataFrame, title: str) -> Figure:
     """Cells with their loss in figures; the best rate of each row is framed."""
     table = data.pivot_table(index="value", columns="lr", values="loss")
-    best = data[data["best"]].set_index("value")["lr"]
     rows, columns = table.shape
     width_in, height_in = max(5.5, 1.6 + 0.85 * columns), 1.7 + 0.55 * rows
     with style.canvas(width_in, height_in, title, wrap=76, grid=None) as figure:
@@ -162,20 +137,15 @@ def draw_heat(data: pd.DataFrame, title: str) -> Figure:
         for i, j in np.argwhere(np.isfinite(values)):
             ink = "white" if values[i, j] > middle else "black"
             ax.text(j, i, f"{math.exp(values[i, j]):.3g}", ha="center", va="center", color=ink)
-        for i, value in enumerate(table.index):
-            j = list(table.columns).index(best[value])
-            frame = matplotlib.patches.Rectangle(
-                (j - 0.46, i - 0.44), 0.92, 0.88, fill=False, ec="#D55E00", lw=2.5
-            )
-            ax.add_patch(frame)
+        for i, j in np.argwhere(table.eq(table.min(axis=1), axis="index").to_numpy()):
+            corner = (j - 0.46, i - 0.44)
+            ax.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, ec=style.COLOURS[1], lw=2.5))
         ax.set_xticks(range(columns), [f"{lr:g}" for lr in table.columns])
-        ax.set_yticks(range(rows), [str(v) for v in table.index])
+        ax.set_yticks(range(rows), table.index.astype(str))
         ax.set_xlabel("learning rate (framed: lowest loss of its row)")
-        ax.set_ylabel(str(data["setting"].iloc[0]).replace("_", " "))
+        ax.set_ylabel(data["setting"].iloc[0].replace("_", " "))
         bar = figure.colorbar(image, ax=ax)
-        bar.ax.yaxis.set_major_formatter(
-            matplotlib.ticker.FuncFormatter(lambda v, _: f"{math.exp(v):.2g}")
-        )
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{math.exp(value):.2g}")
         bar.set_label("validation loss (nats, log colours)")
     return figure
 
@@ -190,24 +160,190 @@ def describe_heat(data: pd.DataFrame) -> str:
     return f"Learning rate of lowest mean validation loss: {cells}."
 
 
-FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec(
-        "learning_curves", "curves", "Learning curves", curves.curves_data, curves.draw_curves,
-        curves.describe_curves, lambda data: " by learning rate" if "split" in data else "",
-    ),
-    *(
-        FigureSpec(
-            f"heat_lr_{name}", "lr", f"Loss by learning rate and {name.replace('_', ' ')}",
-            functools.partial(heat_data, axis=column_of(name)), draw_heat, describe_heat,
+@computed_once
+def curves_data(results: Results) -> pd.DataFrame | None:
+    """Learning curves: of a grid the means over seeds, of a search those of every trial.
+
+    Columns of a grid: the varying settings, `lr`, `epoch`, `split`, `mean`, `low`, `high` (lowest
+    and highest seed), `seeds`, `diverged`; of a search: `trial_id`, `epoch`, `val_loss`, `status`,
+    `best` (whether it is the best trial of all).
+    """
+    if results.is_grid:
+        return mean_curves(results.epochs, results.trials, [*shape_names(results), "lr"])
+    trials = results.trials[["trial_id", "status", "best_val_loss"]]
+    rows = results.epochs[["trial_id", "epoch", "val_loss"]].merge(trials, on="trial_id")
+    rows["best"] = rows["best_val_loss"] == trials["best_val_loss"].min()
+    return several(rows.drop(columns="best_val_loss"))
+
+
+def mean_curves(epochs: pd.DataFrame, trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Means over seeds of training and test loss by the settings `names`, epoch and split.
+
+    The loss before training stands in for a model from the epoch at which it diverged to its last
+    planned one, and a mean is there for an epoch only where all seeds of its arm have that epoch:
+    no mean is of those that survived. `diverged` counts the seeds that had diverged by then.
+    """
+    kept = ["trial_id", "status", "diverged_epoch", "initial_val_loss", "planned_epochs", *names]
+    rows = epochs.merge(trials[kept], on="trial_id")
+    gone = trials.loc[trials["status"] == "diverged", kept]
+    last = gone["planned_epochs"].fillna(epochs["epoch"].max()).astype(int)
+    missing = gone.loc[gone.index.repeat(last)].assign(
+        epoch=[epoch for end in last for epoch in range(1, end + 1)]
+    )
+    rows = pd.concat([rows, missing], ignore_index=True).drop_duplicates(["trial_id", "epoch"])
+    rows["diverged"] = (rows["status"] == "diverged") & (
+        rows["epoch"] >= rows["diverged_epoch"].fillna(1)
+    )
+    parts = []
+    for split in ("train", "test"):
+        loss = rows[f"{split}_loss"].astype(float)
+        rows["loss"] = loss.mask(rows["diverged"], rows["initial_val_loss"].astype(float))
+        part = rows.groupby([*names, "epoch"], dropna=False).agg(
+            mean=("loss", "mean"), low=("loss", "min"), high=("loss", "max"),
+            seeds=("loss", "count"), diverged=("diverged", "sum"),
+        ).reset_index()  # fmt: skip
+        seeds = part.groupby(names, dropna=False)["seeds"] if names else part["seeds"]
+        most = seeds.transform("max") if names else part["seeds"].max()
+        parts.append(part[part["seeds"] == most].assign(split=split))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_curves(data: pd.DataFrame, title: str) -> Figure:
+    """Draw the curves of a grid or of a search."""
+    return _draw_means(data, title) if "split" in data else _draw_trials(data, title)
+
+
+def _draw_means(data: pd.DataFrame, title: str) -> Figure:
+    """Two columns, train and test; one line per learning rate, a band over seeds from three on."""
+    names = [name for name in data.columns if name not in _MEANS]
+    cells = by_settings(data, names)[:_MAX_PANELS]
+    colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
+    with style.canvas(9.0, 3.4 * len(cells) + 0.4, title) as figure:
+        axes = figure.subplots(len(cells), 2, squeeze=False, sharex=True, sharey="row")
+        for row, (cell, part) in zip(axes, cells, strict=True):
+            heading = in_words(names, cell) + ": " if names else ""
+            for ax, split in zip(row, ("train", "test"), strict=True):
+                lines = part[part["split"] == split]
+                for lr, colour in colours.items():
+                    style.mean_line(ax, lines[lines["lr"] == lr], colour, f"{lr:g}")
+                style.whole_numbers(ax)
+                style.bound_losses(ax, lines["mean"])
+                ax.set_title(f"{heading}{split} loss")
+            row[0].set_ylabel("cross entropy (nats)")
+        handles, labels = axes[0][1].get_legend_handles_labels()
+        figure.legend(handles, labels, title="learning rate", loc="outside right center")
+    return figure
+
+
+def _draw_trials(data: pd.DataFrame, title: str) -> Figure:
+    """A line per trial, pale where it was stopped early; the best one stands out."""
+    blue, orange = style.COLOURS[:2]
+    looks: dict[str, dict[str, Any]] = {
+        "best": {"color": orange, "lw": 2.4, "zorder": 3},
+        "stopped early": {"color": blue, "lw": 1, "alpha": 0.35, "zorder": 2, "mfc": "none"},
+        "ran on": {"color": blue, "lw": 1, "alpha": 0.7, "zorder": 2},
+    }
+    with style.canvas(7.5, 4.0, title, wrap=84) as figure:
+        ax = figure.subplots()
+        for _, part in data.groupby("trial_id", sort=False):
+            stopped = part["status"].iloc[0] == "stopped"
+            kind = "best" if part["best"].iloc[0] else ("stopped early" if stopped else "ran on")
+            label = None if kind in ax.get_legend_handles_labels()[1] else kind
+            dot = "o" if len(part) < 30 else ""
+            ax.plot(part["epoch"], part["val_loss"], marker=dot, ms=3, label=label, **looks[kind])
+        style.bound_losses(ax, data["val_loss"])
+        style.whole_numbers(ax)
+        ax.set_ylabel("validation loss (nats)")
+        ax.legend()
+    return figure
+
+
+def describe_curves(data: pd.DataFrame) -> str:
+    """The losses at the end: of a grid by learning rate, of a search the best."""
+    if "split" not in data:
+        best = data.loc[data["best"], "val_loss"].min()
+        return (
+            f"Validation loss by epoch of {data['trial_id'].nunique()} trials; the best one "
+            f"reaches {best:.3g}."
         )
+    last = data[(data["split"] == "test") & (data["epoch"] == data["epoch"].max())]
+    by_lr = last.groupby("lr").agg(mean=("mean", "mean"), gone=("diverged", "sum"))
+    ends = ", ".join(
+        f"{row.Index:g}: {row.mean:.3g}"
+        + (f" ({row.gone} diverged, at the loss before training)" if row.gone else "")
+        for row in by_lr[::-1].head(12).itertuples()
+    )
+    return f"Mean test loss at epoch {int(data['epoch'].max())} by learning rate: {ends}."
+
+
+def loss_by_lr_data(results: Results) -> pd.DataFrame | None:
+    """Final losses of every trial: the varying settings, lr, seed, status and three losses.
+
+    None for a search, for a single learning rate, and where no trial has a loss.
+    """
+    trials = results.trials
+    compared = trials["lr"].nunique() > 1 and trials["train_loss"].notna().any()
+    if not results.is_grid or not compared:
+        return None
+    names = shape_names(results)
+    columns = ["trial_id", *names, *_FINAL[1:]]
+    return trials[columns].sort_values([*names, "lr", "seed"]).reset_index(drop=True)
+
+
+def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
+    """Loss against learning rate: a point per trial, a line through the means over seeds.
+
+    Diverged trials stand at the upper edge as crosses; stopped ones are hollow.
+    """
+    names = [name for name in data.columns if name not in _FINAL]
+    groups = by_settings(data, names)
+    with style.canvas(9.0, 3.6, title) as figure:
+        axes = figure.subplots(1, 3, sharey=True)
+        for ax, column in zip(axes, _LOSSES, strict=True):
+            for number, (cell, part) in enumerate(groups):
+                colour = style.COLOURS[number % len(style.COLOURS)]
+                means = standing_in(part, column).groupby(part["lr"]).mean()
+                ax.plot(means.index, means, color=colour, label=in_words(names, cell) or None)
+                for status, mark in style.MARKS.items():
+                    some = part[part["status"] == status]
+                    ax.plot(some["lr"], some[column], ls="", color=colour, ms=5, **mark)
+                gone, above = part.loc[part["status"] == "diverged", "lr"], ax.get_xaxis_transform()
+                (crosses,) = ax.plot(gone, [0.97] * len(gone), "x", color=colour, transform=above)
+                crosses.set_in_layout(False)
+            style.bound_losses(ax, data[column])
+            split = column.removesuffix("_loss").replace("val", "validation")
+            ax.set(xscale="log", title=f"{split} loss", xlabel="learning rate")
+        axes[0].set_ylabel("cross entropy at the last epoch (nats)")
+        if names and len(groups) <= _MAX_PANELS:
+            axes[2].legend(fontsize=8)
+    return figure
+
+
+def describe_loss_by_lr(data: pd.DataFrame) -> str:
+    """Where the mean validation loss is lowest, and how many trials diverged."""
+    means = standing_in(data, "val_loss").groupby(data["lr"]).mean().dropna()
+    if means.empty:
+        return "No trial has a validation loss."
+    gone = int((data["status"] == "diverged").sum())
+    return (
+        f"{len(data)} trials at {data['lr'].nunique()} learning rates from {data['lr'].min():.3g} "
+        f"to {data['lr'].max():.3g}; the mean validation loss is lowest, {means.min():.3g}, at "
+        f"{means.idxmin():.3g}; {gone} diverged and count{'s' if gone == 1 else ''} with the loss "
+        f"before training."
+    )
+
+
+FIGURES: tuple[FigureSpec[Results], ...] = (
+    FigureSpec("learning_curves", "curves", "Learning curves", curves_data,
+               draw_curves, describe_curves,
+               lambda data: " by learning rate" if "split" in data else ""),
+    *(
+        FigureSpec(f"heat_lr_{name}", "lr", f"Loss by learning rate and {name.replace('_', ' ')}",
+                   functools.partial(heat_data, axis=column_of(name)), draw_heat, describe_heat)
         for name in sorted(AXES) if name not in ("lr", "seed")
     ),
-    FigureSpec(
-        "lr_sensitivity", "lr", "Sensitivity to the learning rate", sensitivity_data,
-        draw_sensitivity, describe_sensitivity,
-    ),
-    FigureSpec(
-        "loss_by_lr", "lr", "Loss against learning rate, each trial", curves.loss_by_lr_data,
-        curves.draw_loss_by_lr, curves.describe_loss_by_lr,
-    ),
+    FigureSpec("lr_sensitivity", "lr", "Sensitivity to the learning rate", sensitivity_data,
+               draw_sensitivity, describe_sensitivity),
+    FigureSpec("loss_by_lr", "lr", "Loss against learning rate, each trial",
+               loss_by_lr_data, draw_loss_by_lr, describe_loss_by_lr),
 )  # fmt: skip

@@ -7,9 +7,7 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import pandas as pd
-
-from vitbench.analysis.findings.arms import labels, names_of, shape_names
+from vitbench.analysis.findings.arms import in_words, names_of, shape_names
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.settings import FAMILY, judged_pairs
 from vitbench.analysis.learning_rate import sensitivity
@@ -21,28 +19,27 @@ _MAX_MODELS = 6
 def findings(results: Results) -> list[Finding]:
     """One finding per model (combination of the other settings), then whether the rate moves."""
     trials = results.trials
-    if trials["lr"].nunique() < 2 or results.sweep["search"]["method"] != "grid":
+    if trials["lr"].nunique() < 2 or not results.is_grid:
         return []
     names = [name for name in names_of(results) if name != "lr"]
     rows = sensitivity.table(trials, names).to_dict("records")
     shape = shape_names(results)
-    told = [_of_model(row, shape) for row in rows[:_MAX_MODELS]]
+    told = [
+        Finding(
+            kind="lr_sensitivity",
+            arms=(_model(row, shape),),
+            metric="val_loss",
+            effect=_known(row["s_trapz"]),
+            low=_known(row["s_trapz_low"]),
+            high=_known(row["s_trapz_high"]),
+            n=row["seeds"],
+            facts={str(name): _known(value) for name, value in row.items()},
+        )
+        for row in rows[:_MAX_MODELS]
+    ]
     if len(rows) > _MAX_MODELS:
         told.append(Finding("lr_more_models", n=len(rows) - _MAX_MODELS))
     return told + _movement(results, rows, shape)
-
-
-def _of_model(row: Mapping[Hashable, Any], names: list[str]) -> Finding:
-    return Finding(
-        kind="lr_sensitivity",
-        arms=(_model(row, names),),
-        metric="val_loss",
-        effect=_known(row["s_trapz"]),
-        low=_known(row["s_trapz_low"]),
-        high=_known(row["s_trapz_high"]),
-        n=int(row["seeds"]),
-        facts={str(name): _known(value) for name, value in row.items()},
-    )
 
 
 def _known(value: Any) -> Any:
@@ -50,7 +47,7 @@ def _known(value: Any) -> Any:
 
 
 def _model(row: Mapping[Hashable, Any], names: list[str]) -> str:
-    return str(labels(pd.DataFrame([row]), names).iloc[0]) if names else ""
+    return in_words(names, (row[name] for name in names))
 
 
 def _movement(results: Results, rows: list[dict[Hashable, Any]], names: list[str]) -> list[Finding]:
@@ -65,15 +62,14 @@ def _movement(results: Results, rows: list[dict[Hashable, Any]], names: list[str
     worse = {(pair.a, pair.b) for pair in judged_pairs(results) if pair.told_apart}
     order = names_of(results)
 
-    def arm(row: Mapping[Hashable, Any], lr: float) -> str:
-        return str(labels(pd.DataFrame([{**row, "lr": lr}]), order).iloc[0])
+    def is_worse_at(row: Mapping[Hashable, Any], lr: float) -> bool:
+        there, best = (_model({**row, "lr": rate}, order) for rate in (lr, row["best_lr"]))
+        return (there, best) in worse
 
     moved = [
         (_model(one, names), _model(other, names))
         for one, other in itertools.combinations(known, 2)
-        if one["best_lr"] != other["best_lr"]
-        and (arm(one, other["best_lr"]), arm(one, one["best_lr"])) in worse
-        and (arm(other, one["best_lr"]), arm(other, other["best_lr"])) in worse
+        if is_worse_at(one, other["best_lr"]) and is_worse_at(other, one["best_lr"])
     ]
     return [
         Finding(

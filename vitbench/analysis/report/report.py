@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 import pandas as pd
 
 from vitbench.analysis import figures, page, summary
-from vitbench.analysis.attention import plates as attention_plates
-from vitbench.analysis.figures import Drawn
+from vitbench.analysis.attention import figures as attention_figures
+from vitbench.analysis.figure_spec import Drawn
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.arms import in_words, names_of, shape_names
 from vitbench.analysis.findings.render import claim_sentence, sentence
 from vitbench.analysis.labels import numbers as labels
-from vitbench.analysis.learning_rate import curves
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
+from vitbench.analysis.learning_rate.figures import curves_data
 from vitbench.analysis.page import Embedder, Picture, number
 from vitbench.analysis.report import svg_curves
 from vitbench.analysis.results import Results, load
@@ -30,27 +31,26 @@ from vitbench.words import duration
 
 NAME = "report.html"
 MAX_ROWS = 2000
-_RESULT_COLUMNS = (
-    ("status", "state"),
-    ("epochs", "epochs"),
-    ("train_loss", "training loss"),
-    ("val_loss", "validation loss"),
-    ("test_loss", "test loss"),
-    ("val_accuracy", "validation accuracy"),
-    ("test_accuracy", "test accuracy"),
-    ("best_epoch", "best epoch"),
-    ("best_val_loss", "lowest validation loss"),
-    ("images_per_s", "images/s"),
-    ("wall_s", "wall s"),
-)
+_MAX_ARMS = 60
+_RESULT_COLUMNS = {
+    "status": "state",
+    "epochs": "epochs",
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "test_loss": "test loss",
+    "val_accuracy": "validation accuracy",
+    "test_accuracy": "test accuracy",
+    "best_epoch": "best epoch",
+    "best_val_loss": "lowest validation loss",
+    "images_per_s": "images/s",
+    "wall_s": "wall s",
+}
 
 
 def draw_and_write(folder: Path, target: float | None = None) -> list[Path]:
     """Draw every figure of a results folder and write its report; the report is the last path.
 
-    Args:
-        folder: the results folder.
-        target: validation accuracy to time the arms by; the sweep's own if left out.
+    The target is the validation accuracy to time the arms by; the sweep's own if left out.
     """
     opened = load(folder, target)
     drawn = figures.draw_all(opened)
@@ -65,61 +65,38 @@ def write(results: Results, drawn: Sequence[Drawn]) -> Path:
 
 
 def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
-    embedder = Embedder()
-    grid = results.sweep["search"]["method"] == "grid"
-    means = curves.curves_data(results) if grid and not results.epochs.empty else None
+    embedder, grid = Embedder(), results.is_grid
+    means = curves_data(results) if grid and not results.epochs.empty else None
     rates = grid and results.trials["lr"].nunique() > 1
+    found, times = summary.summarise(results), speed.times_of(results)
+    # Pairs of settings are in a table of their own.
+    shown = [finding for finding in found.findings if finding.kind != "setting_is_higher"]
+    spread = [one.spec.describe(one.data) for one in drawn if one.spec.section == "attention"]
+    counts = results.trials["status"].value_counts()
     return {
         "name": results.sweep["name"],
         "description": results.sweep.get("description", ""),
         "subtitle": results.subtitle,
         "partial": results.partial,
-        "source": results.environment.get("image_source", results.dataset),
-        "time": results.environment.get("time_utc", ""),
-        **_conclusions(results),
-        "figures": _by_section(drawn, embedder),
+        "claims": [(verdict, claim_sentence(verdict)) for verdict in found.claims],
+        "findings": [sentence(finding) for finding in shown],
+        "limits": [sentence(limit) for limit in found.limits],
+        "figures": embedder.by_section(figures.FIGURES, drawn),
         "sensitivity": _sensitivity_rows(results) if rates else [],
         "chart": None if means is None else svg_curves.learning_curves(means),
         "pairs": settings.judged_pairs(results)[:MAX_ROWS],
         "labels": labels.table(results),
         "target": results.target,
-        "speed": speed.table(results),
+        "speed": [] if times is None else speed.by_arm(times).head(_MAX_ARMS).to_dict("records"),
         "search": None if grid else results.sweep["search"],
         "plates": _plates(results.folder, embedder),
-        "looks": attention_plates.table(results.folder),
-        "spread_words": next(
-            (one.spec.describe(one.data) for one in drawn if one.spec.section == "attention"), ""
-        ),
+        "looks": attention_figures.table(results.folder),
+        "spread_words": " ".join(spread),
         "trials": _trial_table(results),
-        "states": _states(results.trials),
+        "states": [(s, counts[s], meaning) for s, meaning in STATUSES.items() if s in counts],
         "budget": _budget(results),
         "provenance": _provenance(results),
     }
-
-
-def _conclusions(results: Results) -> dict[str, Any]:
-    """Claims, findings and limits in sentences; pairs of settings are in a table of their own."""
-    found = summary.summarise(results)
-    shown = [finding for finding in found.findings if finding.kind != "setting_is_higher"]
-    return {
-        "claims": [(verdict, claim_sentence(verdict)) for verdict in found.claims],
-        "findings": [sentence(finding) for finding in shown],
-        "limits": [sentence(limit) for limit in found.limits],
-    }
-
-
-def _by_section(drawn: Sequence[Drawn], embedder: Embedder) -> dict[str, list[Picture]]:
-    """The figures of each section, in their order; what is too much for the page is linked."""
-    pictures = {
-        one.spec.name: embedder.picture(
-            one.spec.name, one.spec.heading, one.spec.alt(one.data), one.paths
-        )
-        for one in sorted(drawn, key=lambda one: one.spec.name)
-    }
-    sections: dict[str, list[Picture]] = {spec.section: [] for spec in figures.FIGURES}
-    for one in drawn:
-        sections[one.spec.section].append(pictures[one.spec.name])
-    return sections
 
 
 def _plates(folder: Path, embedder: Embedder) -> list[Picture]:
@@ -128,91 +105,77 @@ def _plates(folder: Path, embedder: Embedder) -> list[Picture]:
     for png in sorted((folder / "attention").glob("plate_*.png")):
         title = png.stem.removeprefix("plate_").replace("_", " ")
         alt = f"Images with the attention of the last layer laid over them: {title}"
-        pictures.append(embedder.picture(png.stem, title, alt, [png]))
+        pictures.append(embedder.picture(title, alt, [png]))
     return pictures
 
 
 def _sensitivity_rows(results: Results) -> list[dict[Any, Any]]:
     """A row per model with its settings in words; none for a single model."""
     names = shape_names(results)
-    rows = lr_sensitivity.by_model(results).to_dict("records")
+    rows = lr_sensitivity.table(results.trials, names).to_dict("records")
     named = [{**row, "cell": in_words(names, (row[name] for name in names))} for row in rows]
     return named if len(named) > 1 else []
 
 
 def _trial_table(results: Results) -> dict[str, Any]:
     """The trials, best first; what does not fit is in trials.csv."""
-    trials = results.trials
     names = [*names_of(results), "seed"]
-    ordered = trials.sort_values("best_val_loss", na_position="last", kind="stable")
+    ordered = results.trials.sort_values("best_val_loss", na_position="last", kind="stable")
     rows = []
     for row in ordered.head(MAX_ROWS).to_dict("records"):
-        cells = [(number(row[n], 6), _sort_key(row[n])) for n in names]
-        cells += [(number(row[n]), _sort_key(row[n])) for n, _ in _RESULT_COLUMNS]
-        error = row["error"]
-        reason = "" if pd.isna(error) else str(error)
+        cells = [(number(row[name], 6), _sort_key(row[name])) for name in names]
+        cells += [(number(row[name]), _sort_key(row[name])) for name in _RESULT_COLUMNS]
+        reason = "" if pd.isna(row["error"]) else str(row["error"])
         if row["status"] == "diverged" and not reason and not pd.isna(row["diverged_epoch"]):
             reason = f"loss not finite at epoch {row['diverged_epoch']}"
         rows.append({"id": row["trial_id"], "cells": cells, "reason": reason})
-    heads = [*(n.replace("_", " ") for n in names), *(text for _, text in _RESULT_COLUMNS)]
-    return {"heads": heads, "rows": rows, "left_out": max(0, len(trials) - MAX_ROWS)}
+    heads = [*(name.replace("_", " ") for name in names), *_RESULT_COLUMNS.values()]
+    return {"heads": heads, "rows": rows, "left_out": max(0, len(ordered) - MAX_ROWS)}
 
 
 def _sort_key(value: Any) -> str:
-    if value is None or pd.isna(value):
+    if pd.isna(value):
         return ""
     return repr(float(value)) if isinstance(value, int | float) else str(value)
-
-
-def _states(trials: pd.DataFrame) -> list[tuple[str, int, str]]:
-    """Each state that occurs: how often, and what it means."""
-    counts = trials["status"].value_counts()
-    return [(s, int(counts[s]), meaning) for s, meaning in STATUSES.items() if s in counts]
 
 
 def _budget(results: Results) -> list[tuple[str, str, str]]:
     """What was planned, and what was used: (quantity, planned, used)."""
     trials, limits = results.trials, results.sweep.get("budget", {})
-    planned_epochs = int(trials["planned_epochs"].fillna(0).sum())
+    what, asked = "models", len(trials)
+    if not results.is_grid:
+        what, asked = "suggestions", results.sweep["search"]["suggestions"]
     done = int(trials["status"].isin(["finished", "stopped", "diverged"]).sum())
-    suggestions = results.sweep["search"]["method"] != "grid"
-    asked = results.sweep["search"]["suggestions"] if suggestions else len(trials)
-    rows = [("suggestions" if suggestions else "models", f"{asked:,}", f"{done:,} models ended")]
-    rows.append(("epochs of all models", f"{planned_epochs:,}", f"{len(results.epochs):,}"))
+    planned_epochs = int(trials["planned_epochs"].sum())
+    rows = [
+        (what, f"{asked:,}", f"{done:,} models ended"),
+        ("epochs of all models", f"{planned_epochs:,}", f"{len(results.epochs):,}"),
+    ]
     ledger = results.folder / LEDGER
     if ledger.is_file():
-        history = History.read(ledger)
-        hours = limits.get("hours")
+        history, hours = History.read(ledger), limits.get("hours")
         limit = f"{hours:g} h" if hours else "no limit"
         rows.append(("wall-clock time", limit, duration(history.spent_s)))
         rows.append(("stacks' training time together", "–", duration(history.stack_seconds)))
-    for key, text in (
-        ("gpu_hours", "GPU hours"),
-        ("trials", "models (limit)"),
-        ("epochs", "epochs (limit)"),
-    ):
-        if limits.get(key):
-            rows.append((text, f"{limits[key]:g}", "see above"))
-    return rows
+    texts = {"gpu_hours": "GPU hours", "trials": "models (limit)", "epochs": "epochs (limit)"}
+    limited = [(text, limits.get(key)) for key, text in texts.items()]
+    return rows + [(text, f"{limit:g}", "see above") for text, limit in limited if limit]
 
 
 def _provenance(results: Results) -> dict[str, Any]:
     """Versions, hardware, commit, checksum, and the command that runs it again."""
     env = results.environment
+    known = defaultdict(lambda: "?", env)
     commit = env.get("git_commit") or "not from a git checkout"
-    packages = env.get("packages", {})
-    versions = [f"vitbench {env.get('vitbench', '?')}", f"Python {env.get('python', '?')}"]
-    versions += [f"{name} {version}" for name, version in packages.items() if version]
-    gpus = ", ".join(env.get("gpus", [])) or "no GPU"
-    facts = [
-        ("images", str(env.get("image_source", results.dataset))),
-        ("data checksum", str(env.get("data_checksum", "?"))),
-        ("commit", f"{commit}{' with uncommitted changes' if env.get('git_dirty') else ''}"),
-        ("versions", ", ".join(versions)),
-        ("hardware", f"{env.get('cpu', '?')}, {env.get('cpus', '?')} CPUs, "
-                     f"{env.get('memory_gib', '?')} GiB memory, {gpus}"),
-        ("system", str(env.get("platform", "?"))),
-        ("started", str(env.get("time_utc", "?"))),
-    ]  # fmt: skip
-    words = [str(word) for word in env.get("command", [])]
-    return {"facts": facts, "command": shlex.join(words)}
+    versions = {"vitbench": known["vitbench"], "Python": known["python"], **env.get("packages", {})}
+    memory, gpus = f"{known['memory_gib']} GiB memory", ", ".join(env.get("gpus", [])) or "no GPU"
+    facts = {
+        "images": env.get("image_source", results.dataset),
+        "data checksum": known["data_checksum"],
+        "commit": f"{commit}{' with uncommitted changes' if env.get('git_dirty') else ''}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        "hardware": f"{known['cpu']}, {known['cpus']} CPUs, {memory}, {gpus}",
+        "system": known["platform"],
+        "started": known["time_utc"],
+    }
+    return {"facts": facts.items(), "command": shlex.join(map(str, env.get("command", [])))}

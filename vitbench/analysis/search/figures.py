@@ -30,17 +30,10 @@ def of_search(
 
     @functools.wraps(data)
     def only(results: Results) -> pd.DataFrame | None:
-        grid = results.sweep["search"]["method"] == "grid"
-        rows = None if grid else data(results)
+        rows = None if results.is_grid else data(results)
         return None if rows is None else several(rows)
 
     return only
-
-
-@of_search
-def best_so_far_data(results: Results) -> pd.DataFrame:
-    """The lowest loss so far against epochs spent."""
-    return search.best_so_far(search.suggestions(results))
 
 
 def draw_best_so_far(data: pd.DataFrame, title: str) -> Figure:
@@ -48,9 +41,8 @@ def draw_best_so_far(data: pd.DataFrame, title: str) -> Figure:
     with style.canvas(7.5, 3.8, title, wrap=84) as figure:
         ax = figure.subplots()
         _dots(ax, data, "epochs_spent")
-        ax.step(
-            data["epochs_spent"], data["best"], where="post", color=style.COLOURS[1], label="best"
-        )
+        spent, best = data["epochs_spent"], data["best"]
+        ax.step(spent, best, where="post", color=style.COLOURS[1], label="best")
         ax.set_xlabel("epochs spent on all suggestions, in the order in which they were made")
         ax.set_ylabel(_LOSS)
         ax.legend(fontsize=9)
@@ -59,11 +51,10 @@ def draw_best_so_far(data: pd.DataFrame, title: str) -> Figure:
 
 def describe_best_so_far(data: pd.DataFrame) -> str:
     """The lowest loss, and when it was reached."""
-    best = float(data["best"].min())
-    spent = int(data.loc[data["best"] == best, "epochs_spent"].min())
+    best = data.iloc[int(data["best"].argmin())]  # the first row that has it
     return (
-        f"{len(data)} suggestions; the lowest validation loss, {best:.3g}, was reached after "
-        f"{spent} of {int(data['epochs_spent'].max())} epochs."
+        f"{len(data)} suggestions; the lowest validation loss, {best['best']:.3g}, was reached "
+        f"after {best['epochs_spent']} of {data['epochs_spent'].max()} epochs."
     )
 
 
@@ -78,44 +69,39 @@ def _dots(ax: Axes, data: pd.DataFrame, x: str) -> None:
 def slices_data(results: Results) -> pd.DataFrame:
     """Suggestions with the settings that vary: `loss`, `status` and a column per setting."""
     found = search.suggestions(results)
-    varying = [n for n in search.settings(results) if found[n].nunique(dropna=False) > 1]
-    return found[[*varying[:_MAX_SLICES], "loss", "status"]]
+    return found[[*search.varying(results, found)[:_MAX_SLICES], "loss", "status"]]
 
 
 def draw_slices(data: pd.DataFrame, title: str) -> Figure:
     """Loss against each setting alone, the others as they came."""
-    names = [name for name in data.columns if name not in ("loss", "status")]
+    names = list(data.columns.drop(["loss", "status"]))
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     width_in, height_in = 3.1 * columns + 0.6, 2.7 * rows + 0.7
     with style.canvas(width_in, height_in, title, wrap=34 * columns) as figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for number, ax in enumerate(grid.flat):
-            if number >= len(names):
-                ax.set_axis_off()
-                continue
-            name = names[number]
+        for ax, name in zip(grid.flat, names, strict=False):
             values = data[name]
             if not pd.api.types.is_numeric_dtype(values):
                 values = values.fillna("none")  # label: null is a choice like others
             _dots(ax, data.assign(**{name: values}), name)
-            if pd.api.types.is_float_dtype(values) and values.min() > 0:
-                if values.max() >= 30 * values.min():
-                    ax.set_xscale("log")
+            if pd.api.types.is_float_dtype(values) and overview.is_wide(values):
+                ax.set_xscale("log")
             elif pd.api.types.is_integer_dtype(values):
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.set_xlabel(name.replace("_", " "))
-        for row in grid:
-            row[0].set_ylabel(_LOSS)
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        for ax in grid.flat[len(names) :]:
+            ax.set_axis_off()
+        for ax in grid[:, 0]:
+            ax.set_ylabel(_LOSS)
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def describe_slices(data: pd.DataFrame) -> str:
     """The settings of the lowest loss."""
     best = data.sort_values("loss").iloc[0]
-    names = [name for name in data.columns if name not in ("loss", "status")]
+    names = data.columns.drop(["loss", "status"])
     return (
         f"{len(data)} suggestions; the lowest loss, {best['loss']:.3g}, at "
         f"{in_words(names, best[names])}."
@@ -129,39 +115,32 @@ def importance_data(results: Results) -> pd.DataFrame | None:
     Columns: `setting`, `share`, `low`, `high`, `p`, `p_adjusted`, `r2` (all five NaN on a grid),
     `trials`, `method` (omega2 or forest).
     """
-    if results.sweep["search"]["method"] == "grid":
+    if results.is_grid:
         names = [n for n in search.settings(results) if n != "seed"]
-        shares = search.grid_anova(results.trials, names)
+        shares = search.grid_anova(results.trials, names).rename(columns={"effect": "setting"})
         if len(shares) < 4:  # one setting and the seeds: nothing to compare
             return None
-        shares = shares.rename(columns={"effect": "setting"})
         unknown = dict.fromkeys(("low", "high", "p", "p_adjusted", "r2"), np.nan)
         return shares.assign(**unknown, trials=len(results.trials), method="omega2")
-    shares = search.importance_of(results)
     ends = search.share_intervals(search.suggestions(results), search.settings(results))
-    return several(shares.merge(ends, on="setting").assign(method="forest"))
+    return several(search.importance_of(results).merge(ends, on="setting").assign(method="forest"))
 
 
 def draw_importance(data: pd.DataFrame, title: str) -> Figure:
     """Bars of shares of the variance, with the bootstrap interval of a forest's."""
     with style.canvas(7.5, 1.3 + 0.36 * len(data), title, wrap=84, grid="x") as figure:
         ax = figure.subplots()
-        order = data.iloc[::-1]
-        labels = [str(name).replace("_", " ") for name in order["setting"]]
+        order = data.iloc[::-1].reset_index(drop=True)
+        labels = order["setting"].str.replace("_", " ")
         ax.barh(labels, order["share"], color=style.COLOURS[4], height=0.62)
-        known = order["low"].notna().to_numpy()
-        if known.any():
-            ax.hlines(
-                np.flatnonzero(known), order["low"][known], order["high"][known], color="0.2", lw=2
-            )
         how = "omega squared, full grid"
-        if str(data["method"].iloc[0]) == "forest":
+        if data["method"].iloc[0] == "forest":
+            ax.hlines(order.index, order["low"], order["high"], color="0.2", lw=2)
             how = f"fANOVA; lines: 5 to 95 % of bootstrap\n{_out_of_bag(data)}"
-            for place, row in enumerate(order.to_dict("records")):
-                end = max(row["share"], row["high"])
+            for place, row in order.iterrows():
                 ax.annotate(
-                    f"p = {row['p_adjusted']:.2f}", (end, place), (4, 0), va="center",
-                    textcoords="offset points", fontsize=8,
+                    f"p = {row['p_adjusted']:.2f}", (max(row["share"], row["high"]), place),
+                    (4, 0), va="center", textcoords="offset points", fontsize=8,
                 )  # fmt: skip
             ax.margins(x=0.12)
         ax.set_xlabel(f"share of the variance of the validation loss ({how})")
@@ -175,7 +154,7 @@ def _out_of_bag(data: pd.DataFrame) -> str:
 
 def describe_importance(data: pd.DataFrame) -> str:
     """The largest shares; of a forest with the adjusted p of each."""
-    forest = str(data["method"].iloc[0]) == "forest"
+    forest = data["method"].iloc[0] == "forest"
     parts = [
         f"{row['setting']}: {row['share']:.0%}" + (f" (p = {row['p_adjusted']:.2f})" * forest)
         for row in data.head(8).to_dict("records")
@@ -196,18 +175,16 @@ def draw_best_of_k(data: pd.DataFrame, title: str) -> Figure:
     with style.canvas(6.5, 3.4, title, wrap=74) as figure:
         ax = figure.subplots()
         ax.plot(data["k"], data["expected"], color=style.COLOURS[0], marker="o", ms=3)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("suggestions k, drawn from those that were not stopped early")
+        style.whole_numbers(ax, "suggestions k, drawn from those that were not stopped early")
         ax.set_ylabel("expected lowest loss (nats)")
     return figure
 
 
 def describe_best_of_k(data: pd.DataFrame) -> str:
     """The expected best of one suggestion and of all."""
-    first, last = data.iloc[0], data.iloc[-1]
     return (
-        f"The expected lowest loss falls from {first['expected']:.3g} with one suggestion to "
-        f"{last['expected']:.3g} with {int(last['k'])}."
+        f"The expected lowest loss falls from {data['expected'].iloc[0]:.3g} with one suggestion "
+        f"to {data['expected'].iloc[-1]:.3g} with {data['k'].iloc[-1]}."
     )
 
 
@@ -220,25 +197,22 @@ def rung_data(results: Results) -> pd.DataFrame | None:
     if results.sweep["search"]["scheduler"] != "asha":
         return None
     table = search.rung_correlation(results).dropna(subset=["tau"])
-    finished = results.trials[results.trials["status"] == "finished"]
-    final = finished[["trial_id", "val_loss"]].rename(columns={"val_loss": "final"})
-    rows = results.epochs.merge(table, on="epoch").merge(final, on="trial_id")
-    rows = rows.rename(columns={"val_loss": "at_rung"})
+    final = results.trials.loc[results.trials["status"] == "finished", ["trial_id", "val_loss"]]
+    rows = results.epochs.rename(columns={"val_loss": "at_rung"}).merge(table, on="epoch")
+    rows = rows.merge(final.rename(columns={"val_loss": "final"}), on="trial_id")
     return rows[["epoch", "tau", "trials", "trial_id", "at_rung", "final"]].dropna()
 
 
 def draw_rungs(data: pd.DataFrame, title: str) -> Figure:
     """A panel per rung: loss there against loss at the end, with Kendall's tau."""
-    epochs = sorted(data["epoch"].unique())[:4]
-    width_in, wrap = max(6.5, 3.0 * len(epochs) + 0.6), max(74, 36 * len(epochs))
+    rungs = list(data.groupby("epoch"))[:4]
+    width_in, wrap = max(6.5, 3.0 * len(rungs) + 0.6), max(74, 36 * len(rungs))
     with style.canvas(width_in, 3.3, title, wrap=wrap) as figure:
-        axes = figure.subplots(1, len(epochs), squeeze=False, sharey=True)[0]
-        for ax, epoch in zip(axes, epochs, strict=True):
-            part = data[data["epoch"] == epoch]
-            ax.plot(part["at_rung"], part["final"], ls="", marker="o", ms=5, color=style.COLOURS[0])
+        axes = figure.subplots(1, len(rungs), squeeze=False, sharey=True)[0]
+        for ax, (epoch, part) in zip(axes, rungs, strict=True):
+            ax.plot(part["at_rung"], part["final"], "o", ms=5, color=style.COLOURS[0])
             ax.set_xlabel(f"validation loss at epoch {epoch}")
-            tau, count = part["tau"].iloc[0], int(part["trials"].iloc[0])
-            ax.set_title(f"Kendall's tau {tau:.2f}, n = {count}")
+            ax.set_title(f"Kendall's tau {part['tau'].iloc[0]:.2f}, n = {part['trials'].iloc[0]}")
         axes[0].set_ylabel("at the last epoch (nats)")
     return figure
 
@@ -257,7 +231,6 @@ _OBJECTIVES = {
     "train_flops": "training FLOPs of one model",
     "lr_sensitivity": "learning-rate sensitivity (nats)",
 }
-_LOGARITHMIC = ("parameters", "train_flops")
 
 
 def pareto_data(results: Results) -> pd.DataFrame | None:
@@ -274,20 +247,14 @@ def pareto_data(results: Results) -> pd.DataFrame | None:
 def draw_pareto(data: pd.DataFrame, title: str) -> Figure:
     """The first objective against each other one; suggestions on the front are filled."""
     first, *others = [name for name in _OBJECTIVES if name in data.columns]
+    beaten = {"color": style.COLOURS[0], "mfc": "none", "label": "beaten by another"}
+    best = {"color": style.COLOURS[1], "label": "on the front"}
     with style.canvas(4.5 * len(others), 3.8, title) as figure:
         axes = figure.subplots(1, len(others), squeeze=False, sharey=True)[0]
         for ax, name in zip(axes, others, strict=True):
             for on_front, part in data.groupby("pareto"):
-                ax.plot(
-                    part[name],
-                    part[first],
-                    ls="",
-                    marker="o",
-                    color=style.COLOURS[1 if on_front else 0],
-                    markerfacecolor=style.COLOURS[1] if on_front else "none",
-                    label="on the front" if on_front else "beaten by another",
-                )
-            if name in _LOGARITHMIC and data[name].max() > 5 * data[name].min():
+                ax.plot(part[name], part[first], "o", **(best if on_front else beaten))
+            if name in ("parameters", "train_flops") and data[name].max() > 5 * data[name].min():
                 ax.set_xscale("log")
             ax.set_xlabel(_OBJECTIVES[name])
         axes[0].set_ylabel(_OBJECTIVES[first])
@@ -297,8 +264,7 @@ def draw_pareto(data: pd.DataFrame, title: str) -> Figure:
 
 def describe_pareto(data: pd.DataFrame) -> str:
     """How many suggestions are on the front."""
-    fixed = ("number", "stack_id", "pareto")
-    names = [name.replace("_", " ") for name in data.columns if name not in fixed]
+    names = data.columns.drop(["number", "stack_id", "pareto"]).str.replace("_", " ")
     return (
         f"{int(data['pareto'].sum())} of {len(data)} suggestions are beaten by no other in "
         f"{' and '.join(names)}."
@@ -306,36 +272,22 @@ def describe_pareto(data: pd.DataFrame) -> str:
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec(
-        "best_so_far", "search", "Best so far against epochs spent", best_so_far_data,
-        draw_best_so_far, describe_best_so_far,
-    ),
-    FigureSpec(
-        "pareto_front", "search", "Pareto front of the search", pareto_data, draw_pareto,
-        describe_pareto, subtitle_end=lambda data: f", {len(data)} suggestions",
-    ),
-    FigureSpec(
-        "importance", "search", "Importance of the settings", importance_data, draw_importance,
-        describe_importance,
-    ),
-    FigureSpec(
-        "search_slices", "search", "Loss against each setting of the search", slices_data,
-        draw_slices, describe_slices,
-    ),
-    FigureSpec(
-        "interactions", "search", "Loss by pairs of settings", overview.interactions_data,
-        overview.draw_interactions, overview.describe_interactions,
-    ),
-    FigureSpec(
-        "parallel_coordinates", "search", "Settings of every trial",
-        of_search(overview.parallel_data), overview.draw_parallel, overview.describe_parallel,
-    ),
-    FigureSpec(
-        "rung_correlation", "search", "Early losses against final losses", rung_data, draw_rungs,
-        describe_rungs,
-    ),
-    FigureSpec(
-        "best_of_k", "search", "Expected best of k trials", best_of_k_data, draw_best_of_k,
-        describe_best_of_k,
-    ),
+    FigureSpec("best_so_far", "search", "Best so far against epochs spent",
+               of_search(lambda results: search.best_so_far(search.suggestions(results))),
+               draw_best_so_far, describe_best_so_far),
+    FigureSpec("pareto_front", "search", "Pareto front of the search", pareto_data, draw_pareto,
+               describe_pareto, subtitle_end=lambda data: f", {len(data)} suggestions"),
+    FigureSpec("importance", "search", "Importance of the settings", importance_data,
+               draw_importance, describe_importance),
+    FigureSpec("search_slices", "search", "Loss against each setting of the search", slices_data,
+               draw_slices, describe_slices),
+    FigureSpec("interactions", "search", "Loss by pairs of settings", overview.interactions_data,
+               overview.draw_interactions, overview.describe_interactions),
+    FigureSpec("parallel_coordinates", "search", "Settings of every trial",
+               of_search(overview.parallel_data), overview.draw_parallel,
+               overview.describe_parallel),
+    FigureSpec("rung_correlation", "search", "Early losses against final losses", rung_data,
+               draw_rungs, describe_rungs),
+    FigureSpec("best_of_k", "search", "Expected best of k trials", best_of_k_data, draw_best_of_k,
+               describe_best_of_k),
 )  # fmt: skip

@@ -5,7 +5,6 @@ scikit-learn is imported where a forest is grown, and nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,17 +26,9 @@ def levels(values: pd.Series) -> Floats:
     return np.asarray((codes + 0.5) / len(different), dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class Forest:
-    """Regression trees, each fitted to a bootstrap sample of N suggestions of D settings.
-
-    Attributes:
-        trees: as scikit-learn has them.
-        left_out: suggestions that each tree was not fitted to.
-    """
-
-    trees: list[Any]
-    left_out: list[npt.NDArray[np.intp]]
+# Regression trees as scikit-learn has them, each fitted to a bootstrap sample of N suggestions of
+# D settings, with the suggestions that it was not fitted to.
+Forest = list[tuple[Any, npt.NDArray[np.intp]]]
 
 
 def grow(levels_ND: Floats, loss_N: Floats, trees: int, rng: np.random.Generator) -> Forest:
@@ -46,19 +37,18 @@ def grow(levels_ND: Floats, loss_N: Floats, trees: int, rng: np.random.Generator
 
     places_ND = np.ascontiguousarray(levels_ND, dtype=np.float32)
     count = len(loss_N)
-    grown, left_out = [], []
+    forest: Forest = []
     for _ in range(trees):
         weight_N = np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
         tree = DecisionTreeRegressor(min_samples_leaf=2, random_state=0)
         tree.fit(places_ND, loss_N, sample_weight=weight_N, check_input=False)
-        grown.append(tree.tree_)
-        left_out.append(np.flatnonzero(weight_N == 0))
-    return Forest(grown, left_out)
+        forest.append((tree.tree_, np.flatnonzero(weight_N == 0)))
+    return forest
 
 
 def shares(forest: Forest) -> Floats:
     """The share of the variance that each setting explains alone, mean over trees, shape [D]."""
-    mean_D: Floats = np.mean([_main_effects(tree) for tree in forest.trees], axis=0)
+    mean_D: Floats = np.mean([_main_effects(tree) for tree, _ in forest], axis=0)
     return mean_D
 
 
@@ -67,16 +57,15 @@ def out_of_bag(
 ) -> tuple[Floats, float]:
     """How much worse losses that trees were not fitted to are predicted without each setting.
 
-    Returns:
-        The rise of the mean squared error when the setting's values are shuffled among those
-        suggestions, over the variance of the loss, mean over trees, shape [D] (Breiman 2001,
-        doi:10.1023/A:1010933404324); and R^2 of the forest's out-of-bag predictions.
+    The rise of the mean squared error when the setting's values are shuffled among those
+    suggestions, over the variance of the loss, mean over trees, shape [D] (Breiman 2001,
+    doi:10.1023/A:1010933404324); and R^2 of the forest's out-of-bag predictions.
     """
     places_ND = np.ascontiguousarray(levels_ND, dtype=np.float32)
     settings = places_ND.shape[1]
     rise_D = np.zeros(settings)
     sum_N, times_N = np.zeros(len(loss_N)), np.zeros(len(loss_N))
-    for tree, rows in zip(forest.trees, forest.left_out, strict=True):
+    for tree, rows in forest:
         if len(rows) < 2:
             continue
         # The rows as they are, then with one setting after the other shuffled.
@@ -91,7 +80,7 @@ def out_of_bag(
     known_N = times_N > 0
     rest = loss_N[known_N] - sum_N[known_N] / times_N[known_N]
     spread = float(loss_N[known_N].var())
-    return rise_D / (len(forest.trees) * spread), 1.0 - float((rest**2).mean()) / spread
+    return rise_D / (len(forest) * spread), 1.0 - float((rest**2).mean()) / spread
 
 
 def _main_effects(tree: Any) -> Floats:

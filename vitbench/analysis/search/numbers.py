@@ -1,7 +1,4 @@
-"""What a search over settings shows: which settings matter, what more trials would bring.
-
-Needs the tables alone.
-"""
+"""What a search over settings shows: which settings matter, what more trials would bring."""
 
 from __future__ import annotations
 
@@ -29,6 +26,16 @@ def settings(results: Results) -> list[str]:
     return [name for name in results.sweep["search"]["space"] if name in results.trials]
 
 
+def varying(results: Results, frame: pd.DataFrame) -> list[str]:
+    """Those of the settings that have several values in a table."""
+    return [name for name in settings(results) if frame[name].nunique(dropna=False) > 1]
+
+
+def clip_at(losses: pd.Series) -> float:
+    """Where an axis or a scale of colours of losses ends: most of them fit."""
+    return float(losses.quantile(CLIP_QUANTILE))
+
+
 @computed_once
 def suggestions(results: Results) -> pd.DataFrame:
     """One row per suggestion (stack), in the order in which they were made.
@@ -41,17 +48,15 @@ def suggestions(results: Results) -> pd.DataFrame:
     inner = [name for name in results.sweep["search"].get("inner", {}) if name != "seed"]
     loss = trials["best_val_loss"].astype(float)
     frame = trials.assign(loss=loss.where(np.isfinite(loss), trials["initial_val_loss"]))
-    rows = []
-    for stack_id, part in frame.groupby("stack_id", sort=False):
-        arms = part.groupby(inner, dropna=False)["loss"].mean() if inner else part[["loss"]].mean()
-        first = part.iloc[0]
-        row = {name: first[name] for name in settings(results)}
-        done = (part["status"] == "finished").any()
-        row |= {"stack_id": stack_id, "loss": float(arms.min())}
-        row |= {"epochs": int(part["epochs"].fillna(0).sum())}
-        row |= {"status": "finished" if done else str(first["status"])}
-        rows.append(row)
     names = ["stack_id", *settings(results), "loss", "epochs", "status"]
+    rows = []
+    for _, part in frame.groupby("stack_id", sort=False):
+        arms = part.groupby(inner, dropna=False)["loss"].mean() if inner else part[["loss"]].mean()
+        row = part.iloc[0][names].to_dict()
+        row |= {"loss": float(arms.min()), "epochs": int(part["epochs"].fillna(0).sum())}
+        if (part["status"] == "finished").any():
+            row["status"] = "finished"
+        rows.append(row)
     found = pd.DataFrame(rows, columns=names).dropna(subset=["loss"]).reset_index(drop=True)
     found.insert(0, "number", np.arange(len(found)))
     return found
@@ -59,14 +64,9 @@ def suggestions(results: Results) -> pd.DataFrame:
 
 def best_so_far(found: pd.DataFrame) -> pd.DataFrame:
     """Lowest loss of the suggestions so far against epochs spent on all of them, in their order."""
-    return pd.DataFrame(
-        {
-            "epochs_spent": found["epochs"].cumsum(),
-            "loss": found["loss"],
-            "best": found["loss"].cummin(),
-            "status": found["status"],
-        }
-    )
+    spent, best = found["epochs"].cumsum(), found["loss"].cummin()
+    curve = found.assign(epochs_spent=spent, best=best)
+    return curve[["epochs_spent", "loss", "best", "status"]]
 
 
 def best_of_k(losses: npt.ArrayLike) -> pd.DataFrame:
@@ -89,11 +89,8 @@ def rungs(results: Results) -> list[int]:
     search, last = results.sweep["search"], int(results.sweep["train"]["epochs"])
     if search["scheduler"] != "asha":
         return list(range(1, last))
-    found, rung = [], int(search["grace_epochs"])
-    while rung < last:
-        found.append(rung)
-        rung *= int(search["reduction_factor"])
-    return found
+    rungs = (search["grace_epochs"] * search["reduction_factor"] ** k for k in itertools.count())
+    return list(itertools.takewhile(lambda rung: rung < last, rungs))
 
 
 def rung_correlation(results: Results) -> pd.DataFrame:
@@ -109,11 +106,9 @@ def rung_correlation(results: Results) -> pd.DataFrame:
     rows = []
     for epoch in rungs(results):
         at = results.epochs[results.epochs["epoch"] == epoch].set_index("trial_id")["val_loss"]
-        both = pd.concat([at.astype(float), final], axis=1, join="inner", keys=["rung", "final"])
-        both = both.dropna()
-        enough = len(both) >= _MIN_RANKED
-        tau = float(kendalltau(both["rung"], both["final"])[0]) if enough else np.nan
-        rows.append({"epoch": epoch, "tau": tau, "trials": len(both)})
+        both = pd.concat([at.astype(float), final], axis=1, join="inner").dropna().to_numpy()
+        tau = float(kendalltau(*both.T)[0]) if len(both) >= _MIN_RANKED else np.nan
+        rows.append((epoch, tau, len(both)))
     return pd.DataFrame(rows, columns=["epoch", "tau", "trials"])
 
 
@@ -124,12 +119,7 @@ def importance_of(results: Results) -> pd.DataFrame:
 
 
 def importance(
-    made: pd.DataFrame,
-    names: list[str],
-    *,
-    permutations: int = 50,
-    trees: int = TREES,
-    seed: int = 0,
+    made: pd.DataFrame, names: list[str], permutations: int = 50, trees: int = TREES, seed: int = 0
 ) -> pd.DataFrame:
     """Share of the loss' variance that each setting explains alone, and whether noise does that.
 
@@ -147,15 +137,10 @@ def importance(
     and Young 1993). Exact where no setting matters and settings were drawn independently of the
     losses (random search), approximate for a sampler that learns.
 
-    Args:
-        made: of `suggestions`; ones that were stopped early are left out.
-        names: the settings.
-        permutations: of the losses; p is never below 1 / (permutations + 1).
-
-    Returns:
-        Columns `setting`, `share`, `p`, `p_adjusted`, `r2` (of the forest's out-of-bag
-        predictions), `trials`; the largest share first; empty below 20 suggestions or where all
-        losses are equal.
+    Suggestions (`made`) that were stopped early are left out; p is never below
+    1 / (permutations + 1). Columns `setting`, `share`, `p`, `p_adjusted`, `r2` (of the forest's
+    out-of-bag predictions), `trials`; the largest share first; empty below 20 suggestions or
+    where all losses are equal.
     """
     columns = ["setting", "share", "p", "p_adjusted", "r2", "trials"]
     names, levels_ND, loss_N = _regressed(made, names)
@@ -175,28 +160,23 @@ def importance(
     spread_D = rise_PD.std(axis=0)
     scaled_PD = (rise_PD - rise_PD.mean(axis=0)) / np.where(spread_D > 0, spread_D, 1.0)
     adjusted_D = (scaled_PD.max(axis=1)[:, None] >= scaled_PD[0] - 1e-12).mean(axis=0)
-    table = pd.DataFrame(
-        {"setting": names, "share": share_D, "p": p_D, "p_adjusted": adjusted_D, "r2": r2,
-         "trials": len(loss_N)}
-    )  # fmt: skip
-    return table.sort_values("share", ascending=False, kind="stable").reset_index(drop=True)
+    table = pd.DataFrame({"setting": names, "share": share_D, "p": p_D, "p_adjusted": adjusted_D})
+    table = table.assign(r2=r2, trials=len(loss_N))
+    return table.sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 
-def share_intervals(
-    made: pd.DataFrame, names: list[str], *, repeats: int = 20, trees: int = TREES, seed: int = 0
-) -> pd.DataFrame:
+def share_intervals(made: pd.DataFrame, names: list[str], *, repeats: int = 20) -> pd.DataFrame:
     """How far the shares of `importance` move over bootstrap samples of the suggestions.
 
-    Returns:
-        Columns `setting`, `low`, `high`: 5 % and 95 % quantiles; empty where `importance` is.
+    Columns `setting`, `low`, `high`: 5 % and 95 % quantiles; empty where `importance` is.
     """
     names, levels_ND, loss_N = _regressed(made, names)
     if not names:
         return pd.DataFrame(columns=["setting", "low", "high"])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     samples = [rng.integers(0, len(loss_N), len(loss_N)) for _ in range(repeats)]
     share_RD = [
-        forest.shares(forest.grow(levels_ND[rows], loss_N[rows], trees, rng)) for rows in samples
+        forest.shares(forest.grow(levels_ND[rows], loss_N[rows], TREES, rng)) for rows in samples
     ]
     low_D, high_D = np.quantile(share_RD, [0.05, 0.95], axis=0)
     return pd.DataFrame({"setting": names, "low": low_D, "high": high_D})
@@ -208,7 +188,7 @@ def _regressed(made: pd.DataFrame, names: list[str]) -> tuple[list[str], Floats,
     names = [name for name in names if whole[name].nunique(dropna=False) > 1]
     if len(whole) < MIN_FOR_IMPORTANCE or not names or whole["loss"].nunique() < 2:
         return [], np.empty((0, 0)), np.empty(0)
-    loss_N = whole["loss"].clip(upper=float(whole["loss"].quantile(CLIP_QUANTILE)))
+    loss_N = whole["loss"].clip(upper=clip_at(whole["loss"]))
     levels_ND = np.stack([forest.levels(whole[name]) for name in names], axis=1)
     return names, levels_ND, loss_N.to_numpy(dtype=np.float64)
 
@@ -240,48 +220,37 @@ def grid_anova(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     and is 0 where it would be negative. Seeds are blocks, as every cell has the same ones: MS_e
     is the mean square of seed by cell, (cells - 1)(seeds - 1) degrees of freedom.
 
-    Returns:
-        Columns `effect`, `share`, the largest first; interactions of three or more settings are
-        one row, and the last row, `seeds`, is what is left. Empty where the grid has gaps, with
-        one seed (its noise is unknown) or where all losses are equal.
+    Columns `effect`, `share`, the largest first; interactions of three or more settings are one
+    row, and the last row, `seeds`, is what is left. Empty where the grid has gaps, with one seed
+    (its noise is unknown) or where all losses are equal.
     """
-    columns = ["effect", "share"]
     frame = trials.assign(loss=standing_in(trials, "val_loss")).dropna(subset=["loss"])
-    names = [name for name in names if frame[name].nunique(dropna=False) > 1]
-    seeds = frame["seed"].nunique()
-    shape = [frame[name].nunique(dropna=False) for name in names]
+    levels = frame[[*names, "seed"]].nunique(dropna=False)
+    names = [name for name in names if levels[name] > 1]
+    *shape, seeds = (int(levels[name]) for name in (*names, "seed"))
     table = frame.groupby([*names, "seed"], dropna=False)["loss"].agg(["mean", "count"])
-    whole = len(table) == np.prod([*shape, seeds]) and (table["count"] == 1).all()
+    whole = len(table) == math.prod(shape) * seeds and (table["count"] == 1).all()
     if not names or seeds < 2 or not whole or frame["loss"].nunique() < 2:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=["effect", "share"])
     loss = table["mean"].sort_index().to_numpy(dtype=np.float64).reshape([*shape, seeds])
     mean: Floats = loss.mean(axis=-1)
-    of_seeds = loss.mean(axis=tuple(range(len(names))))
-    grand = loss.mean()
+    axes = range(len(names))
+    of_seeds, grand = loss.mean(axis=tuple(axes)), loss.mean()
     error_ss = float(((loss - mean[..., None] - of_seeds + grand) ** 2).sum())
     error_ms = error_ss / ((mean.size - 1) * (seeds - 1))
     total = float(((loss - grand) ** 2).sum()) + error_ms
-    axes = range(len(names))
-    parts: dict[tuple[int, ...], Floats] = {(): np.broadcast_to(grand, mean.shape)}
-    rows: list[tuple[str, float]] = []
-    rest = 0.0
+    shares: dict[str, float] = {}
     for order in range(1, len(names) + 1):
         for chosen in itertools.combinations(axes, order):
-            others = tuple(a for a in axes if a not in chosen)
-            effect = np.broadcast_to(mean.mean(axis=others, keepdims=True), mean.shape)
-            for size_below in range(order):
-                for below in itertools.combinations(chosen, size_below):
-                    effect = effect - parts[below]
-            parts[chosen] = effect
-            freedom = math.prod(shape[a] - 1 for a in chosen)
-            square = seeds * float((effect**2).sum())
+            effect = mean
+            for axis in axes:  # f_U: less its mean along the settings of U, averaged along others
+                along: Floats = effect.mean(axis=axis, keepdims=True)
+                effect = effect - along if axis in chosen else along
+            freedom = math.prod(shape[axis] - 1 for axis in chosen)
+            square = loss.size * float((effect**2).mean())
+            name = " x ".join(names[a] for a in chosen) if order < 3 else "three or more together"
             share = max(0.0, (square - freedom * error_ms) / total)
-            if order <= 2:
-                rows.append((" x ".join(names[a] for a in chosen), share))
-            else:
-                rest += share
-    if len(names) > 2:
-        rows.append(("three or more together", rest))
-    rows.sort(key=lambda row: -row[1])
-    rows.append(("seeds", 1.0 - sum(share for _, share in rows)))
-    return pd.DataFrame(rows, columns=columns)
+            shares[name] = shares.get(name, 0.0) + share
+    rows = sorted(shares.items(), key=lambda row: -row[1])
+    rows.append(("seeds", 1.0 - sum(shares.values())))
+    return pd.DataFrame(rows, columns=["effect", "share"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from vitbench.analysis import style
-from vitbench.analysis.figure_spec import FigureSpec, at_target
+from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.results import Results
 from vitbench.analysis.time_to_target import numbers as speed
 
@@ -29,51 +29,51 @@ def target_data(results: Results) -> pd.DataFrame | None:
     for arm in speed.by_arm(times)["arm"]:
         part = times[times["arm"] == arm]
         curve = speed.arrivals(part)
-        steps = pd.DataFrame(
-            {
-                "epochs": [0.0, *curve.time],
-                "share": [0.0, *(1.0 - curve.waiting)],
-                "at_risk": [len(part), *curve.at_risk],
-                "arrivals": [0, *curve.arrived],
-                "censored": [0, *curve.censored],
-            }
+        steps = curve.assign(share=1.0 - curve["waiting"])
+        start = pd.DataFrame(
+            {"epochs": [0.0], "share": 0.0, "at_risk": len(part), "arrivals": 0, "censored": 0}
         )
-        parts.append(steps.assign(arm=arm, models=len(part), median=curve.median))
+        steps = pd.concat([start, steps[start.columns]])
+        parts.append(steps.assign(arm=arm, models=len(part), median=speed.median(curve)))
     return pd.concat(parts, ignore_index=True).assign(target=results.target)
 
 
 def draw_target(data: pd.DataFrame, title: str) -> Figure:
     """A staircase per arm: the estimated share that has arrived, ticks where some are censored."""
-    arms = list(data["arm"].unique())
-    shown = arms[:_MAX_LINES]
-    if len(arms) > len(shown):
-        title += f"; the {len(shown)} lowest medians of {len(arms)}"
+    arms = data["arm"].nunique()
+    if arms > _MAX_LINES:
+        title += f"; the {_MAX_LINES} lowest medians of {arms}"
     with style.canvas(7.5, 4.2, title, wrap=84) as figure:
-        ax = figure.subplots()
-        for arm, colour in style.colour_of(shown).items():
-            part = data[data["arm"] == arm]
-            models = int(part["models"].iloc[0])
-            label = f"{arm} (n = {models})"
-            ax.step(part["epochs"], part["share"], where="post", color=colour, lw=2, label=label)
-            cut = part[part["censored"] > 0]
-            ax.plot(cut["epochs"], cut["share"], ls="", marker="|", ms=9, color=colour)
+        labels = data["arm"] + " (n = " + data["models"].astype(str) + ")"
+        ax = _staircases(figure, data, "epochs", labels)
         ax.axhline(0.5, color="0.6", lw=0.8, ls=":", zorder=0)
         ax.set_xlim(0, 1.04 * float(data["epochs"].max()))
-        ax.set_ylim(-0.02, 1.02)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        target = float(data["target"].iloc[0])
-        ax.set_xlabel("epochs; ticks: models that were last seen before they arrived")
-        ax.set_ylabel(f"share that reached {target:g} (Kaplan-Meier)")
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        style.whole_numbers(ax, "epochs; ticks: models that were last seen before they arrived")
+        ax.set_ylabel(f"share that reached {data['target'].iloc[0]:g} (Kaplan-Meier)")
     return figure
+
+
+def _staircases(figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series) -> Axes:
+    """`share` against `x` for each of the first arms, with ticks where trials are censored."""
+    ax = figure.subplots()
+    for arm, colour in style.colour_of(list(data["arm"].unique())[:_MAX_LINES]).items():
+        part = data[data["arm"] == arm]
+        label = labels[part.index[0]]
+        ax.step(part[x], part["share"], where="post", color=colour, lw=2, label=label)
+        if "censored" in part:
+            cut = part[part["censored"] > 0]
+            ax.plot(cut[x], cut["share"], "|", ms=9, color=colour)
+    ax.set_ylim(-0.02, 1.02)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return ax
 
 
 def describe_target(data: pd.DataFrame) -> str:
     """The medians of the first arms."""
-    medians = data.groupby("arm", sort=False)["median"].first()
+    medians = data.groupby("arm", sort=False)["median"].first().head(8)
     parts = [
         f"{arm}: {median:g} epochs" if math.isfinite(median) else f"{arm}: not reached by half"
-        for arm, median in list(medians.items())[:8]
+        for arm, median in medians.items()
     ]
     return (
         f"Kaplan-Meier median of the epochs to validation accuracy {data['target'].iloc[0]:g}. "
@@ -92,38 +92,30 @@ def profile_data(results: Results) -> pd.DataFrame | None:
 def draw_profile(data: pd.DataFrame, title: str) -> Figure:
     """A staircase per arm: the share of workloads on which it is at most tau times the fastest."""
     with style.canvas(7.5, 3.9, title, wrap=84) as figure:
-        ax = figure.subplots()
-        arms = list(data["arm"].unique())[:_MAX_LINES]
-        for arm, colour in style.colour_of(arms).items():
-            part = data[data["arm"] == arm]
-            label = f"{arm} (B = {part['score'].iloc[0]:.2f})"
-            ax.step(part["tau"], part["share"], where="post", color=colour, lw=2, label=label)
-        ax.set_xlim(1, speed.R_MAX)
-        ax.set_ylim(-0.02, 1.02)
-        count = int(data["workloads"].iloc[0])
+        labels = data["arm"] + " (B = " + data["score"].map("{:.2f}".format) + ")"
+        ax = _staircases(figure, data, "tau", labels)
+        ax.set(xlim=(1, speed.R_MAX), ylabel=f"share of {data['workloads'].iloc[0]} workloads")
         ax.set_xlabel("tau: epochs to the target over those of the fastest arm")
-        ax.set_ylabel(f"share of {count} workloads")
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
 def describe_profile(data: pd.DataFrame) -> str:
     """The score of each arm."""
-    scores = data.groupby("arm", sort=False)["score"].first()
-    parts = [f"{arm}: {value:.2f}" for arm, value in list(scores.items())[:8]]
+    scores = data.groupby("arm", sort=False)["score"].first().head(8)
+    parts = [f"{arm}: {value:.2f}" for arm, value in scores.items()]
     return (
-        f"Score over {int(data['workloads'].iloc[0])} workloads, 1 being the fastest on all. "
+        f"Score over {data['workloads'].iloc[0]} workloads, 1 being the fastest on all. "
         f"{', '.join(parts)}."
     )
 
 
+def _at_target(data: pd.DataFrame) -> str:
+    return f" {data['target'].iloc[0]:g}"
+
+
 FIGURES: tuple[FigureSpec[Results], ...] = (
-    FigureSpec(
-        "time_to_target", "speed", "Epochs to validation accuracy", target_data, draw_target,
-        describe_target, at_target,
-    ),
-    FigureSpec(
-        "performance_profile", "speed", "Performance profile at validation accuracy", profile_data,
-        draw_profile, describe_profile, at_target,
-    ),
+    FigureSpec("time_to_target", "speed", "Epochs to validation accuracy", target_data,
+               draw_target, describe_target, _at_target),
+    FigureSpec("performance_profile", "speed", "Performance profile at validation accuracy",
+               profile_data, draw_profile, describe_profile, _at_target),
 )  # fmt: skip

@@ -25,34 +25,25 @@ def findings(results: Results) -> list[Finding]:
     times = speed.times_of(results)
     if times is None:
         return []
-    arms = speed.by_arm(times)
     reached = int(times["reached"].sum())
-    counts = {"target": results.target, "models": len(times), "reached": reached}
+    facts: dict[str, object] = {"target": results.target, "models": len(times), "reached": reached}
     if not reached:
-        return [Finding("target_reached_by_none", metric=METRIC, n=len(times), facts=counts)]
+        return [Finding("target_reached_by_none", metric=METRIC, n=len(times), facts=facts)]
+    arms = speed.by_arm(times)
     medians = dict(zip(arms["arm"], arms["epochs"], strict=True))
-    told = [
-        Finding(
-            "target_medians",
-            arms=tuple(medians),
-            metric=METRIC,
-            n=int(times["seed"].nunique()),
-            facts=counts | {"medians": {arm: m for arm, m in medians.items() if math.isfinite(m)},
-                            "settings": len(medians)},
-        )
-    ]  # fmt: skip
-    return told + _sooner(speed.restricted(times), results.target) + _profile(times)
+    known = {arm: median for arm, median in medians.items() if math.isfinite(median)}
+    facts |= {"medians": known, "settings": len(medians)}
+    seeds = int(times["seed"].nunique())
+    told = Finding("target_medians", arms=tuple(medians), metric=METRIC, n=seeds, facts=facts)
+    return [told, *_sooner(speed.restricted(times), results.target), *_profile(times)]
 
 
 def _sooner(compared: speed.Restricted, target: float | None) -> list[Finding]:
     """Pairs of settings of which one arrives sooner; the slower stands first."""
     seeds, arms = compared.values.shape
-    told = []
-    if compared.left_out:
-        told.append(
-            Finding("target_arms_left_out", arms=compared.left_out, metric=METRIC,
-                    n=len(compared.left_out))
-        )  # fmt: skip
+    told, lacking = [], compared.left_out
+    if lacking:
+        told.append(Finding("target_arms_left_out", arms=lacking, metric=METRIC, n=len(lacking)))
     if arms < 2 or seeds < 2:
         return told
     pairs = all_pairs(compared.values)
@@ -74,12 +65,13 @@ def _profile(times: pd.DataFrame) -> list[Finding]:
     profile = speed.profile(speed.ratios(times))
     if profile.empty:
         return []
-    top = profile.iloc[0]
-    scores = profile.groupby("arm", sort=False)["score"].first()
-    facts = {"scores": scores.to_dict()}
+    scores = profile.groupby("arm", sort=False)["score"].first().to_dict()
+    best, count = next(iter(scores)), int(profile["workloads"].iloc[0])
     return [
-        Finding("target_profile", arms=(str(top["arm"]),), metric="profile_score",
-                effect=float(top["score"]), n=int(top["workloads"]), facts=facts)
+        Finding(
+            "target_profile", arms=(best,), metric="profile_score", effect=scores[best], n=count,
+            facts={"scores": scores},
+        )
     ]  # fmt: skip
 
 
@@ -89,14 +81,14 @@ def limits(results: Results) -> list[Finding]:
     if times is None:
         return []
     seeds = int(results.trials["seed"].nunique())
-    censored = times[~times["reached"] & ~times["never"]]
-    cut = int((~times["whole"]).sum())
-    facts = {"target": results.target, "cut": cut, "never": int(times["never"].sum())}
+    censored = int((~times["reached"] & ~times["never"]).sum())
+    cut, never = int((~times["whole"]).sum()), int(times["never"].sum())
+    facts = {"target": results.target, "cut": cut, "never": never}
     told = []
-    if results.target_is_late:
+    if results.target != results.sweep.get("target_accuracy"):  # stated with results in sight
         told.append(Finding("limit_target_late", facts=facts))
     if seeds < MIN_SEEDS:
         told.append(Finding("limit_target_few_seeds", n=seeds, facts=facts))
-    if len(censored):
-        told.append(Finding("limit_target_censored", n=len(censored), facts=facts))
+    if censored:
+        told.append(Finding("limit_target_censored", n=censored, facts=facts))
     return told

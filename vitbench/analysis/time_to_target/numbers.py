@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from vitbench.analysis.findings.arms import labels, names_of
@@ -35,27 +34,21 @@ from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import Floats
 
 R_MAX = 4.0
+_NEVER = {"epochs_low": math.inf, "epochs_high": math.inf}
 MIN_WORKLOADS = 3
 WORKLOAD_SETTINGS = ("label", "width", "depth", "heads", "mlp", "patch_grid", "image_size", "seed")
-MAX_ROWS = 60
-_KEPT = (
-    "trial_id", "seed", "arm", "way", "workload", "epochs", "seconds", "reached", "never", "whole",
-    "images_per_s", "last", "last_s",
-)  # fmt: skip
+_KEPT = ["trial_id", "seed", "arm", "way", "workload", "epochs", "seconds", "reached", "never",
+         "whole", "images_per_s", "last", "last_s"]  # fmt: skip
 
 
 def time_to_target(
     trials: pd.DataFrame, epochs: pd.DataFrame, target: float, names: Sequence[str]
 ) -> pd.DataFrame:
-    """When each trial first had the validation accuracy `target`.
+    """When each trial first had the validation accuracy `target`; one without an epoch is left out.
 
     Seconds are the trial's share of its stack's time, evaluation included: a stack of K members
-    that takes 10 s an epoch costs each of them 10 / K. Trials without an epoch are left out.
-
-    Args:
-        trials, epochs: tables of the results.
-        target: the accuracy.
-        names: settings that vary in the sweep, other than the seed.
+    that takes 10 s an epoch costs each of them 10 / K. `names` are the settings that vary in the
+    sweep, other than the seed.
 
     Returns:
         Columns: `trial_id`, `seed`, `arm`, `way` and `workload` (in words), `epochs` and `seconds`
@@ -82,7 +75,7 @@ def time_to_target(
     frame["whole"] = frame["reached"] | frame["status"].isin(["finished", "diverged"])
     frame["last"] = ids.map(last["epoch"]).astype(int)
     frame["last_s"] = ids.map(last["spent_s"]).astype(float) / members
-    return frame[list(_KEPT)].reset_index(drop=True)
+    return frame[_KEPT].reset_index(drop=True)
 
 
 @computed_once
@@ -93,51 +86,28 @@ def times_of(results: Results) -> pd.DataFrame | None:
     return time_to_target(results.trials, results.epochs, results.target, names_of(results))
 
 
-@dataclass(frozen=True)
-class Arrivals:
-    """A Kaplan-Meier curve; every array is of shape [steps].
+def arrivals(times: pd.DataFrame, unit: str = "epochs") -> pd.DataFrame:
+    """The Kaplan-Meier curve of trials (rows of `time_to_target`), in epochs or seconds.
 
-    Attributes:
-        time: at which trials arrived or were censored, rising.
-        waiting: estimated share of trials that have not arrived by then, S(t).
-        at_risk: trials that had neither arrived nor been censored before.
-        arrived, censored: trials at this very time.
+    A row per time at which trials arrived or were censored, rising: the time in the column
+    `unit`; `at_risk` (had neither arrived nor been censored before), `arrivals` and `censored` at
+    this very time, and `waiting`, the estimated share that has not arrived by then, S(t).
     """
-
-    time: Floats
-    waiting: Floats
-    at_risk: npt.NDArray[np.int64]
-    arrived: npt.NDArray[np.int64]
-    censored: npt.NDArray[np.int64]
-
-    @property
-    def median(self) -> float:
-        """The first time by which half have arrived; infinite where the curve does not say."""
-        half = np.flatnonzero(self.waiting <= 0.5 + 1e-12)
-        return float(self.time[half[0]]) if len(half) else math.inf
+    last = times["last" if unit == "epochs" else "last_s"].astype(float)
+    # One that arrived was seen until then; one that diverged is at risk for ever.
+    seen = times[unit].where(times["reached"] | times["never"], last)
+    trials = pd.DataFrame({unit: seen, "trials": 1, "arrivals": times["reached"].astype(int)})
+    curve: pd.DataFrame = trials.groupby(unit, as_index=False).sum()
+    curve["censored"] = curve["trials"] - curve["arrivals"]
+    curve["at_risk"] = curve["trials"][::-1].cumsum()
+    curve["waiting"] = ((curve["at_risk"] - curve["arrivals"]) / curve["at_risk"]).cumprod()
+    return curve.drop(columns="trials").query(f"{unit} < inf")
 
 
-def arrivals(times: pd.DataFrame, unit: str = "epochs") -> Arrivals:
-    """The Kaplan-Meier curve of trials (rows of `time_to_target`), in epochs or seconds."""
-    there = times["reached"].to_numpy(dtype=bool)
-    given = times["last" if unit == "epochs" else "last_s"].to_numpy(dtype=np.float64)
-    observed: Floats = np.where(there, times[unit].to_numpy(dtype=np.float64), given)
-    end = observed.max()
-    # Trials that diverged are at risk beyond all that was observed: censored after its end.
-    cut = np.where(times["never"].to_numpy(dtype=bool), end + 1.0, observed)
-    from scipy import stats  # slow to import
-
-    sample = stats.CensoredData(uncensored=observed[there], right=cut[~there])
-    curve = stats.ecdf(sample).sf
-    seen = curve.quantiles <= end
-    time = np.asarray(curve.quantiles, dtype=np.float64)[seen]
-    return Arrivals(
-        time=time,
-        waiting=np.asarray(curve.probabilities, dtype=np.float64)[seen],
-        at_risk=np.array([np.sum(np.where(there, observed, cut) >= t) for t in time], dtype=int),
-        arrived=np.array([np.sum(observed[there] == t) for t in time], dtype=int),
-        censored=np.array([np.sum(cut[~there] == t) for t in time], dtype=int),
-    )
+def median(curve: pd.DataFrame) -> float:
+    """The first time by which half have arrived; infinite where the curve does not say."""
+    half = curve.loc[curve["waiting"] <= 0.5 + 1e-12, curve.columns[0]]
+    return float(min(half, default=math.inf))
 
 
 def by_arm(times: pd.DataFrame) -> pd.DataFrame:
@@ -150,45 +120,26 @@ def by_arm(times: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for arm, part in times.groupby("arm", sort=False):
         there = part.loc[part["reached"], "epochs"]
-        rows.append(
-            {
-                "arm": str(arm),
-                "trials": len(part),
-                "reached": len(there),
-                "epochs": arrivals(part).median,
-                "epochs_low": there.min() if len(there) else math.inf,
-                "epochs_high": there.max() if len(there) else math.inf,
-                "seconds": arrivals(part, "seconds").median,
-                "images_per_s": part["images_per_s"].median(),
-                "last": int(part["last"].max()),
-            }
-        )
-    table = pd.DataFrame(rows).assign(missed=lambda t: t["trials"] - t["reached"])
-    table = table.sort_values(["epochs", "missed", "seconds"], kind="stable")
-    return table.drop(columns="missed").reset_index(drop=True)
-
-
-def table(results: Results) -> list[dict[Any, Any]]:
-    """The rows of `by_arm` for the report; empty where no target is stated."""
-    times = times_of(results)
-    return [] if times is None else by_arm(times).head(MAX_ROWS).to_dict("records")
+        row = {"arm": str(arm), "trials": len(part), "reached": len(there)}
+        row |= {"epochs": median(arrivals(part)), "seconds": median(arrivals(part, "seconds"))}
+        row |= {"epochs_low": there.min(), "epochs_high": there.max()} if len(there) else _NEVER
+        row |= {"images_per_s": part["images_per_s"].median(), "last": int(part["last"].max())}
+        rows.append(row)
+    rows.sort(key=lambda row: (row["epochs"], row["trials"] - row["reached"], row["seconds"]))
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
 class Restricted:
     """Epochs to the target, counted up to a horizon that every trial was observed to.
 
-    Attributes:
-        values: min(epochs to the target, horizon), a row per seed, a column per arm. Its mean
-            over seeds is the restricted mean time, the area under the arm's Kaplan-Meier curve
-            (Royston and Parmar 2013, doi:10.1186/1471-2288-13-152).
-        horizon: in epochs.
-        left_out: arms that lack a seed, or have a trial that was cut short before it arrived.
+    The mean of `values` over seeds is the restricted mean time, the area under the arm's
+    Kaplan-Meier curve (Royston and Parmar 2013, doi:10.1186/1471-2288-13-152).
     """
 
-    values: pd.DataFrame
-    horizon: int
-    left_out: tuple[str, ...]
+    values: pd.DataFrame  # min(epochs to the target, horizon): a row per seed, a column per arm
+    horizon: int  # in epochs
+    left_out: tuple[str, ...]  # arms that lack a seed, or have a trial that was cut short
 
 
 def restricted(times: pd.DataFrame) -> Restricted:
@@ -200,16 +151,16 @@ def restricted(times: pd.DataFrame) -> Restricted:
     """
     seeds = times["seed"].nunique()
     groups = times[times["whole"]].groupby("arm", sort=False)["seed"].nunique()
-    kept = [str(arm) for arm, count in groups.items() if count == seeds]
+    kept = [str(arm) for arm in groups.index[groups == seeds]]
     left_out = tuple(str(arm) for arm in times["arm"].unique() if arm not in kept)
     rows = times[times["arm"].isin(kept)]
     waiting = rows.loc[~rows["reached"] & ~rows["never"], "last"]
-    ends = waiting if len(waiting) else rows.loc[rows["reached"], "epochs"]
-    horizon = (int(ends.min()) if len(waiting) else int(ends.max())) if len(ends) else 0
-    values = rows.assign(value=rows["epochs"].clip(upper=horizon).astype(float)).pivot(
-        index="seed", columns="arm", values="value"
+    arrived = rows.loc[rows["reached"], "epochs"]
+    horizon = int(waiting.min()) if len(waiting) else int(max(arrived, default=0))
+    values = rows.assign(value=rows["epochs"].clip(upper=horizon).astype(float))
+    return Restricted(
+        values.pivot(index="seed", columns="arm", values="value")[kept], horizon, left_out
     )
-    return Restricted(values[kept], horizon, left_out)
 
 
 def ratios(times: pd.DataFrame) -> pd.DataFrame:
@@ -219,26 +170,18 @@ def ratios(times: pd.DataFrame) -> pd.DataFrame:
     which no way arrived say nothing of their order and are left out, as are workloads that lack a
     way, or on which a trial was cut short.
     """
-    known_times = times[times["whole"]].rename(columns={"arm": "settings", "way": "arm"})
-    table = known_times.pivot_table(
-        index="workload", columns="arm", values="epochs", aggfunc="median", sort=False
-    )
-    table = table.dropna()
+    ways = times[times["whole"]].rename(columns={"arm": "settings", "way": "arm"})
+    table = ways.pivot_table("epochs", "workload", "arm", aggfunc="median", sort=False).dropna()
     best = table.min(axis="columns")
-    known = table[np.isfinite(best)]
-    relative: pd.DataFrame = known.div(best[known.index], axis="index").reset_index()
+    known = np.isfinite(best)
+    relative: pd.DataFrame = table[known].div(best[known], axis="index").reset_index()
     return relative.melt("workload", var_name="arm", value_name="ratio")
 
 
 def profile(relative: pd.DataFrame) -> pd.DataFrame:
     """rho(tau) of each arm as a staircase from 1 to R_MAX, with its score, the best arm first.
 
-    Args:
-        relative: of `ratios`.
-
-    Returns:
-        Columns `arm`, `tau`, `share`, `score`, `workloads`; empty below two arms or three
-        workloads.
+    Columns `arm`, `tau`, `share`, `score`, `workloads`; empty below two arms or three workloads.
     """
     columns = ["arm", "tau", "share", "score", "workloads"]
     count = relative["workload"].nunique()
@@ -249,17 +192,10 @@ def profile(relative: pd.DataFrame) -> pd.DataFrame:
         values: Floats = np.sort(part["ratio"].to_numpy(dtype=np.float64))
         steps = np.unique(np.concatenate([[1.0], values[values <= R_MAX], [R_MAX]]))
         share = np.searchsorted(values, steps, side="right") / count
-        parts.append(
-            pd.DataFrame(
-                {"arm": arm, "tau": steps, "share": share, "score": score(values)},
-            )
-        )
+        # The area under the staircase: each workload adds what is right of its own ratio.
+        score = float(np.clip(R_MAX - values, 0.0, None).mean() / (R_MAX - 1.0))
+        parts.append(pd.DataFrame({"arm": arm, "tau": steps, "share": share, "score": score}))
     found = pd.concat(parts, ignore_index=True).assign(workloads=count)
-    return found.sort_values(["score", "arm", "tau"], ascending=[False, True, True])[
-        columns
-    ].reset_index(drop=True)
-
-
-def score(values: Floats) -> float:
-    """B of an arm, from its ratios on all workloads: the mean of (R_MAX - r)+ / (R_MAX - 1)."""
-    return float(np.clip(R_MAX - values, 0.0, None).mean() / (R_MAX - 1.0))
+    return found.sort_values(
+        ["score", "arm", "tau"], ascending=[False, True, True], ignore_index=True
+    )
