@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from vitbench.bench import overhead
+from vitbench.bench import comparisons
 from vitbench.bench.__main__ import main
 
 
 def test_every_way_trains_the_same_trials_on_the_same_slots() -> None:
     """Those that start Ray Train get fewer: it needs seconds for each."""
-    sides = overhead.contenders(trials=32, train_trials=4, slots=2)
+    sides = comparisons.overhead_sides(trials=32, train_trials=4, slots=2)
     counts = {side.name: side.settings["trials"] for side in sides}
     assert counts.pop("Ray Train in Ray Tune") == 4
     assert counts.pop("vitbench sweep, DDP") == 4
