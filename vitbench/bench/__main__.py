@@ -109,9 +109,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(args: argparse.Namespace, console: Console) -> int:
     _check(args)
     device = _device(args.device)
-    out = args.out or Path("benchmarks") / _slug(_machine(device))
+    hardware_name, _ = _machine(device)
+    out = args.out or Path("benchmarks") / _slug(hardware_name)
     start_s = time.perf_counter()
-    console.print(f"{_machine(device)}; results go to {out}")
+    console.print(f"{hardware_name}; results go to {out}")
 
     def show(message: str) -> None:
         console.print(f"{time.perf_counter() - start_s:6.0f} s  {message}")
@@ -121,7 +122,8 @@ def _measure(args: argparse.Namespace, console: Console) -> int:
     failed = False
     for name in list(_BENCHMARKS) if args.command == "all" else [args.command]:
         on = "cpu" if name == "overhead" else device  # Ray itself runs on the processor
-        settings |= {"device": on, "hardware": _machine(on), "environment": _environment(on)}
+        hardware_name, facts = _machine(on)
+        settings |= {"device": on, "hardware": hardware_name, "environment": facts}
         module, function = _BENCHMARKS[name][1].split(":")
         measure = getattr(importlib.import_module(f"vitbench.bench.{module}"), function)
         for record in measure(Session(**settings)):
@@ -158,18 +160,8 @@ def _device(wanted: str) -> str:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
-def _machine(device: str) -> str:
-    """What is measured, in words: the GPU, or the processor and its usable cores."""
-    if device == "cuda":
-        import torch
-
-        return str(torch.cuda.get_device_name())
-    facts = environment()
-    return f"{facts['cpu']}, {facts['cpus']} core{'s' if facts['cpus'] > 1 else ''}"
-
-
-def _environment(device: str) -> dict[str, Any]:
-    """The environment of a run, with the versions of the libraries compared."""
+def _machine(device: str) -> tuple[str, dict[str, Any]]:
+    """What is measured, in words, and its environment with the versions of the libraries."""
     facts = environment()
     for name in ("timm", "vit-pytorch"):
         installed = list(metadata.distributions(name=name))
@@ -178,7 +170,8 @@ def _environment(device: str) -> dict[str, Any]:
         import torch
 
         facts["cuda"] = torch.version.cuda
-    return facts
+        return str(torch.cuda.get_device_name()), facts
+    return f"{facts['cpu']}, {facts['cpus']} core{'s' if facts['cpus'] > 1 else ''}", facts
 
 
 def _slug(text: str) -> str:

@@ -106,10 +106,8 @@ def peer(
     if compiled:
         model.compile(mode="reduce-overhead", dynamic=False)
     optimizer = torch.optim.RAdam(model.parameters(), lr=_LR)
-    if workers is None:
-        batches = tensor_batches(_Items(image_set, device), batch_size, device)
-    else:
-        batches = loader_batches(_Items(image_set, "cpu"), batch_size, device, workers)
+    items = _Items(image_set, device if workers is None else "cpu")
+    batches = _batches(items, batch_size, device, workers)
 
     def train(epoch: int) -> None:
         total = torch.zeros((), device=device)
@@ -176,11 +174,22 @@ class _Order(Sampler[int]):
         return iter(order_of_epoch(self._count, self.epoch).tolist())
 
 
-def loader_batches(
-    items: _Items | _StoredItems, batch_size: int, device: str, workers: int
+def _batches(
+    items: Any, batch_size: int, device: str, workers: int | None
 ) -> Callable[[int], Batches]:
-    """The batches of an epoch from a torch DataLoader: what most training scripts use."""
+    """The batches of an epoch on the device, from a DataLoader: what most training scripts use.
+
+    `items` is a sized data set; where `workers` is None it lies on the device, and a batch is taken
+    by its index.
+    """
     order = _Order(len(items))
+
+    def indexed(epoch: int) -> Batches:
+        index_N = order_of_epoch(len(order), epoch).to(device)
+        return (items[index_B] for index_B in index_N.split(batch_size))
+
+    if workers is None:
+        return indexed
     loader: DataLoader[Any] = DataLoader(
         items,
         batch_size,
@@ -191,22 +200,12 @@ def loader_batches(
         pin_memory=device == "cuda",
     )
 
-    def epoch(number: int) -> Batches:
-        order.epoch = number
+    def loaded(epoch: int) -> Batches:
+        order.epoch = epoch
         for x_BCSS, y_B in loader:
             yield x_BCSS.to(device, non_blocking=True), y_B.to(device, non_blocking=True)
 
-    return epoch
-
-
-def tensor_batches(items: _Items, batch_size: int, device: str) -> Callable[[int], Batches]:
-    """The batches of an epoch from images on the device: an index and a normalisation each."""
-
-    def epoch(number: int) -> Batches:
-        order = order_of_epoch(len(items), number).to(device)
-        return (items[index_B] for index_B in order.split(batch_size))
-
-    return epoch
+    return loaded
 
 
 def engine_input(turns: Turns, *, device: str, batch_size: int, images: int, threads: int) -> None:
@@ -238,7 +237,7 @@ def loader_input(
     torch.set_num_threads(threads)
     image_set = tiled_digits(images)
     items = _Items(image_set, "cpu") if resized else _StoredItems(image_set)
-    _consume(turns, images, device, loader_batches(items, batch_size, device, workers))
+    _consume(turns, images, device, _batches(items, batch_size, device, workers))
 
 
 def _consume(turns: Turns, images: int, device: str, batches: Callable[[int], Batches]) -> None:
