@@ -10,13 +10,21 @@ import pytest
 
 from vitbench.bench import report
 from vitbench.bench.contest import Row
+from vitbench.bench.session import Session
 from vitbench.errors import UserError
 
 
 @pytest.fixture
 def example() -> dict[str, Any]:
     """Two contenders that ran and one that could not."""
+    session = Session(
+        device="cpu",
+        hardware="Some CPU, 2 cores",
+        environment={"torch": "2.13.0"},
+        on_progress=print,
+    )
     return report.record(
+        session,
         "train-b16",
         "Training, batch 16",
         [
@@ -24,9 +32,7 @@ def example() -> dict[str, Any]:
             Row("timm", rates=[100, 100, 100], peak_gib=0.75),
             Row("vitbench K=64", error="OutOfMemoryError"),
         ],
-        hardware="Some CPU, 2 cores",
         settings={"batch": 16, "threads": 1},
-        environment={"torch": "2.13.0"},
         reference="timm",
     )
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from vitbench import hardware
 from vitbench.bench import peers, sides
 from vitbench.bench.contest import Contender
-from vitbench.bench.session import Record, Session, whole_batches
+from vitbench.bench.report import record
+from vitbench.bench.session import Session, whole_batches
 
 # A Ray in $RAY_ADDRESS must not be measured by accident.
 _NO_CLUSTER = {"RAY_ADDRESS": ""}
@@ -28,14 +29,15 @@ SIZES = (Size("paper", 12, 192, 1), Size("small", 4, 64, 12))
 _STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 2, 4, 8, 16, 32)}
 
 
-def train(session: Session) -> Iterator[Record]:
+def train(session: Session) -> Iterator[dict[str, Any]]:
     """Images a second of training; a table for each batch size, ratios refer to timm."""
     for batch_size in session.batch_sizes:
         rows = session.compete(train_sides(session, batch_size))
         for row in rows:
             if row.parameters is not None:
                 row.note = f"{row.parameters / 1e6:.3f} M parameters"
-        yield session.record(
+        yield record(
+            session,
             f"train-b{batch_size}",
             f"Training, batch {batch_size}, ViT of 12 x 192 on 32x32 images",
             rows,
@@ -111,11 +113,12 @@ def _trains(
     return Contender(name, function, settings, copies, env)
 
 
-def input_path(session: Session) -> Iterator[Record]:
+def input_path(session: Session) -> Iterator[dict[str, Any]]:
     """Images a second that reach the model; ratios refer to torchvision's pipeline, in process."""
     (batch_size, *_) = session.batch_size or [128]
     images = session.images or (512 if session.quick else 4096)
-    yield session.record(
+    yield record(
+        session,
         "input",
         "Input, 28x28 images to normalised 32x32 batches",
         session.compete(input_sides(session, batch_size, images)),
@@ -144,7 +147,7 @@ def input_sides(session: Session, batch_size: int, images: int) -> list[Contende
     ]
 
 
-def scaling(session: Session) -> Iterator[Record]:
+def scaling(session: Session) -> Iterator[dict[str, Any]]:
     """Images of all members and processes together, against one model alone."""
     for batch_size in session.batch_sizes:
         for size in SIZES[:1] if session.workers else SIZES:
@@ -160,7 +163,8 @@ def scaling(session: Session) -> Iterator[Record]:
                 kind, title = "", "Stacks, threads and processes"
                 everyone = stack_sides(session, size, batch_size, images)
                 settings = {"batch": batch_size, "images per turn": images}
-            yield session.record(
+            yield record(
+                session,
                 f"scaling-{kind}{size.name}-b{batch_size}",
                 f"{title}, batch {batch_size}, ViT of {size.depth} x {size.width}",
                 session.compete(everyone),
@@ -208,7 +212,7 @@ def worker_sides(
     return [side(count) for count in workers]
 
 
-def overhead(session: Session) -> Iterator[Record]:
+def overhead(session: Session) -> Iterator[dict[str, Any]]:
     """Seconds that a trial of near-zero work occupies its slot."""
     slots = hardware.cpu_count()
     trials, train_trials = (8, 2) if session.quick else (32, 4)
@@ -221,7 +225,8 @@ def overhead(session: Session) -> Iterator[Record]:
     for row in rows:
         if alone and row.rates and row is not alone:
             row.note = f"adds {row.median - alone.median:.2f} s to a trial"
-    yield session.record(
+    yield record(
+        session,
         "overhead",
         "A trial of near-zero work: seconds that it occupies its slot",
         rows,

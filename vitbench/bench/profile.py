@@ -7,14 +7,15 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from vitbench.bench.contest import Row
-from vitbench.bench.report import number
-from vitbench.bench.session import Record, Session
+from vitbench.bench.report import number, record
+from vitbench.bench.session import Session
 from vitbench.bench.sides import stack_plan, tiled_digits
 from vitbench.plan import stack_flops
 from vitbench.training.stack import Stack, uses_bfloat16
@@ -35,14 +36,14 @@ _WHOLE = "whole step"
 _PEAK_SIZE = 2048
 
 
-def measure(session: Session) -> Iterator[Record]:
+def measure(session: Session) -> Iterator[dict[str, Any]]:
     """A table for each batch size and stack size asked for."""
     for batch_size in session.batch_sizes:
         for members in session.members or [1]:
             yield _profile(session, batch_size, members)
 
 
-def _profile(session: Session, batch_size: int, members: int) -> Record:
+def _profile(session: Session, batch_size: int, members: int) -> dict[str, Any]:
     """Milliseconds of a training step by kind of operation, the profiler's own cost included."""
     torch.set_num_threads(session.threads)
     device, steps = torch.device(session.device), 4 if session.quick else 32
@@ -64,7 +65,8 @@ def _profile(session: Session, batch_size: int, members: int) -> Record:
     step_flops = stack_flops(plan) / plan.shared.train.epochs * batch_size
     dtype = torch.bfloat16 if uses_bfloat16(session.precision, device) else torch.float32
     asked = [] if session.precision == "auto" else [session.precision]
-    return session.record(
+    return record(
+        session,
         "-".join([f"profile-b{batch_size}-k{members}", *asked]),
         ", ".join([f"Where a training step goes, K={members}, batch {batch_size}", *asked]),
         sorted(rows, key=lambda row: (row.name != _WHOLE, -row.median)),

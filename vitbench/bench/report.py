@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.bench.contest import Row
+from vitbench.bench.session import Session
 from vitbench.errors import UserError
 from vitbench.records.files import write_atomically
 
@@ -19,23 +20,21 @@ _OURS, _THEIRS = "#0072B2", "#999999"
 
 
 def record(
+    session: Session,
     benchmark: str,
     title: str,
     rows: Sequence[Row],
     *,
-    hardware: str,
     unit: str = "images/s",
     higher_is_better: bool = True,
     reference: str,
     settings: Mapping[str, Any],
-    environment: Mapping[str, Any],
     ours: str = "vitbench",
 ) -> dict[str, Any]:
     """One benchmark as it ran, as its JSON file has it.
 
     Args:
         benchmark: names the files, e.g. `train-b16`.
-        hardware: what was measured, in words.
         reference: the row that ratios refer to; the first where it does not take part.
         settings: everything that decides what was measured.
         ours: how the names of vitbench's own rows begin.
@@ -45,12 +44,12 @@ def record(
         "format": FORMAT,
         "benchmark": benchmark,
         "title": title,
-        "hardware": hardware,
+        "hardware": session.hardware,
         "unit": unit,
         "higher_is_better": higher_is_better,
         "reference": first.name,
         "settings": settings,
-        "environment": environment,
+        "environment": session.environment,
         "rows": [{**_summary(row, first), "ours": row.name.startswith(ours)} for row in rows],
     }
 

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitbench.bench.contest import Contender, Row, run
-from vitbench.bench.report import record
 from vitbench.config import Precision
 from vitbench.errors import UserError
-
-Record = dict[str, Any]  # one benchmark as it ran: `report.record`
 
 # The paper gives no batch size; 16 is where its claim about learning rates holds (README), and 128
 # is what a GPU is commonly given.
@@ -54,11 +51,6 @@ class Session:
         """Let the contenders that were asked for take turns; see `contest.run`."""
         chosen = choose(contenders, self.only)
         return run(chosen, rounds=self.rounds, warmup=warmup, on_progress=self.on_progress)
-
-    def record(self, benchmark: str, title: str, rows: Sequence[Row], **more: Any) -> Record:
-        """What was measured on this machine; see `report.record`."""
-        machine: Any = {"hardware": self.hardware, "environment": self.environment}
-        return record(benchmark, title, rows, **machine, **more)
 
 
 def whole_batches(images: int, batch_size: int) -> int:
