@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from unittest import mock
 import pandas as pd
 import pytest
 
+BUCKET_ENV = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 TIME_COLUMNS = ["images_per_s", "wall_s", "epoch_s"]
 _MARK = "VITBENCH_TEST_RUN"
 _shared = contextlib.ExitStack()  # holds the Ray of this process; ends with it
@@ -102,7 +104,30 @@ def start_local_ray() -> None:
     from vitbench.tuning.cluster import connect
 
     if not ray.is_initialized():
-        _shared.enter_context(connect.connect(None, verbose=False))
+        # Workers inherit it: they may write into the bucket of a test.
+        with mock.patch.dict(os.environ, BUCKET_ENV):
+            _shared.enter_context(connect.connect(None, verbose=False))
+
+
+def actor_processes(class_name: str) -> list[int]:
+    """Ids of the processes of this Ray that hold an actor of a class, perhaps a local one, now."""
+    from vitbench.tuning.ray_private import actors
+
+    return [a["Pid"] for a in actors("ALIVE") if a["ActorClassName"].split(".")[-1] == class_name]
+
+
+@contextlib.contextmanager
+def beside(condition: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
+    """Do something on a thread of its own while the block runs, as soon as a condition holds."""
+
+    def wait() -> None:
+        wait_until(condition, 120)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield
+    thread.join()
 
 
 def sweep_here(*arguments: str) -> tuple[int, str]:

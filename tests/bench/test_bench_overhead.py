@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Sequence
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
-from vitbench.bench import overhead
+from vitbench.bench import comparisons, ray_sides, session
 from vitbench.bench.__main__ import main
+from vitbench.bench.contest import Contender, Row, Turns
 
 
 def test_every_way_trains_the_same_trials_on_the_same_slots() -> None:
     """Those that start Ray Train get fewer: it needs seconds for each."""
-    sides = overhead.contenders(trials=32, train_trials=4, slots=2)
+    sides = comparisons.overhead_sides(trials=32, train_trials=4, slots=2)
     counts = {side.name: side.settings["trials"] for side in sides}
     assert counts.pop("Ray Train in Ray Tune") == 4
     assert counts.pop("vitbench sweep, DDP") == 4
@@ -22,11 +26,34 @@ def test_every_way_trains_the_same_trials_on_the_same_slots() -> None:
     assert all(side.env["RAY_ADDRESS"] == "" for side in sides)
 
 
+def run_here(
+    contenders: Sequence[Contender], *, rounds: int, warmup: int, on_progress: object
+) -> list[Row]:
+    """Contenders one after the other in this process, on its Ray; what `contest.run` returns."""
+    rows = []
+    for contender in contenders:
+        ours, theirs = Pipe()
+        for go_on in [*[True] * (warmup + rounds), False]:
+            ours.send(go_on)
+        contender.function(Turns(theirs), **contender.settings)
+        turns = [ours.recv() for _ in range(warmup + rounds)]
+        rates = [units / seconds for units, seconds in turns[warmup:]]
+        rows.append(Row(contender.name, rates))
+    return rows
+
+
 @pytest.mark.slow
 @pytest.mark.ray
-def test_overhead_of_a_sweep_is_measured(tmp_path: Path) -> None:
+def test_overhead_of_a_sweep_is_measured(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The runner trains its tiny sweep on a local Ray; seconds a trial, less is better."""
-    out = tmp_path / "out"
+    out, sides = tmp_path / "out", comparisons.overhead_sides
+    monkeypatch.setattr(
+        comparisons, "overhead_sides", lambda trials, train_trials, slots: sides(trials, 1, slots)
+    )
+    monkeypatch.setattr(session, "run", run_here)
+    monkeypatch.setattr(ray_sides, "connect", lambda *_, **__: contextlib.nullcontext())
     argv = ["overhead", "--quick", "--rounds", "1", "--only", "sweep", "--only", "no Ray"]
     assert main([*argv, "--out", str(out)]) == 0
     record = json.loads((out / "overhead.json").read_text(encoding="utf-8"))

@@ -4,54 +4,59 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vitbench.bench import report
 from vitbench.bench.contest import Row
+from vitbench.bench.session import Session
 from vitbench.errors import UserError
 
 
 @pytest.fixture
-def example() -> report.Report:
+def example() -> dict[str, Any]:
     """Two contenders that ran and one that could not."""
-    return report.Report(
-        benchmark="train-b16",
-        title="Training, batch 16",
+    session = Session(
+        device="cpu",
         hardware="Some CPU, 2 cores",
-        unit="images/s",
-        settings={"batch": 16, "threads": 1},
         environment={"torch": "2.13.0"},
-        rows=[
+        on_progress=print,
+    )
+    return report.record(
+        session,
+        "train-b16",
+        "Training, batch 16",
+        [
             Row("vitbench K=1", rates=[110, 120, 100], peak_gib=0.5),
             Row("timm", rates=[100, 100, 100], peak_gib=0.75),
             Row("vitbench K=64", error="OutOfMemoryError"),
         ],
+        settings={"batch": 16, "threads": 1},
         reference="timm",
-        ours=frozenset({"vitbench K=1", "vitbench K=64"}),
     )
 
 
-def test_the_json_holds_every_round(example: report.Report) -> None:
+def test_the_json_holds_every_round(example: dict[str, Any]) -> None:
     """Readers can compute their own statistics; ours are the median and the range."""
-    first, second, third = example.to_json()["rows"]
+    first, second, third = example["rows"]
     assert first["rates"] == [110, 120, 100]
     assert (first["median"], first["low"], first["high"], first["ratio"]) == (110, 100, 120, 1.1)
     assert second["ratio"] == 1
     assert "median" not in third and third["ratio"] is None
 
 
-def test_write_leaves_json_table_and_figure(example: report.Report, tmp_path: Path) -> None:
+def test_write_leaves_json_table_and_figure(example: dict[str, Any], tmp_path: Path) -> None:
     """One of each, and the JSON reads back as it was written."""
     paths = report.write(example, tmp_path / "out")
     assert [path.name for path in paths] == ["train-b16.json", "train-b16.md", "train-b16.png"]
-    assert report.load(paths[0]) == json.loads(json.dumps(example.to_json()))
+    assert report.load(paths[0]) == json.loads(json.dumps(example))
     assert paths[2].read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_table_names_what_could_not_be_measured(example: report.Report) -> None:
+def test_the_table_names_what_could_not_be_measured(example: dict[str, Any]) -> None:
     """A contender that failed keeps its line, with the reason."""
-    lines = report.markdown(example.to_json()).splitlines()
+    lines = report.markdown(example).splitlines()
     ours = next(line for line in lines if "vitbench K=1" in line)
     assert ours == "| **vitbench K=1** | 110 | 100 to 120 | x1.10 | 0.50 |  |"
     assert any("K=64" in line and "not measured: OutOfMemoryError" in line for line in lines)

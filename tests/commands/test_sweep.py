@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shlex
 import signal
 from pathlib import Path
@@ -38,6 +39,12 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
     return path
+
+
+def two_in_turn(epochs: int) -> list[str]:
+    """What makes the tiny sweep one of two longer trials; two cores hold one at a time."""
+    changes = [f"train.epochs={epochs}", "search.space.lr=[0.01,0.001]", "resources.cpus=1.5"]
+    return [f"--set={change}" for change in changes]
 
 
 @pytest.mark.ray
@@ -107,7 +114,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
 @pytest.mark.ray
 def test_an_interrupted_sweep_goes_on_to_the_same_numbers(tiny: Path, tmp_path: Path) -> None:
     """Ctrl-C ends with 130 and the command to go on; that command gives the undisturbed tables."""
-    longer = ["--set", "train.epochs=40", "--set", "search.space.lr=[0.01,0.001]"]
+    longer = two_in_turn(epochs=40)
     calm, broken = tmp_path / "calm", tmp_path / "broken"
     code, output = sweep_runs.sweep_here(str(tiny), "--out", str(calm), *longer)
     assert code == 0, output
@@ -124,7 +131,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_numbers(tiny: Path, tmp_path: 
     assert set(trials["status"]) <= {"interrupted", "planned", "finished"}
 
     command = shlex.split(last.removeprefix("to go on: "))
-    code, output = sweep_runs.sweep(*command[3:])
+    code, output = sweep_runs.sweep_here(*command[3:])
     assert code == 0, output
     assert "0 repeated" in output
     for expected, found in zip(
@@ -137,15 +144,22 @@ def test_an_interrupted_sweep_goes_on_to_the_same_numbers(tiny: Path, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_crash_is_named_and_the_others_finish(tiny: Path, tmp_path: Path) -> None:
+def test_a_crash_is_named_and_the_others_finish(
+    local_ray: None, tiny: Path, tmp_path: Path
+) -> None:
     """Exit code 1, the trial and its cause; a resume retries it and nothing else."""
     out = tmp_path / "out"
-    arguments = [str(tiny), "--out", str(out), "--set", "train.epochs=60"]
-    arguments += ["--set", "search.space.lr=[0.01,0.001]", "--set", "max_failures=0"]
-    with sweep_runs.SweepRun(arguments) as run:
-        assert run.wait_for(lambda: sweep_runs.ledger_lines(out, "epoch") >= 2)
-        assert run.kill_workers() >= 1
-        code, output = run.finish()
+    arguments = [str(tiny), "--out", str(out), *two_in_turn(epochs=100), "--set=max_failures=0"]
+    killed: list[int] = []
+
+    def kill_workers() -> None:
+        killed.extend(sweep_runs.actor_processes("ImplicitFunc"))
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+
+    with sweep_runs.beside(lambda: sweep_runs.ledger_lines(out, "epoch") >= 2, kill_workers):
+        code, output = sweep_runs.sweep_here(*arguments)
+    assert killed
     assert code == 1, output
     trials = pd.read_parquet(sweep_runs.results_of(out) / "trials.parquet")
     crashed = trials[trials["status"] == "crashed"]

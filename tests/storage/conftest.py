@@ -8,6 +8,7 @@ from pathlib import Path
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from sweep_runs import BUCKET_ENV
 
 from vitbench.storage.place import Place
 
@@ -16,8 +17,8 @@ from vitbench.storage.place import Place
 def server() -> Iterator[str]:
     """An S3 server with one bucket; the query that leads there."""
     with pytest.MonkeyPatch.context() as patch:
-        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(key, "testing")
+        for key, value in BUCKET_ENV.items():
+            patch.setenv(key, value)
         made = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         made.start()
         address, port = made.get_host_and_port()

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sweep_runs import results_of, sweep, tables_of
+from sweep_runs import results_of, sweep_here, tables_of
 
 from vitbench.errors import UserError
 from vitbench.records import tables
@@ -62,12 +62,12 @@ def test_a_sweep_goes_on_from_its_bucket_on_another_machine(server: str, tmp_pat
         "train: {epochs: 4, batch_size: 8, train_images: 40, val_images: 16, test_images: 16}\n"
         "search: {space: {lr: [0.001, 0.01]}}\n"
         "checkpoints: {every_s: 0}\n"
-        "resources: {gpus: 0}\n"
+        "resources: {gpus: 0, cpus: 1.5}\n"
     )
     storage = f"s3://results/{tmp_path.name}{server}"
     first, second = tmp_path / "first", tmp_path / "second"
     to_bucket = [str(file), "--set", f"storage={storage}", "--out"]
-    code, text = sweep(*to_bucket, str(first), "--set", "budget.epochs=3")
+    code, text = sweep_here(*to_bucket, str(first), "--set", "budget.epochs=3")
     assert code == 0 and "copied to: s3://" in text, text
     run = results_of(first).name
     shutil.rmtree(first)
@@ -78,7 +78,7 @@ def test_a_sweep_goes_on_from_its_bucket_on_another_machine(server: str, tmp_pat
     fetch_latest(Place(storage), second, "moved")
     assert not (second / "moved" / run / "checkpoints").exists()
 
-    code, text = sweep(*to_bucket, str(second), "--resume")
+    code, text = sweep_here(*to_bucket, str(second), "--resume")
     assert code == 0 and "continued at" in text, text
     trials, epochs = tables_of(results_of(second))
     assert list(trials["status"]) == ["finished"] * 2

@@ -25,6 +25,7 @@ search:
   suggestions: 4
   space: {lr: {low: 0.001, high: 0.1, log: true}, patch_grid: [1, 2, 4]}
   inner: {seed: [0, 1]}
+resources: {cpus: 1.5}
 """
 
 

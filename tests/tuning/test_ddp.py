@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group_table
 from rich.console import Console
-from sweep_runs import TIME_COLUMNS, wait_until
+from sweep_runs import TIME_COLUMNS, actor_processes, beside, wait_until
 
 from vitbench import data
 from vitbench.config import Sweep
@@ -22,7 +21,6 @@ from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.tuning import runner
-from vitbench.tuning.ray_private import actors
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -69,35 +67,33 @@ def run(asked: Sweep, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def training_processes() -> list[int]:
     """Ids of the processes that train for Ray Train now."""
-    alive = actors("ALIVE")
-    return [actor["Pid"] for actor in alive if actor["ActorClassName"] == "RayTrainWorker"]
+    return actor_processes("RayTrainWorker")
 
 
 def test_two_workers_killed_once_give_the_tables_of_one(local_ray: None, tmp_path: Path) -> None:
     """A worker dies by SIGKILL mid-trial: the trial goes on, and its numbers are one worker's."""
-    solo_trials, solo_epochs = run(sweep(resources={"workers": 1, "gpus": 0}), tmp_path / "solo")
-
+    one = {"search": {"space": {"lr": [0.01]}}}
+    solo_trials, solo_epochs = run(
+        sweep(**one, resources={"workers": 1, "gpus": 0}), tmp_path / "solo"
+    )
+    log = tmp_path / "pair" / tables.LEDGER
     killed = []
 
     def kill_one() -> None:
-        log = tmp_path / "pair" / tables.LEDGER
-        wait_until(lambda: log.is_file() and log.read_text().count('"epoch": 2,') > 0, 90)
         killed.append(training_processes()[1])
         os.kill(killed[0], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    trials, epochs = run(sweep(), tmp_path / "pair")
-    killer.join()
+    with beside(lambda: log.is_file() and '"epoch": 2,' in log.read_text(), kill_one):
+        trials, epochs = run(sweep(**one), tmp_path / "pair")
 
     assert killed
-    events = (tmp_path / "pair" / tables.LEDGER).read_text().splitlines()
+    events = log.read_text().splitlines()
     retries = [line for line in events if '"event": "retry"' in line]
     assert len(retries) == 1 and "is gone" in retries[0], retries
-    assert list(trials["status"]) == ["finished"] * 2
+    assert list(trials["status"]) == ["finished"]
     # At most the epoch that it died in, reported but not yet saved, is trained twice.
     rows = [line for line in events if '"kind": "epoch"' in line]
-    assert len(epochs) == 2 * 6 <= len(rows) <= 2 * 6 + 1
+    assert len(epochs) == 6 <= len(rows) <= 6 + 1
     for one, two, keys in (
         (solo_trials, trials, ["trial_id"]),
         (solo_epochs, epochs, ["trial_id", "epoch"]),

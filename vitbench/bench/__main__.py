@@ -23,65 +23,65 @@ from vitbench.records.environment import environment
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
-# Purpose, and module with `measure(session)`, which yields reports; imported when it is its turn.
+# Purpose, and `module:function`, which yields reports of a session; imported when it is its turn.
 _BENCHMARKS = {
-    "train": ("images/s of training: this engine beside timm, torchvision, vit-pytorch", "train"),
-    "input": ("images/s of the input path, beside a torchvision DataLoader", "inputs"),
-    "scaling": ("stack size, threads and processes", "scaling"),
-    "overhead": ("time per trial that Ray adds, beside plain Ray Tune and Ray Train", "overhead"),
-    "profile": ("where the time of a training step goes", "profile"),
+    "train": (
+        "images/s of training: this engine beside timm, torchvision, vit-pytorch",
+        "comparisons:train",
+    ),
+    "input": (
+        "images/s of the input path, beside a torchvision DataLoader",
+        "comparisons:input_path",
+    ),
+    "scaling": ("stack size, threads and processes", "comparisons:scaling"),
+    "overhead": (
+        "time per trial that Ray adds, beside plain Ray Tune and Ray Train",
+        "comparisons:overhead",
+    ),
+    "profile": ("where the time of a training step goes", "profile:measure"),
 }
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m vitbench.bench`."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--quick", action="store_true", help="less work per round, fewer sides")
-    common.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if any"
-    )
-    common.add_argument(
-        "--rounds", type=int, default=5, help="counted rounds, 5 at least for a range (default 5)"
-    )
-    common.add_argument(
-        "--out", type=Path, help="folder for the files (default: benchmarks/<this hardware>)"
-    )
-    common.add_argument(
-        "--batch-size", type=_numbers, metavar="N,...", help="default: 16; on a GPU 16,128"
-    )
-    common.add_argument(
-        "--images", type=int, metavar="N", help="images of one turn (default: seconds' worth)"
-    )
-    common.add_argument("--members", type=_numbers, metavar="K,...", help="stack sizes of `train`")
-    common.add_argument(
-        "--threads", type=int, default=1, help="CPU threads of each side (default 1, as in sweeps)"
-    )
-    common.add_argument(
-        "--only", action="append", default=[], metavar="WORD", help="sides whose name has this word"
-    )
+    add = common.add_argument
+    add("--quick", action="store_true", help="less work per round, fewer sides")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if any")
+    add("--rounds", type=int, default=5, help="counted rounds, 5 at least for a range (default 5)")
+    add("--out", type=Path, help="folder for the files (default: benchmarks/<this hardware>)")
+    add("--batch-size", type=_numbers, metavar="N,...", help="default: 16; on a GPU 16,128")
+    add("--images", type=int, metavar="N", help="images of one turn (default: seconds' worth)")
+    add("--members", type=_numbers, metavar="K,...", help="stack sizes of `train`")
+    add("--threads", type=int, default=1, help="CPU threads of each side (default 1, as in sweeps)")
+    add("--only", action="append", metavar="WORD", help="sides whose name has this word")
+    common.set_defaults(only=[], workers=None, precision="auto")
     parser = argparse.ArgumentParser(
         prog="vitbench bench",
         description="Measure this machine: sides take turns within one run (A B A B), warm-up is "
         "not counted, and the median and range of the rounds are reported.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (purpose, _) in {**_BENCHMARKS, "all": ("all of them", "")}.items():
-        command = commands.add_parser(name, parents=[common], help=purpose, description=purpose)
-        command.set_defaults(workers=None, precision="auto")
-        if name == "scaling":
-            command.add_argument(
-                "--workers",
-                type=int,
-                nargs="+",
-                metavar="N",
-                help="instead: one model on so many processes each (DDP under Ray Train), on CPUs",
-            )
-        if name == "profile":
-            command.add_argument(
-                "--precision",
-                choices=["auto", "float32", "bfloat16"],
-                help="of the step (default auto: bfloat16 on a GPU)",
-            )
+    purposes = {
+        **{name: purpose for name, (purpose, _) in _BENCHMARKS.items()},
+        "all": "all of them",
+    }
+    command = {
+        name: commands.add_parser(name, parents=[common], help=purpose, description=purpose)
+        for name, purpose in purposes.items()
+    }
+    command["scaling"].add_argument(
+        "--workers",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="instead: one model on so many processes each (DDP under Ray Train), on CPUs",
+    )
+    command["profile"].add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        help="of the step (default auto: bfloat16 on a GPU)",
+    )
     results = commands.add_parser("report", help="write RESULTS.md out of result folders")
     results.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     results.add_argument("--to", type=Path, required=True, metavar="RESULTS.md")
@@ -90,17 +90,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    console = Console(stderr=True)
+    args = build_parser().parse_args(argv)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         if args.command == "report":
             report.write_results(args.folders, args.to)
-            console.print(f"wrote {args.to}", highlight=False)
+            console.print(f"wrote {args.to}")
             return 0
         return _measure(args, console)
     except UserError as error:
-        console.print(str(error), style="red", soft_wrap=True, markup=False)
+        console.print(str(error), style="red", markup=False)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         console.print("interrupted", style="red")
@@ -110,27 +109,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(args: argparse.Namespace, console: Console) -> int:
     _check(args)
     device = _device(args.device)
-    out = args.out or Path("benchmarks") / _slug(machine(device))
+    hardware_name, _ = _machine(device)
+    out = args.out or Path("benchmarks") / _slug(hardware_name)
     start_s = time.perf_counter()
-    console.print(f"{machine(device)}; results go to {out}", highlight=False)
+    console.print(f"{hardware_name}; results go to {out}")
 
     def show(message: str) -> None:
-        console.print(
-            f"{time.perf_counter() - start_s:6.0f} s  {message}", highlight=False, soft_wrap=True
-        )
+        console.print(f"{time.perf_counter() - start_s:6.0f} s  {message}")
 
     settings: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in fields(Session)}
     settings["on_progress"] = show
     failed = False
     for name in list(_BENCHMARKS) if args.command == "all" else [args.command]:
         on = "cpu" if name == "overhead" else device  # Ray itself runs on the processor
-        settings |= {"device": on, "hardware": machine(on), "environment": stamp(on)}
-        module = importlib.import_module(f"vitbench.bench.{_BENCHMARKS[name][1]}")
-        for result in module.measure(Session(**settings)):
-            paths = report.write(result, out)
-            print(report.markdown(result.to_json()))
+        hardware_name, facts = _machine(on)
+        settings |= {"device": on, "hardware": hardware_name, "environment": facts}
+        module, function = _BENCHMARKS[name][1].split(":")
+        measure = getattr(importlib.import_module(f"vitbench.bench.{module}"), function)
+        for record in measure(Session(**settings)):
+            paths = report.write(record, out)
+            print(report.markdown(record))
             show(f"wrote {', '.join(str(path) for path in paths)}")
-            failed |= any(row.error for row in result.rows)
+            failed |= any(row["error"] for row in record["rows"])
     return 1 if failed else 0
 
 
@@ -160,29 +160,18 @@ def _device(wanted: str) -> str:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
-def machine(device: str) -> str:
-    """What is measured, in words: the GPU, or the processor and its usable cores."""
-    if device == "cuda":
-        import torch
-
-        return str(torch.cuda.get_device_name())
-    facts = environment()
-    return f"{facts['cpu']}, {facts['cpus']} core{'s' if facts['cpus'] > 1 else ''}"
-
-
-def stamp(device: str) -> dict[str, Any]:
-    """The environment of a run, with the versions of the libraries compared."""
+def _machine(device: str) -> tuple[str, dict[str, Any]]:
+    """What is measured, in words, and its environment with the versions of the libraries."""
     facts = environment()
     for name in ("timm", "vit-pytorch"):
-        try:
-            facts["packages"][name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            facts["packages"][name] = None
+        installed = list(metadata.distributions(name=name))
+        facts["packages"][name] = installed[0].version if installed else None
     if device == "cuda":
         import torch
 
         facts["cuda"] = torch.version.cuda
-    return facts
+        return str(torch.cuda.get_device_name()), facts
+    return f"{facts['cpu']}, {facts['cpus']} core{'s' if facts['cpus'] > 1 else ''}", facts
 
 
 def _slug(text: str) -> str:

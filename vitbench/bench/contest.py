@@ -9,25 +9,23 @@ a while slows down both sides.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import logging
 import multiprocessing
 import os
+import re
 import statistics
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from vitbench.errors import in_a_line
 
-logger = logging.getLogger(__name__)
-
-_START_TIMEOUT_S = 900  # a compiled peer takes minutes before its first round
+_TIMEOUT_S = 900  # a compiled peer takes minutes before its first round
+_LATE = f"no answer for {_TIMEOUT_S} s"
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,14 @@ class Contender:
 
     Attributes:
         name: the row's name in table and figure.
-        entry: `module:function`; the function is called with a Turns and the settings.
-        settings: what the function gets; plain values, they travel to another process.
+        function: called with a Turns and the settings, in a process of its own.
+        settings: plain values, they travel to another process.
         copies: processes that take each turn together (their rates are summed).
         env: environment variables that must stand before the process starts.
     """
 
     name: str
-    entry: str
+    function: Callable[..., None]
     settings: Mapping[str, Any] = field(default_factory=dict)
     copies: int = 1
     env: Mapping[str, str] = field(default_factory=dict)
@@ -74,26 +72,24 @@ class Row:
 
     def ratio_to(self, other: Row) -> float:
         """Median over the rounds of this rate divided by the other's in the same round."""
-        return statistics.median(
-            mine / theirs for mine, theirs in zip(self.rates, other.rates, strict=True)
-        )
+        return statistics.median(a / b for a, b in zip(self.rates, other.rates, strict=True))
 
 
 class Turns:
-    """A contender's end of the pipe: wait for a turn, do the work, say how much it was."""
+    """A contender's end of the pipe: wait for a turn, do the work, say how much it was.
+
+    Attributes:
+        facts: for the row, by the names of its attributes: `parameters`, `note`.
+    """
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._baseline_gib = 0.0
-        self._facts: dict[str, Any] = {}
+        self._imports_gib = 0.0
+        self.facts: dict[str, Any] = {}
 
     def ready(self) -> None:
         """Call once, after the imports: memory counts from here."""
-        self._baseline_gib = _memory_gib("VmRSS")
-
-    def state(self, **facts: Any) -> None:
-        """Facts for the row: `parameters`, `note`."""
-        self._facts.update(facts)
+        self._imports_gib = _memory_gib("VmRSS")
 
     def wait(self) -> bool:
         """Block until it is this contender's turn; False when the contest is over."""
@@ -104,130 +100,97 @@ class Turns:
 
     def done(self, units: float, seconds: float) -> None:
         """End the turn: so many images or trials in so many seconds."""
-        self._pipe.send(("round", units, seconds))
+        self._pipe.send((units, seconds))
 
-    def take(self, units: float, work: Callable[[int], None]) -> None:
-        """Take every turn of the contest: `work(number)`, from 1, does so many units of work."""
+    def take(self, units: float, work: Callable[[int], float | None]) -> None:
+        """Take every turn of the contest: `work(number)`, from 1, does so many units of work.
+
+        It returns the seconds that count, or None where all of its time does.
+        """
         number = 0
         while self.wait():
             number += 1
             start_s = time.perf_counter()
-            work(number)
-            self.done(units, time.perf_counter() - start_s)
+            seconds = work(number)
+            self.done(units, seconds or time.perf_counter() - start_s)
 
-    def finish(self) -> None:
-        """Send the peak memory; called when the contender's function has returned."""
-        peak_gib = _memory_gib("VmHWM") - self._baseline_gib
+    def peak_gib(self) -> float:
+        """The most memory held since `ready`; on a GPU what the allocator reserved."""
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
-            peak_gib = torch.cuda.max_memory_reserved() / 1024**3
-        self._pipe.send(("end", {"peak_gib": peak_gib, **self._facts}))
-
-    def fail(self, error: BaseException) -> None:
-        """Send why this contender cannot go on."""
-        logger.debug("%s", traceback.format_exc())
-        self._pipe.send(("error", in_a_line(error)))
+            return float(torch.cuda.max_memory_reserved() / 1024**3)
+        return _memory_gib("VmHWM") - self._imports_gib
 
 
 def _memory_gib(field: str) -> float:
     """VmRSS (now) or VmHWM (peak) of this process; ru_maxrss would hold its parent's, too."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        for line in file:
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) / 1024**2
-    raise RuntimeError(f"/proc/self/status has no {field}")
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(rf"{field}:\s*(\d+) kB", status)[0]) / 1024**2
 
 
-def serve(pipe: Connection, entry: str, settings: Mapping[str, Any]) -> None:
-    """The body of a contender's process."""
+def _serve(pipe: Connection, contender: Contender) -> None:
+    """The body of a contender's process; it ends with its facts, or with its error as text."""
     turns = Turns(pipe)
     try:
-        module, function = entry.split(":")
-        getattr(importlib.import_module(module), function)(turns, **settings)
-        turns.finish()
+        contender.function(turns, **contender.settings)
+        pipe.send({"peak_gib": turns.peak_gib(), **turns.facts})
     except BrokenPipeError:
         pass  # the contest ended without us
     except Exception as error:
-        turns.fail(error)
+        pipe.send(in_a_line(error))
 
 
 class _Side:
     """The contest's end: the processes of one contender."""
 
     def __init__(self, contender: Contender) -> None:
-        self.contender = contender
         self.row = Row(contender.name)
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         context = multiprocessing.get_context("spawn")
-        saved = {name: os.environ.get(name) for name in contender.env}
+        before = dict(os.environ)
         os.environ.update(contender.env)
         try:
             for _ in range(contender.copies):
                 ours, theirs = context.Pipe()
-                process = context.Process(
-                    target=serve,
-                    args=(theirs, contender.entry, dict(contender.settings)),
-                    name=contender.name,
-                    daemon=False,  # a DataLoader's workers are children of this process
-                )
+                # Not a daemon: a DataLoader's workers are children of this process.
+                process = context.Process(target=_serve, args=(theirs, contender), daemon=False)
                 process.start()
                 theirs.close()
                 self._pipes.append(ours)
                 self._processes.append(process)
         finally:
-            for name, value in saved.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            os.environ.clear()
+            os.environ.update(before)
 
-    def turn(self) -> float | None:
-        """Let it take a turn; returns units a second, or None when it has failed."""
+    def ask(self, go_on: bool) -> list[Any]:
+        """Give every copy a turn, or send it home; returns what each of them answers.
+
+        Nothing where one of them failed: then the row has the reason.
+        """
         for pipe in self._pipes:
             # A process that died before its first turn has left its reason in the pipe.
             with contextlib.suppress(OSError):
-                pipe.send(True)
+                pipe.send(go_on)
         try:
-            answers = [self._answer(pipe) for pipe in self._pipes]
+            in_time = all(pipe.poll(_TIMEOUT_S) for pipe in self._pipes)
+            answers = [p.recv() for p in self._pipes] if in_time else [_LATE]
         except (EOFError, OSError):
-            self.row.error = "the process died (out of memory?)"
-            return None
-        for kind, *rest in answers:
-            if kind == "error":
-                self.row.error = rest[0]
-                return None
-        # All copies together: what they did, in the time that the slowest of them took.
-        return float(sum(a[1] for a in answers) / max(a[2] for a in answers))
-
-    def _answer(self, pipe: Connection) -> tuple[Any, ...]:
-        if not wait([pipe], timeout=_START_TIMEOUT_S):
-            return ("error", f"no answer for {_START_TIMEOUT_S} s")
-        answer: tuple[Any, ...] = pipe.recv()
-        return answer
+            answers = ["the process died (out of memory?)"]
+        self.row.error = next((answer for answer in answers if isinstance(answer, str)), "")
+        return [] if self.row.error else answers
 
     def close(self) -> None:
-        """End the processes and take down their peak memory (the sum over the copies)."""
-        peaks = []
+        """End the processes and take down their facts and the sum of their peak memory."""
+        if not self.row.error and (ends := self.ask(False)):
+            peak_gib = sum(end["peak_gib"] for end in ends)
+            vars(self.row).update({**ends[0], "peak_gib": peak_gib})
         for pipe, process in zip(self._pipes, self._processes, strict=True):
-            try:
-                if not self.row.error:
-                    pipe.send(False)
-                    kind, facts = self._answer(pipe)[:2]
-                    if kind == "end":
-                        peaks.append(facts.pop("peak_gib"))
-                        for name, value in facts.items():
-                            setattr(self.row, name, value)
-                    else:
-                        self.row.error = facts
-            except (EOFError, OSError):
-                self.row.error = self.row.error or "the process died at the end"
             pipe.close()
             process.join(timeout=20)
             if process.is_alive():
                 process.terminate()
                 process.join()
-        self.row.peak_gib = sum(peaks) if peaks else None
 
 
 def run(
@@ -249,19 +212,20 @@ def run(
         for contender in contenders:
             sides.append(_Side(contender))
         for number in range(1 - warmup, rounds + 1):
-            for side in sides:
-                if side.row.error:
-                    continue
+            which = f"round {number}/{rounds}" if number > 0 else "warm-up"
+            for row, side in [(side.row, side) for side in sides if not side.row.error]:
                 start_s = time.perf_counter()
-                rate = side.turn()
-                which = f"round {number}/{rounds}" if number > 0 else "warm-up"
-                if rate is None:
-                    on_progress(f"{which}  {side.contender.name}: {side.row.error}")
-                    continue
+                answers = side.ask(True)
                 took_s = time.perf_counter() - start_s
-                on_progress(f"{which}  {side.contender.name}: {rate:,.1f}/s ({took_s:.1f} s)")
+                if row.error:
+                    on_progress(f"{which}  {row.name}: {row.error}")
+                    continue
+                # All copies together: what they did, in the time that the slowest of them took.
+                units, seconds = zip(*answers, strict=True)
+                rate = float(sum(units) / max(seconds))
+                on_progress(f"{which}  {row.name}: {rate:,.1f}/s ({took_s:.1f} s)")
                 if number > 0:
-                    side.row.rates.append(rate)
+                    row.rates.append(rate)
     finally:
         for side in sides:
             side.close()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vitbench.bench.contest import Row
+from vitbench.bench.session import Session
 from vitbench.errors import UserError
 from vitbench.records.files import write_atomically
 
@@ -18,57 +19,54 @@ FORMAT = 1
 _OURS, _THEIRS = "#0072B2", "#999999"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """One benchmark as it ran.
+def record(
+    session: Session,
+    benchmark: str,
+    title: str,
+    rows: Sequence[Row],
+    *,
+    unit: str = "images/s",
+    higher_is_better: bool = True,
+    reference: str,
+    settings: Mapping[str, Any],
+    ours: str = "vitbench",
+) -> dict[str, Any]:
+    """One benchmark as it ran, as its JSON file has it.
 
-    Attributes:
+    Args:
         benchmark: names the files, e.g. `train-b16`.
-        title: of table and figure.
-        hardware: what was measured, in words.
-        unit: what the rates count, e.g. `images/s`.
-        higher_is_better: False where the figures are costs.
-        reference: name of the row that ratios refer to.
+        reference: the row that ratios refer to; the first where it does not take part.
         settings: everything that decides what was measured.
-        environment: versions and hardware.
-        rows: one per contender.
-        ours: names of the rows that are vitbench's own.
+        ours: how the names of vitbench's own rows begin.
     """
-
-    benchmark: str
-    title: str
-    hardware: str
-    unit: str
-    higher_is_better: bool = True
-    reference: str
-    settings: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    rows: Sequence[Row]
-    ours: frozenset[str] = frozenset()
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything, with each row's median, range and ratio to the reference."""
-        rows = []
-        for row in self.rows:
-            rates = row.rates
-            summary = {"median": row.median, "low": min(rates), "high": max(rates)} if rates else {}
-            ours = row.name in self.ours
-            rows.append({**asdict(row), **summary, "ratio": self._ratio(row), "ours": ours})
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ours"}
-        return {"format": FORMAT, **shown, "rows": rows}
-
-    def _ratio(self, row: Row) -> float | None:
-        reference = next((r for r in self.rows if r.name == self.reference), None)
-        if reference is None or not reference.rates or len(row.rates) != len(reference.rates):
-            return None
-        return row.ratio_to(reference)
+    first = next((row for row in rows if row.name == reference), rows[0])
+    return {
+        "format": FORMAT,
+        "benchmark": benchmark,
+        "title": title,
+        "hardware": session.hardware,
+        "unit": unit,
+        "higher_is_better": higher_is_better,
+        "reference": first.name,
+        "settings": settings,
+        "environment": session.environment,
+        "rows": [{**_summary(row, first), "ours": row.name.startswith(ours)} for row in rows],
+    }
 
 
-def write(report: Report, folder: Path) -> list[Path]:
+def _summary(row: Row, reference: Row) -> dict[str, Any]:
+    """A row with its median, range and ratio to the reference, as far as it was measured."""
+    summary: dict[str, Any] = {**asdict(row)}
+    if row.rates:
+        summary |= {"median": row.median, "low": min(row.rates), "high": max(row.rates)}
+    both = row.rates and len(row.rates) == len(reference.rates)
+    return {**summary, "ratio": row.ratio_to(reference) if both else None}
+
+
+def write(record: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write `<benchmark>.json`, `.md` and `.png` into the folder; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = report.to_json()
-    paths = [folder / f"{report.benchmark}{suffix}" for suffix in (".json", ".md", ".png")]
+    paths = [folder / f"{record['benchmark']}{suffix}" for suffix in (".json", ".md", ".png")]
     write_atomically(paths[0], json.dumps(record, indent=1) + "\n")
     write_atomically(paths[1], markdown(record))
     draw(record, paths[2])
@@ -95,26 +93,20 @@ def markdown(record: Mapping[str, Any]) -> str:
     """The table of one benchmark, its settings below it."""
     with_memory = any(row["peak_gib"] is not None for row in record["rows"])
     head = ["", record["unit"], "range", f"against {record['reference']}"]
-    head += ["peak GiB", ""] if with_memory else [""]
+    head += ["peak GiB"] if with_memory else []
     lines = [
         f"### {record['title']}",
         "",
-        "| " + " | ".join(head) + " |",
-        "|---" + "|--:" * (len(head) - 2) + "|---|",
+        f"| {' | '.join(head)} |  |",
+        "|---" + "|--:" * (len(head) - 1) + "|---|",
     ]
     for row in record["rows"]:
         name = f"**{row['name']}**" if row["ours"] else row["name"]
         if not row["rates"]:
-            empty = " |" * (len(head) - 2)
-            lines.append(f"| {name} |{empty} not measured: {row['error']} |")
+            lines.append(f"| {name} |{' |' * (len(head) - 1)} not measured: {row['error']} |")
             continue
-        ratio = "" if row["ratio"] is None else times(row["ratio"])
-        cells = [
-            name,
-            number(row["median"]),
-            f"{number(row['low'])} to {number(row['high'])}",
-            ratio,
-        ]
+        spread = f"{number(row['low'])} to {number(row['high'])}"
+        cells = [name, number(row["median"]), spread, times(row["ratio"])]
         if with_memory:
             cells.append("" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}")
         lines.append("| " + " | ".join([*cells, row["note"]]) + " |")
@@ -131,22 +123,20 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(8, 1.3 + 0.36 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for place, row in enumerate(rows):
-        axes.barh(place, row["median"], color=_OURS if row["ours"] else _THEIRS, height=0.66)
-        axes.plot([row["low"], row["high"]], [place, place], color="black", linewidth=1.2)
-        ratio = "" if row["ratio"] is None else f"  ({times(row['ratio'])})"
-        axes.annotate(
-            f"{number(row['median'])}{ratio}",
-            (max(row["high"], row["median"]), place),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
-    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    medians = [row["median"] for row in rows]
+    bars = axes.barh(
+        [row["name"] for row in rows],
+        medians,
+        height=0.66,
+        color=[_OURS if row["ours"] else _THEIRS for row in rows],
+        xerr=[[r["median"] - r["low"] for r in rows], [r["high"] - r["median"] for r in rows]],
+        error_kw={"elinewidth": 1.2},
+    )
+    ratios = [times(row["ratio"]) for row in rows]
+    labels = [number(m) + (f"  ({r})" if r else "") for m, r in zip(medians, ratios, strict=True)]
+    axes.bar_label(bars, labels, padding=5, fontsize=9)
     axes.invert_yaxis()
-    top = max(row["high"] for row in rows)
-    axes.set_xlim(0, top * 1.25)
+    axes.set_xlim(0, 1.25 * max(row["high"] for row in rows))
     better = "more" if record["higher_is_better"] else "less"
     axes.set_xlabel(
         f"{record['unit']} ({better} is better); bar: median, line: range of the rounds"
@@ -158,15 +148,13 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
 
 def number(value: float) -> str:
     """Three significant digits, thousands with a comma: 0.0123, 12.3, 12,300."""
-    if value == 0:
-        return "0"
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}"
 
 
-def times(ratio: float) -> str:
-    """A ratio as text: x1.03, x24.6."""
-    return f"x{ratio:.2f}" if ratio < 10 else f"x{ratio:.1f}"
+def times(ratio: float | None) -> str:
+    """A ratio as text: x1.03, x24.6; empty where there is none."""
+    return "" if ratio is None else f"x{ratio:.{2 if ratio < 10 else 1}f}"
 
 
 def write_results(folders: Sequence[Path], path: Path) -> None:
@@ -184,15 +172,15 @@ def write_results(folders: Sequence[Path], path: Path) -> None:
         "",
     ]
     for folder in folders:
-        files = sorted(folder.glob("*.json"))
-        if not files:
+        records = {file: load(file) for file in sorted(folder.glob("*.json"))}
+        if not records:
             raise UserError(
                 f"{folder}: no results there; write some with "
                 f"`python -m vitbench.bench all --out {folder}`"
             )
-        records = [load(file) for file in files]
-        parts += [f"## {records[0]['hardware']}", "", _environment(records[0]["environment"]), ""]
-        for file, record in zip(files, records, strict=True):
+        first = next(iter(records.values()))
+        parts += [f"## {first['hardware']}", "", _environment(first["environment"]), ""]
+        for file, record in records.items():
             figure = os.path.relpath(file.with_suffix(".png"), path.parent)
             parts += [markdown(record), f"![{record['title']}]({figure})", ""]
     write_atomically(path, "\n".join(parts))

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitbench.bench.contest import Contender, run
-from vitbench.bench.report import Report
+from vitbench.bench.contest import Contender, Row, run
 from vitbench.config import Precision
 from vitbench.errors import UserError
 
@@ -18,39 +17,26 @@ _BATCH_SIZES = {"cpu": (16,), "cuda": (16, 128)}
 _IMAGES = {("cpu", False): 512, ("cpu", True): 64, ("cuda", False): 49_920, ("cuda", True): 9_984}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Session:
-    """What to measure, where; None leaves a size to the benchmark.
+    """What to measure, where: the options of the command line, see its `--help`.
 
-    Attributes:
-        device: cpu or cuda.
-        hardware: the machine in words.
-        environment: of the machine, with the versions of the libraries compared.
-        on_progress: gets one short line per turn.
-        quick: less work per round, fewer sides.
-        rounds: that count.
-        threads: of the CPU, for each side.
-        only: words of which a side's name must have one; empty for all sides.
-        batch_size: of every model.
-        images: of one turn, summed over members.
-        members: stack sizes.
-        workers: numbers of processes that share one model.
-        precision: of a profiled step.
+    None leaves a size to the benchmark.
     """
 
     device: str
-    hardware: str
+    hardware: str  # in words
     environment: Mapping[str, Any]
-    on_progress: Callable[[str], None]
-    quick: bool
-    rounds: int
-    threads: int
-    only: Sequence[str]
-    batch_size: Sequence[int] | None
-    images: int | None
-    members: Sequence[int] | None
-    workers: Sequence[int] | None
-    precision: Precision
+    on_progress: Callable[[str], None]  # gets one short line per turn
+    quick: bool = False
+    rounds: int = 5
+    threads: int = 1
+    only: Sequence[str] = ()
+    batch_size: Sequence[int] | None = None
+    images: int | None = None
+    members: Sequence[int] | None = None
+    workers: Sequence[int] | None = None
+    precision: Precision = "auto"
 
     @property
     def batch_sizes(self) -> Sequence[int]:
@@ -61,45 +47,10 @@ class Session:
         """Training images of one turn, in whole batches."""
         return whole_batches(self.images or _IMAGES[self.device, self.quick], batch_size)
 
-    def compete(
-        self,
-        contenders: Sequence[Contender],
-        *,
-        benchmark: str,
-        title: str,
-        settings: Mapping[str, Any],
-        reference: str,
-        unit: str = "images/s",
-        higher_is_better: bool = True,
-        ours: str = "vitbench",
-        warmup: int = 1,
-    ) -> Report:
-        """Let the contenders that were asked for take turns.
-
-        Args:
-            contenders: everyone in the order of the table.
-            benchmark, title, settings, unit, higher_is_better: see `Report`.
-            reference: whom ratios refer to; the first contender where it does not take part.
-            ours: how the names of vitbench's own sides begin.
-            warmup: turns that are not counted.
-
-        Raises:
-            UserError: if `only` has a word that names nobody.
-        """
+    def compete(self, contenders: Sequence[Contender], warmup: int = 1) -> list[Row]:
+        """Let the contenders that were asked for take turns; see `contest.run`."""
         chosen = choose(contenders, self.only)
-        names = [contender.name for contender in chosen]
-        return Report(
-            benchmark=benchmark,
-            title=title,
-            hardware=self.hardware,
-            unit=unit,
-            higher_is_better=higher_is_better,
-            reference=reference if reference in names else names[0],
-            settings=settings,
-            environment=self.environment,
-            rows=run(chosen, rounds=self.rounds, warmup=warmup, on_progress=self.on_progress),
-            ours=frozenset(name for name in names if name.startswith(ours)),
-        )
+        return run(chosen, rounds=self.rounds, warmup=warmup, on_progress=self.on_progress)
 
 
 def whole_batches(images: int, batch_size: int) -> int:
