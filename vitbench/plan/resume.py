@@ -28,6 +28,7 @@ _FREE = (
     "stack_size",
     "budget",
     "checkpoints",
+    "evaluation",
     "attention",
     "exports",
     "max_failures",

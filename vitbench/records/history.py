@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,11 +12,13 @@ from typing import Any
 from vitbench.records import ledger
 from vitbench.records.types import EpochRow, Status, TrialOutcome
 
-_NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in ("trial_id", "epoch"))
+_APART = {"trial_id", "epoch", "attention_entropy", "grad_norm", "weight_norm"}
+_NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in _APART)
+_OPTIONAL = {f.name for f in fields(EpochRow) if f.default is None}
 
 
 class Curve:
-    """The epochs of one trial, in 64 bytes each; an epoch that was trained twice counts once."""
+    """The epochs of one trial, in 80 bytes each; an epoch that was trained twice counts once."""
 
     def __init__(self) -> None:
         self._epochs = array("q")
@@ -31,14 +34,12 @@ class Curve:
 
     def rows(self, trial_id: str) -> dict[int, EpochRow]:
         """Rows by epoch, each the last that was added."""
-        return {
-            epoch: EpochRow(
-                trial_id=trial_id,
-                epoch=epoch,
-                **dict(zip(_NUMBERS, self._of(at), strict=True)),
-            )
-            for epoch, at in self._last().items()
-        }
+        rows = {}
+        for epoch, at in self._last().items():
+            line: dict[str, Any] = dict(zip(_NUMBERS, self._of(at), strict=True))
+            known = {k: v for k, v in line.items() if k not in _OPTIONAL or not math.isnan(v)}
+            rows[epoch] = EpochRow(trial_id=trial_id, epoch=epoch, **known)
+        return rows
 
     def seconds(self) -> dict[int, float]:
         """Seconds that each epoch took."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vitbench.config import TrialConfig
@@ -89,9 +90,16 @@ def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[di
 def _rows(table: Path) -> list[dict[str, Any]]:
     """Rows of a table as JSON values: None where a whole number, a text or a truth is missing."""
     frame = pd.read_parquet(table)
-    columns = [[None if v is pd.NA else v for v in frame[name].tolist()] for name in frame]
+    columns = [list(map(_plain, frame[name].tolist())) for name in frame]
     names = [str(name) for name in frame]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON has it; cells that hold a number for each layer are lists."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return None if value is pd.NA else value
 
 
 def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:

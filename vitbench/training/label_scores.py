@@ -40,12 +40,9 @@ def label_scores(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[L
     """
     if not stack.binary:
         return [[] for _ in stack.plan.members]
-    flat_KP = stack.model.flat.detach()
-    now_KP = flat_KP.clone()
-    flat_KP.copy_(best_KP)
-    logits_KNO, targets = stack.predictions("test")
-    _, val_targets = stack.predictions("val")
-    flat_KP.copy_(now_KP)
+    with stack.weights(best_KP):
+        logits_KNO, targets = stack.predictions("test")
+        _, val_targets = stack.predictions("val")
     train_targets = stack.training_targets()
     rows = []
     for k, member in enumerate(stack.plan.members):

@@ -8,6 +8,8 @@ Nothing is read back from a GPU inside an epoch: losses, hits and the finite che
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +60,7 @@ class Stack:
         device: where to compute.
         parallel: this worker's place among the workers of the stack.
         dtype: of weights and optimiser; float64 serves tests.
+        fixed_train_images: training images of each member that `evaluate("train")` looks at.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Stack:
         *,
         parallel: Parallel = SOLO,
         dtype: torch.dtype = torch.float32,
+        fixed_train_images: int = 0,
     ) -> None:
         train = plan.shared.train
         self.plan = plan
@@ -86,7 +90,7 @@ class Stack:
         self._seeds = seeds
         self._dropout_streams: list[torch.Generator] = []
 
-        self._data = StackData(plan, images, device, dtype)
+        self._data = StackData(plan, images, device, dtype, fixed_train_images)
         self.steps_per_epoch = math.ceil(self._data.images_per_epoch / train.batch_size)
         total_steps = train.epochs * self.steps_per_epoch
         warmup_steps = train.warmup_epochs * self.steps_per_epoch
@@ -173,6 +177,21 @@ class Stack:
                 logits.append(self.model(pixels).float().cpu())
                 targets.append(wanted.cpu())
         return torch.cat(logits, dim=1), torch.cat(targets, dim=1)
+
+    @contextmanager
+    def weights(self, flat_KP: Tensor) -> Iterator[None]:
+        """Give the members these weights for the time of the block."""
+        own_KP = self.model.flat.detach()
+        before_KP = own_KP.clone()
+        own_KP.copy_(flat_KP)
+        try:
+            yield
+        finally:
+            own_KP.copy_(before_KP)
+
+    def first_training_images(self, count: int) -> tuple[Tensor, Tensor]:
+        """Pixels and targets of so many training images of each member, always the same."""
+        return self._data.first_trained(count)
 
     def training_targets(self) -> Tensor:
         """Targets of every image of an epoch, [K, N] or [K, N, O], on the CPU."""

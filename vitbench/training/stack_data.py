@@ -23,13 +23,19 @@ class StackData:
         images: already cut to the sizes that the plan asks for.
         device: where batches are gathered.
         dtype: of the pixels.
+        fixed_train_images: training images to be judged on as well, the first of each group.
 
     Attributes:
         judged_on: indices of a split's images for each group of members that share them, [G, N].
     """
 
     def __init__(
-        self, plan: StackPlan, images: ImageSet, device: torch.device, dtype: torch.dtype
+        self,
+        plan: StackPlan,
+        images: ImageSet,
+        device: torch.device,
+        dtype: torch.dtype,
+        fixed_train_images: int = 0,
     ) -> None:
         labels = [member.train.label for member in plan.members]
         distinct = list(dict.fromkeys(labels))
@@ -60,7 +66,9 @@ class StackData:
             dict(zip(pools, of_split["train"], strict=True)),
         )
         self._stream_K = torch.tensor(self._streams.of_member, device=device)
-        self.judged_on = {name: torch.stack(of_split[name]).to(device) for name in ("val", "test")}
+        self.judged_on = {name: torch.stack(of_split[name]).to(device) for name in of_split}
+        self._train_GN = self.judged_on["train"]
+        self.judged_on["train"] = self._train_GN[:, :fixed_train_images]
 
     @property
     def images_per_epoch(self) -> int:
@@ -74,6 +82,10 @@ class StackData:
     def trained(self, index_SB: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels and targets of a training batch (see `_batch`)."""
         return self._batch("train", index_SB, self._stream_K)
+
+    def first_trained(self, count: int) -> tuple[Tensor, Tensor]:
+        """Pixels and targets of the first training images of every group (see `_batch`)."""
+        return self._batch("train", self._train_GN[:, :count], self._pool_K)
 
     def judged(self, name: str, index_GB: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels and targets of a batch of `judged_on` (see `_batch`)."""

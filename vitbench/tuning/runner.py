@@ -166,6 +166,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         every_epoch=sweep.search.scheduler != "none",
         stop=requests,
         compile=sweep.compile,
+        evaluation=sweep.evaluation,
         channel=Channel() if workers > 1 else None,
     )
     scheduler = _scheduler(job, source, requests)
