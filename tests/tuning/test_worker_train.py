@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 
+from vitbench.config import Evaluation
 from vitbench.data.image_set import ImageSet
 from vitbench.plan import StackPlan
 from vitbench.records.tables import LEDGER
@@ -95,6 +96,7 @@ def test_halves_report_under_the_planned_stack(tmp_path: Path) -> None:
             gpus=0,
             every_epoch=False,
             stop=GoOn(),  # type: ignore[arg-type]
+            evaluation=Evaluation(layers=True),
         )
         sent: list[StackReport] = []
         reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, sent.append)

@@ -13,6 +13,7 @@ from vitbench.config.models import (
     AXES,
     EXPORTERS,
     Dataset,
+    Evaluation,
     Model,
     Precision,
     Resources,
@@ -27,8 +28,8 @@ from vitbench.config.problems import ConfigError
 from vitbench.config.search import Budget, Checkpoints, Range, Search
 
 __all__ = [
-    "AXES", "EXPORTERS", "PAPER", "Budget", "Checkpoints", "ConfigError", "Dataset", "Model",
-    "Precision", "Range", "Resources", "Search", "SharedTrain", "Sweep", "SweepFile", "Train",
+    "AXES", "EXPORTERS", "PAPER", "Budget", "Checkpoints", "ConfigError", "Dataset",
+    "Evaluation", "Model", "Precision", "Range", "Resources", "Search", "SharedTrain", "Sweep", "SweepFile", "Train",
     "TrialConfig", "broken_shape_rule", "divisors", "is_stackable", "is_whole",
     "load_results_sweep", "load_sweep", "resolved_yaml", "results_values",
 ]  # fmt: skip

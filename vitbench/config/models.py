@@ -143,6 +143,27 @@ class AttentionExport(Section):
     images: int = Field(default=16, ge=1, description="test images to score each of them on")
 
 
+class Evaluation(Section):
+    """What is measured beside losses and accuracies; it changes no model."""
+
+    fixed_train_images: int = Field(
+        default=512,
+        ge=0,
+        description="the first training images, on which loss and accuracy are measured at each "
+        "epoch's end, too: train_loss is a mean over an epoch in which the model changes; 0 for "
+        "none",
+    )
+    predictions: bool = Field(
+        default=True,
+        description="keep what each model says of each test image at its best and last epoch",
+    )
+    layers: bool = Field(
+        default=False,
+        description="measure entropy of attention, norm of gradient and norm of weights of every "
+        "layer once an epoch",
+    )
+
+
 class Resources(Section):
     """What one stack is given: `workers` processes, each with so many CPUs and GPUs."""
 
@@ -208,6 +229,7 @@ class Sweep(Section):
     )
     budget: Budget = Budget()
     checkpoints: Checkpoints = Checkpoints()
+    evaluation: Evaluation = Evaluation()
     attention: AttentionExport = AttentionExport()
     exports: list[Exporter] = Field(
         default=[],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,11 +12,13 @@ from typing import Any
 from vitbench.records import ledger
 from vitbench.records.types import EpochRow, Status, TrialOutcome
 
-_NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in ("trial_id", "epoch"))
+_APART = {"trial_id", "epoch", "attention_entropy", "grad_norm", "weight_norm"}
+_NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in _APART)
+_OPTIONAL = {f.name for f in fields(EpochRow) if f.default is None}
 
 
 class Curve:
-    """The epochs of one trial, in 64 bytes each; an epoch that was trained twice counts once."""
+    """The epochs of one trial, in 80 bytes each; an epoch that was trained twice counts once."""
 
     def __init__(self) -> None:
         self._epochs = array("q")
@@ -34,8 +37,9 @@ class Curve:
         found = {}
         for at, epoch in enumerate(self._epochs):
             numbers = self._numbers[at * len(_NUMBERS) : (at + 1) * len(_NUMBERS)]
-            values = dict(zip(_NUMBERS, numbers, strict=True))
-            found[epoch] = EpochRow(trial_id=trial_id, epoch=epoch, **values)
+            values: dict[str, Any] = dict(zip(_NUMBERS, numbers, strict=True))
+            known = {k: v for k, v in values.items() if k not in _OPTIONAL or not math.isnan(v)}
+            found[epoch] = EpochRow(trial_id=trial_id, epoch=epoch, **known)
         return found
 
 

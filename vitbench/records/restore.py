@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vitbench.config import TrialConfig
@@ -65,5 +66,12 @@ def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[di
 def _rows(table: Path) -> list[dict[str, Any]]:
     """Rows of a table as JSON values: None where a whole number, a text or a truth is missing."""
     frame = pd.read_parquet(table)
-    columns = {str(n): [None if v is pd.NA else v for v in frame[n].tolist()] for n in frame}
+    columns = {str(name): map(_plain, frame[name].tolist()) for name in frame}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON has it; cells that hold a number for each layer are lists."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return None if value is pd.NA else value

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from vitbench.records.types import EpochRow, LabelScore, Status, TrialOutcome
 
 STATUSES = {status.value: status.meaning for status in Status}
-_DTYPES = {str: "string", Status: "string", int: "Int64", float: "float64", bool: "boolean"}
+_DTYPES: dict[object, str] = {
+    str: "string", Status: "string", int: "Int64", float: "float64", bool: "boolean",
+    list[float]: "object",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,15 @@ class EpochRow(Record):
     val_accuracy: Annotated[float, "at the epoch's end"]
     test_accuracy: Annotated[float, "at the epoch's end"]
     epoch_s: Annotated[float, "seconds that the stack's epoch took, evaluation included"]
+    train_end_loss: Annotated[
+        float | None, "at the epoch's end, on the first `evaluation.fixed_train_images`"
+    ] = None
+    train_end_accuracy: Annotated[float | None, "at the epoch's end, on the same images"] = None
+    attention_entropy: Annotated[
+        list[float] | None, "nats, of each layer, mean over images, heads and tokens; on request"
+    ] = None
+    grad_norm: Annotated[list[float] | None, "of each layer, on 64 training images"] = None
+    weight_norm: Annotated[list[float] | None, "of each layer's parameters"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +255,16 @@ class TrialOutcome(Record):
     momentum: Annotated[float | None, "of sgd"] = None
     clip_norm: Annotated[float | None, "largest gradient norm; empty for no clipping"] = None
     precision: Annotated[str | None, "of matrix products, as the sweep file has it"] = None
+    train_end_loss: Annotated[
+        float | None, "loss on the first training images after the last epoch"
+    ] = None
+    train_end_accuracy: Annotated[float | None, "accuracy on the same images"] = None
+    test_ece: Annotated[
+        float | None, "expected calibration error on test images after the last epoch"
+    ] = None
+    test_brier: Annotated[float | None, "Brier score on test images after the last epoch"] = None
+    best_test_ece: Annotated[float | None, "expected calibration error at best_epoch"] = None
+    best_test_brier: Annotated[float | None, "Brier score at best_epoch"] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 
     @classmethod

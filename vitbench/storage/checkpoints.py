@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench.errors import UserError, in_a_line
 from vitbench.records import tables
-from vitbench.storage import CHECKPOINTS
+from vitbench.storage import CHECKPOINTS, PREDICTIONS
 from vitbench.storage.place import Place
 
 if TYPE_CHECKING:  # training.checkpoint imports torch, which the driver can do without
@@ -51,6 +51,10 @@ class Checkpoints:
         content, text = encode(tensors, info)
         folder.write(f"{kind}.safetensors", content)
         folder.write(f"{kind}.json", text)
+
+    def save_predictions(self, trial_id: str, content: bytes) -> None:
+        """Keep what a trial's model says of the test images; it outlives the trial's weights."""
+        self.results.child(PREDICTIONS).write(f"{trial_id}.parquet", content)
 
     def load_state(self, trial_id: str, epoch: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read the state of an epoch: flat rows by name, and its info; a UserError if damaged."""

@@ -91,6 +91,10 @@ class Streams:
             rows.append(self._pools[pool][torch.randperm(self.images, generator=stream)])
         return torch.stack(rows)
 
+    def first(self, count: int) -> Tensor:
+        """The first images that each stream may use, [S, N]: the same for all seeds."""
+        return torch.stack([self._pools[pool][:count] for _, pool in self._keys])
+
 
 class StackData:
     """What the members of a plan train on and are judged on.
@@ -99,11 +103,17 @@ class StackData:
 
     Attributes:
         images_per_epoch: training images of one member.
-        judged_on: indices of a split's images for each group of members that share them, [G, N].
+        judged_on: indices of a split's images for each group of members that share them, [G, N];
+            of the training images the first `fixed_train_images`.
     """
 
     def __init__(
-        self, plan: StackPlan, images: ImageSet, device: torch.device, dtype: torch.dtype
+        self,
+        plan: StackPlan,
+        images: ImageSet,
+        device: torch.device,
+        dtype: torch.dtype,
+        fixed_train_images: int = 0,
     ) -> None:
         members = [member.train for member in plan.members]
         distinct, label_of = _numbered(member.label for member in members)
@@ -137,6 +147,7 @@ class StackData:
         self._rows |= dict.fromkeys(("val", "test"), torch.tensor(pool_of, device=device))
         self.images_per_epoch = self._streams.images
         self.judged_on = {name: torch.stack(of_split[name]).to(device) for name in ("val", "test")}
+        self.judged_on["train"] = self._streams.first(fixed_train_images).to(device)
 
     def order(self, epoch: int) -> Tensor:
         """Training images of every stream in the order of an epoch, [S, N]."""
@@ -150,6 +161,10 @@ class StackData:
         pixels = self._splits[name].normalised(index_XB)
         every = pixels[self._rows[name]] if len(index_XB) > 1 else pixels
         return every, self.targets(name, index_XB)
+
+    def first_trained(self, count: int) -> tuple[Tensor, Tensor]:
+        """Pixels and targets of the first training images of every member, as `batch`."""
+        return self.batch("train", self._streams.first(count).to(self._device))
 
     def targets(self, name: str, index_XB: Tensor) -> Tensor:
         """Every member's own targets: [K, B], or [K, B, O] for all attributes at once."""

@@ -39,6 +39,9 @@ class CheckpointStore(Protocol):
     ) -> None:
         """Write tensors and info; either both are there in whole or the old ones are."""
 
+    def save_predictions(self, trial_id: str, content: bytes) -> None:
+        """Keep a parquet file of what the trial's model says of the test images."""
+
     def common_epoch(self, trial_ids: Sequence[str]) -> int:
         """The last epoch of which every one of the trials has a whole state; 0 if none."""
 

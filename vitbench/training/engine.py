@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitbench.config import Evaluation
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.records.types import EpochRow, LabelScore, Status, TrialOutcome
 from vitbench.training.checkpoint import CheckpointStore
+from vitbench.training.evaluation import as_parquet, measure_layers, predict
 from vitbench.training.label_scores import label_scores
 from vitbench.training.parallel import SOLO, Parallel
 from vitbench.training.speedup.compiling import Compiling, When
@@ -30,7 +32,10 @@ from vitbench.training.stack import Stack
 
 @dataclass(frozen=True)
 class Metrics:
-    """Loss in nats and accuracy of one model on each split; NaN where it diverged."""
+    """Loss in nats and accuracy of one model on each split; NaN where it diverged.
+
+    `train_end` is of fixed training images after the epoch; None where it is not measured.
+    """
 
     train_loss: float = math.nan
     val_loss: float = math.nan
@@ -38,6 +43,8 @@ class Metrics:
     train_accuracy: float = math.nan
     val_accuracy: float = math.nan
     test_accuracy: float = math.nan
+    train_end_loss: float | None = None
+    train_end_accuracy: float | None = None
 
 
 METRICS = tuple(f.name for f in fields(Metrics))
@@ -110,6 +117,7 @@ def fit(
     checkpoint_every_s: float = 30.0,
     compile: When = False,
     dtype: torch.dtype = torch.float32,
+    evaluation: Evaluation = Evaluation(fixed_train_images=0, predictions=False),  # noqa: B008
 ) -> FitResult:
     """Train a stack to its last epoch, until `report` returns False, or until all diverged.
 
@@ -127,12 +135,13 @@ def fit(
         checkpoint_every_s: seconds between states; an early end always writes one.
         compile: whether to compile the stack with torch.compile (see `Compiling`).
         dtype: of weights and optimiser; float64 serves tests.
+        evaluation: what to measure beside losses and accuracies.
 
     Raises:
         torch.OutOfMemoryError: if the stack does not fit; the caller may halve it.
         UserError: if the store's states were trained on other images, or are damaged.
     """
-    run = _Run(plan, images, device, store, parallel, compile, dtype)
+    run = _Run(plan, images, device, store, parallel, compile, dtype, evaluation)
     first = run.resume() + 1 if resume else 1
     if first == 1:
         run.measure_start()
@@ -179,10 +188,18 @@ class _Run:
     parallel: Parallel
     compile: When
     dtype: torch.dtype
+    evaluation: Evaluation
 
     def __post_init__(self) -> None:
         plan, device, on_gpu = self.plan, self.device, self.device.type == "cuda"
-        self._stack = Stack(plan, self.images, device, parallel=self.parallel, dtype=self.dtype)
+        self._stack = Stack(
+            plan,
+            self.images,
+            device,
+            parallel=self.parallel,
+            dtype=self.dtype,
+            fixed_train_images=self.evaluation.fixed_train_images,
+        )
         key = f"{self._stack.model.shape} {plan.size} {plan.shared.train.batch_size} {self.dtype}"
         self._compiling = Compiling(self._stack, self.compile, on_gpu=on_gpu, key=key)
         self._members = [Member(member.trial_id) for member in plan.members]
@@ -208,21 +225,33 @@ class _Run:
         train_s = time.perf_counter() - started_s
         self._compiling.epoch_took(train_s, self.plan.shared.train.epochs - epoch)
         splits = (train, self._stack.evaluate("val"), self._stack.evaluate("test"))
-        epoch_s = time.perf_counter() - started_s
         losses, accuracies = zip(*splits, strict=True)
-        values_K6 = torch.stack([*losses, *accuracies], dim=1).tolist()  # as in `Metrics`
+        columns = [*losses, *accuracies]  # as in `Metrics`
+        if self.evaluation.fixed_train_images:
+            columns += self._stack.evaluate("train")
+        layers: list[dict[str, Any]] = [{} for _ in self._members]
+        if self.evaluation.layers and self.parallel.rank == 0:
+            layers = [asdict(measured) for measured in measure_layers(self._stack)]
+        epoch_s = time.perf_counter() - started_s
+        values_KM = torch.stack(columns, dim=1).tolist()
         rows = []
         for k, alive in enumerate(self._stack.alive_K.tolist()):
             member = self._members[k]
             if member.diverged_epoch is not None:
                 continue
-            metrics = Metrics(*values_K6[k]) if alive else Metrics()
+            metrics = Metrics(*values_KM[k]) if alive else Metrics()
             if member.take(epoch, metrics):
                 self._best_KP[k].copy_(self._flat_KP[k])
             if member.diverged_epoch is not None:
                 self._stack.alive_K[k] = False
             rows.append(
-                EpochRow(trial_id=member.trial_id, epoch=epoch, **asdict(metrics), epoch_s=epoch_s)
+                EpochRow(
+                    trial_id=member.trial_id,
+                    epoch=epoch,
+                    epoch_s=epoch_s,
+                    **asdict(metrics),
+                    **(layers[k] if alive else {}),
+                )
             )
         images = self._stack.images_per_epoch
         for name, more in zip(self._totals, (images, train_s, epoch_s), strict=True):
@@ -289,8 +318,39 @@ class _Run:
                 if member.diverged_epoch is None and not stopped:
                     self._save_weights(k, "last", self._flat_KP, member.last)
         labels = label_scores(self._stack, self.images, self._best_KP)
+        scores: list[dict[str, float]] = [{} for _ in self._members]
+        if self.evaluation.predictions and self.parallel.rank == 0:
+            scores = self._predict()
         self.parallel.barrier()
-        return FitResult([self._outcome(k, labels[k]) for k in range(self.plan.size)], stopped)
+        outcomes = [self._outcome(k, labels[k], scores[k]) for k in range(self.plan.size)]
+        return FitResult(outcomes, stopped)
+
+    def _predict(self) -> list[dict[str, float]]:
+        """Keep predictions of the best and the last epoch; returns calibrations by column."""
+        best = predict(self._stack, self._best_KP)
+        last = predict(self._stack, self._flat_KP)
+        columns: list[dict[str, float]] = []
+        for k, member in enumerate(self._members):
+            told = {}
+            if member.best_epoch is not None:
+                told["best_"] = (member.best_epoch, best[k])
+            if member.diverged_epoch is None:
+                told[""] = (member.epochs, last[k])
+            of_member: dict[str, float] = {}
+            for prefix, (_, predictions) in told.items():
+                ece, brier = predictions.calibration()
+                of_member |= {f"{prefix}test_ece": ece, f"{prefix}test_brier": brier}
+            columns.append(of_member)
+            if self.store is not None and told:
+                label = self.plan.members[k].train.label
+                names = (label,) if label is not None else self.images.labels
+                by_epoch = dict(told.values())  # one epoch may be both
+                parts = [
+                    predictions.table(names).assign(epoch=epoch)
+                    for epoch, predictions in sorted(by_epoch.items())
+                ]
+                self.store.save_predictions(member.trial_id, as_parquet(parts))
+        return columns
 
     def _save_weights(self, k: int, kind: str, flat_KP: Tensor, metrics: Metrics) -> None:
         assert self.store is not None
@@ -308,7 +368,7 @@ class _Run:
         state = self._stack.model.member_state(k, flat_KP)
         self.store.save(member.trial_id, kind, state, info)
 
-    def _outcome(self, k: int, labels: list[LabelScore]) -> TrialOutcome:
+    def _outcome(self, k: int, labels: list[LabelScore], scores: dict[str, Any]) -> TrialOutcome:
         member = self._members[k]
         best = asdict(member.best or Metrics())
         trained_images, train_s, wall_s = self._totals.values()
@@ -332,4 +392,5 @@ class _Run:
             checkpoint=path,
             train_images=self._stack.images_per_epoch,
             labels=tuple(labels) if member.best is not None else (),
+            **scores,
         )

@@ -25,11 +25,8 @@ def label_scores(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[L
     """
     if not stack.binary:
         return [[] for _ in stack.plan.members]
-    flat_KP = stack.model.flat.detach()
-    now_KP = flat_KP.clone()
-    flat_KP.copy_(best_KP)
-    logits_KNO = stack.predictions("test")
-    flat_KP.copy_(now_KP)
+    with stack.weights(best_KP):
+        logits_KNO = stack.predictions("test")
     targets_of = {split: stack.targets(split) for split in SPLITS}
     rows = []
     for k, member in enumerate(stack.plan.members):

@@ -8,7 +8,8 @@ Nothing is read back from a GPU inside an epoch: losses, hits and the finite che
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,8 @@ def shape_of(plan: StackPlan, images: ImageSet) -> VitShape:
 class Stack:
     """K members of one plan on one device.
 
-    `images` are already cut to the sizes that the plan asks for; see `engine.fit` for the others.
+    `images` are already cut to the sizes that the plan asks for; `evaluate("train")` looks at the
+    first `fixed_train_images` of each member's. See `engine.fit` for the others.
 
     Attributes:
         binary: whether outputs are labels, each there or not.
@@ -68,6 +70,7 @@ class Stack:
         *,
         parallel: Parallel = SOLO,
         dtype: torch.dtype = torch.float32,
+        fixed_train_images: int = 0,
     ) -> None:
         train = plan.shared.train
         self.plan = plan
@@ -84,7 +87,7 @@ class Stack:
         self._compiled: nn.Module | None = None
         self._dropout_streams: list[torch.Generator] = []
 
-        self._data = StackData(plan, images, device, dtype)
+        self._data = StackData(plan, images, device, dtype, fixed_train_images)
         self.images_per_epoch = self._data.images_per_epoch
         self.steps_per_epoch = math.ceil(self.images_per_epoch / train.batch_size)
         total_steps = train.epochs * self.steps_per_epoch
@@ -157,6 +160,21 @@ class Stack:
         with torch.inference_mode():
             logits = [self.model(self._data.batch(name, index)[0]) for index in batches]
         return torch.cat([part.float().cpu() for part in logits], dim=1)
+
+    @contextmanager
+    def weights(self, flat_KP: Tensor) -> Iterator[None]:
+        """Give the members these weights for the time of the block."""
+        own_KP = self.model.flat.detach()
+        before_KP = own_KP.clone()
+        own_KP.copy_(flat_KP)
+        try:
+            yield
+        finally:
+            own_KP.copy_(before_KP)
+
+    def first_training_images(self, count: int) -> tuple[Tensor, Tensor]:
+        """Pixels and targets of so many training images of each member, always the same."""
+        return self._data.first_trained(count)
 
     def targets(self, name: str) -> Tensor:
         """Targets of the same images, or of an epoch's for `train`: [K, N] or [K, N, O]."""

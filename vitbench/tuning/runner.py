@@ -146,6 +146,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         every_epoch=sweep.search.scheduler != "none",
         stop=requests,
         compile=sweep.compile,
+        evaluation=sweep.evaluation,
     )
     scheduler = _scheduler(job, source, requests)
     tuner = _tuner(job, searcher, recorder, scheduler, context)

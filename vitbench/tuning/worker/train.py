@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from vitbench.config import Evaluation
 from vitbench.plan import StackPlan
 from vitbench.records.types import EpochRow, StackReport, Status, TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
@@ -43,6 +44,7 @@ class WorkerContext:
     gpus: float
     every_epoch: bool  # report each epoch by itself: early stopping looks at every one
     stop: StopRequests
+    evaluation: Evaluation
     compile: When = False
 
     @property
@@ -146,6 +148,7 @@ def train_part(
         parallel=parallel,
         checkpoint_every_s=context.checkpoint_every_s,
         compile=context.compile,
+        evaluation=context.evaluation,
     )
     if parallel.rank == 0:
         status = (reporter.reason or Status.STOPPED) if result.stopped else Status.FINISHED
