@@ -19,6 +19,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         raise pytest.UsageError(f"{item.nodeid} uses Ray and is not marked `ray`")
 
 
+def pytest_sessionfinish() -> None:
+    """End the shared Ray while modules are still there; at exit it is too late to do so cleanly."""
+    sweep_runs.stop_local_ray()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """torch computes on one thread: on tiny tensors a second one only waits.

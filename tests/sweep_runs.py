@@ -130,6 +130,11 @@ def beside(condition: Callable[[], bool], act: Callable[[], None]) -> Iterator[N
     thread.join()
 
 
+def stop_local_ray() -> None:
+    """End the Ray of this process, if one was started."""
+    _shared.close()
+
+
 def sweep_here(*arguments: str) -> tuple[int, str]:
     """Run a sweep in this process, on its one Ray; returns exit code and output.
 
