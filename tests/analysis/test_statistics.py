@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from vitbench.analysis import statistics
 
@@ -39,3 +40,12 @@ def test_intervals_cover_the_truth_95_times_in_100(n: int) -> None:
         assert found.low is not None and found.high is not None
         hits += found.low <= 0.3 <= found.high
     assert hits / len(d) == pytest.approx(0.95, abs=0.01)
+
+
+@pytest.mark.parametrize("ties", [2, 4, 100])
+def test_kendalls_tau_is_scipys(ties: int) -> None:
+    """With many ties, a few, and none to speak of; constant values have none."""
+    rng = np.random.default_rng(ties)
+    x, y = rng.integers(0, ties, size=(2, 12)).astype(float)
+    assert statistics.kendall_tau(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
+    assert math.isnan(statistics.kendall_tau(np.ones(3), np.arange(3.0)))

@@ -17,7 +17,7 @@ import pandas as pd
 from vitbench.analysis.findings.arms import by_arm, labels, named_trials, names_of
 from vitbench.analysis.findings.pairs import Pair, all_pairs
 from vitbench.analysis.results import Results, computed_once
-from vitbench.analysis.statistics import mean_interval
+from vitbench.analysis.statistics import kendall_tau, mean_interval
 from vitbench.records.labels import entropy, excess, noise_floor
 
 _CHOOSE_BY = "best_val_loss"
@@ -204,13 +204,11 @@ def order(table: pd.DataFrame, measure: str) -> list[str]:
 
 def agreement(table: pd.DataFrame, one: str, other: str) -> float:
     """Kendall's tau between the orders by two measures; NaN below two labels."""
-    from scipy.stats import kendalltau  # slow to import
-
     ranks = table.pivot(index="label", columns="measure", values="rank").reindex(
         columns=[one, other]
     )
     both = ranks.dropna().to_numpy()
-    return float(kendalltau(*both.T).statistic) if len(both) > 1 else math.nan
+    return kendall_tau(*both.T) if len(both) > 1 else math.nan
 
 
 def by_seed(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame | None:

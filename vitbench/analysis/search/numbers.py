@@ -8,15 +8,17 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 
 from vitbench.analysis.findings.arms import standing_in
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import forest
-from vitbench.analysis.statistics import Floats
+from vitbench.analysis.statistics import Floats, kendall_tau
 
 MIN_FOR_IMPORTANCE = 20
 CLIP_QUANTILE = 0.9
 TREES = 16
+TEST_TREES = 6  # of each forest of the permutation test, whose level holds whatever their number
 _ENDED = ("finished", "stopped", "diverged", "budget")
 _MIN_RANKED = 5
 
@@ -99,15 +101,13 @@ def rung_correlation(results: Results) -> pd.DataFrame:
     Only those that were let through have a final loss, so tau understates the agreement over all
     trials. Columns: `epoch`, `tau` (NaN below five trials), `trials`.
     """
-    from scipy.stats import kendalltau  # slow to import
-
     finished = results.trials[results.trials["status"] == "finished"]
     final = finished.set_index("trial_id")["val_loss"].astype(float).dropna()
     rows = []
     for epoch in rungs(results):
         at = results.epochs[results.epochs["epoch"] == epoch].set_index("trial_id")["val_loss"]
         both = pd.concat([at.astype(float), final], axis=1, join="inner").dropna().to_numpy()
-        tau = float(kendalltau(*both.T)[0]) if len(both) >= _MIN_RANKED else np.nan
+        tau = kendall_tau(*both.T) if len(both) >= _MIN_RANKED else np.nan
         rows.append((epoch, tau, len(both)))
     return pd.DataFrame(rows, columns=["epoch", "tau", "trials"])
 
@@ -119,7 +119,11 @@ def importance_of(results: Results) -> pd.DataFrame:
 
 
 def importance(
-    made: pd.DataFrame, names: list[str], permutations: int = 50, trees: int = TREES, seed: int = 0
+    made: pd.DataFrame,
+    names: list[str],
+    permutations: int = 50,
+    trees: int = TEST_TREES,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Share of the loss' variance that each setting explains alone, and whether noise does that.
 
@@ -147,9 +151,10 @@ def importance(
     if not names:
         return pd.DataFrame(columns=columns)
     rng = np.random.default_rng(seed)
-    grown = forest.grow(levels_ND, loss_N, trees, rng)
+    grown = forest.grow(levels_ND, loss_N, TREES, rng)
     share_D = forest.shares(grown)
-    rise_D, r2 = forest.out_of_bag(grown, levels_ND, loss_N, rng)
+    _, r2 = forest.out_of_bag(grown, levels_ND, loss_N, rng)
+    rise_D, _ = forest.out_of_bag(grown[:trees], levels_ND, loss_N, rng)
     rises = [rise_D]
     for _ in range(permutations):
         shuffled_N = rng.permutation(loss_N)
@@ -199,12 +204,9 @@ def lowest_of(n: int) -> float:
     It is their first order statistic (David and Nagaraja 2003, Order Statistics, section 3.1):
     how many standard deviations the lowest of n equal trials lies below their mean by luck.
     """
-    from scipy import integrate, stats  # slow to import
-
-    value, _ = integrate.quad(
-        lambda z: n * z * stats.norm.pdf(z) * stats.norm.sf(z) ** (n - 1), -10.0, 10.0, limit=200
-    )
-    return float(value)
+    z = np.linspace(-10.0, 10.0, 20_001)
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return float(np.trapezoid(n * z * density * special.ndtr(-z) ** (n - 1), z))
 
 
 def grid_anova(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
