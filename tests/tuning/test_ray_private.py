@@ -131,7 +131,7 @@ def test_ray_reads_our_setting_of_uv() -> None:
         "from ray._private import ray_constants as c\n"
         "print(c.RAY_ENABLE_UV_RUN_RUNTIME_ENV)"
     )
-    for module in ("tuning.runner", "bench.ray_baselines"):
+    for module in ("tuning.runner", "bench.ray_sides"):
         done = subprocess.run(
             [sys.executable, "-c", code.format(module)],
             env=environment,
