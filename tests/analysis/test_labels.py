@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -245,10 +246,20 @@ def test_the_report_compares_labels_and_no_raw_losses(found: results.Results) ->
     assert {"label_curves.png", "label_difficulty.png", "label_difficulty.csv"} <= names
     page = written[-1].read_text(encoding="utf-8")
     assert "<h2>Label difficulty</h2>" in page
+    assert "<th>floor</th>" not in page, "it is not known how many labels are wrong"
     assert "settings the best is" not in page
     assert "The faces are drawn" in page
     limits = summary.summarise(found).limits
     assert any("train.matched" in sentence(limit) for limit in limits)
+
+
+def test_the_report_shows_the_noise_floor_where_it_is_known(found: results.Results) -> None:
+    """Beside the NCE, what of it nobody could know, and what is left above that."""
+    environment = found.folder / "environment.json"
+    known = json.loads(environment.read_text()) | {"label_noise": 0.02}
+    environment.write_text(json.dumps(known))
+    page = report.draw_and_write(found.folder)[-1].read_text(encoding="utf-8")
+    assert "<th>floor</th><th>excess</th>" in page
 
 
 def test_figures_have_a_row_for_each_label_and_measure(found: results.Results) -> None:
