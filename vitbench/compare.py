@@ -41,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vitbench.analysis.compare import page as comparison_page
 
     try:
-        found = comparison.compare(args.folders)
+        made = comparison.compare(args.folders)
         out = args.out / _NAME if args.out.is_dir() else args.out
-        path = comparison_page.write(found, out)
+        path = comparison_page.write(made, out)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    _print(found, Console())
+    _print(made, Console())
     print(f"page: {path}")
     return 0
 
@@ -63,7 +63,7 @@ def _cells(pair: Mapping[Hashable, Any]) -> list[str]:
     return [number(pair["difference"]), interval, adjusted, CLAIMS[pair["claim"]]]
 
 
-def _print(found: Comparison, console: Console) -> None:
+def _print(made: Comparison, console: Console) -> None:
     """The findings, and a short table of outcomes and differences."""
     from rich.table import Table
 
@@ -73,22 +73,22 @@ def _print(found: Comparison, console: Console) -> None:
 
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a pipe has no width
-    first, *others = found.sides
-    for side in found.sides:
+    first, *others = made.sides
+    for side in made.sides:
         line = f"{side.letter}  {side.results.folder}  ({side.results.subtitle})"
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    name = found.metric if found.metric in found.outcomes else "test_accuracy"
+    name = made.metric if made.metric in made.outcomes else "test_accuracy"
     table = Table("setting", box=None, pad_edge=False)
-    for side in found.sides:
+    for side in made.sides:
         table.add_column(f"{side.letter} {METRICS[name]}", justify="right", no_wrap=True)
     for side in others:
         for head in (f"{side.letter} - {first.letter}", "95 % interval", "adjusted p"):
             table.add_column(head, justify="right", no_wrap=True)
         table.add_column("claim", no_wrap=True)
-    rows = outcome_rows(found)
-    pairs = {(r["setting"], r["folder"]): r for r in found.paired.to_dict("records")}
+    rows = outcome_rows(made)
+    pairs = {(r["setting"], r["folder"]): r for r in made.paired.to_dict("records")}
     for row in rows[:_MAX_ROWS]:
-        cells = [outcome_text(row["by"].get(side.letter), name) for side in found.sides]
+        cells = [outcome_text(row["by"].get(side.letter), name) for side in made.sides]
         for side in others:
             pair = pairs.get((row["setting"], side.letter))
             cells += _cells(pair) if pair else [""] * 4
@@ -96,8 +96,8 @@ def _print(found: Comparison, console: Console) -> None:
     if len(rows) > _MAX_ROWS:
         table.caption = f"{len(rows) - _MAX_ROWS} more settings are on the page"
     console.print(table)
-    said = words(found)
-    for text in [*said.findings, *said.limits]:
+    conclusions = words(made)
+    for text in [*conclusions.findings, *conclusions.limits]:
         console.print(f"- {text}", highlight=False, markup=False)
 
 

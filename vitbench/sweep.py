@@ -152,8 +152,8 @@ def _finish(
 
     request = settled.request
     trials, _ = tables.write(folder)
-    if not ending.interrupted and (said := _export_attention(job, folder, request.data)):
-        _say(console, said)
+    if not ending.interrupted and (plates := _export_attention(job, folder, request.data)):
+        _say(console, plates)
     report_path = report.draw_and_write(folder)[-1]
     if console.width < _TABLE_WIDTH and not console.is_terminal:
         console.width = _TABLE_WIDTH  # a pipe has no width; a squeezed table has no numbers

@@ -12,16 +12,16 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vitbench.analysis import figures, results, style, summary
+from vitbench.analysis import figures, style, summary
 from vitbench.analysis.figure_spec import supported
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.render import claim_sentence, sentence
 from vitbench.analysis.labels import numbers as labels
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, load
 from vitbench.errors import UserError
 
 # Optuna imports tqdm, which asks for widgets that nothing here shows.
-warnings.filterwarnings("ignore", message="IProgress not found")
+warnings.filterwarnings("ignore", message="IProgress not results")
 
 
 def open_results(name: str) -> Results:
@@ -30,7 +30,7 @@ def open_results(name: str) -> Results:
     Raises:
         UserError: if there is no such folder.
     """
-    return results.load(Path(os.environ.get("RESULTS") or Path("data", name)))
+    return load(Path(os.environ.get("RESULTS") or Path("data", name)))
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,22 @@ class Text(str):
         return str(self)
 
 
-def figure(found: Results, name: str) -> Picture:
+def figure(results: Results, name: str) -> Picture:
     """One figure of the report by its name, e.g. `lr_sensitivity`.
 
     Raises:
         UserError: if the results do not support it; names those that they do.
     """
-    for spec, data in supported(figures.FIGURES, found):
+    for spec, data in supported(figures.FIGURES, results):
         if spec.name == name:
-            return Picture(spec.draw(data, spec.title(data, found.subtitle)))
-    names = ", ".join(sorted(spec.name for spec, _ in supported(figures.FIGURES, found)))
-    raise UserError(f"{found.folder}: supports no figure {name!r}; it has {names}")
+            return Picture(spec.draw(data, spec.title(data, results.subtitle)))
+    names = ", ".join(sorted(spec.name for spec, _ in supported(figures.FIGURES, results)))
+    raise UserError(f"{results.folder}: supports no figure {name!r}; it has {names}")
 
 
-def conclusions(found: Results) -> Text:
+def conclusions(results: Results) -> Text:
     """Claims with their verdicts, findings, and what these results cannot tell."""
-    made = summary.summarise(found)
+    made = summary.summarise(results)
     shown = [f for f in made.findings if f.kind != "setting_is_higher"]
     lines = [f"- **{verdict.claim.id}**: {claim_sentence(verdict)}" for verdict in made.claims]
     lines += [f"- {sentence(finding)}" for finding in shown]
@@ -78,10 +78,10 @@ def conclusions(found: Results) -> Text:
     return Text("\n".join([*lines, *(f"- {sentence(limit)}" for limit in made.limits)]))
 
 
-def paired(found: Results) -> pd.DataFrame:
+def paired(results: Results) -> pd.DataFrame:
     """Every two settings (or labels, where models learned those), seed by seed."""
-    chosen = labels.chosen(found)
-    pairs = settings.judged_pairs(found) if chosen.empty else labels.pairs(chosen)
+    chosen = labels.chosen(results)
+    pairs = settings.judged_pairs(results) if chosen.empty else labels.pairs(chosen)
     columns = ["higher", "lower", "seeds", "difference", "low", "high", "p", "p_adjusted"]
     rows = [
         (pair.a, pair.b, pair.difference.n, pair.difference.mean, *pair.difference.ends, pair.p,
@@ -91,6 +91,6 @@ def paired(found: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def label_table(found: Results) -> pd.DataFrame:
+def label_table(results: Results) -> pd.DataFrame:
     """Labels from the easiest to the hardest, with all measures."""
-    return pd.DataFrame(labels.table(found))
+    return pd.DataFrame(labels.table(results))

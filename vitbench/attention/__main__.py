@@ -37,28 +37,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from vitbench.analysis import results
+    from vitbench.analysis.results import load
     from vitbench.attention import export
     from vitbench.attention import subject as subject_of
 
-    found = results.load(args.results)
-    images = subject_of.open_images(found, args.data)
-    trial_id = subject_of.choose(found, args.trial, args.label)
-    subject = subject_of.open_subject(found, trial_id, images, args.label)
+    results = load(args.results)
+    images = subject_of.open_images(results, args.data)
+    trial_id = subject_of.choose(results, args.trial, args.label)
+    subject = subject_of.open_subject(results, trial_id, images, args.label)
     depth = subject.model.shape.depth
     if not 0 <= args.layer <= depth:
         raise UserError(f"--layer {args.layer}: the model has layers 1 to {depth}")
     if args.images < 1:
         raise UserError(f"--images {args.images}: must be at least 1")
     layer = args.layer - 1 if args.layer else -1
-    folder = found.folder / "attention"
+    folder = results.folder / "attention"
     if args.image:
         photos = subject_of.read_photos(args.image, subject.images)
-        export.draw(found, subject, photos, None, layer, args.method, name="photos")
+        export.draw(results, subject, photos, None, layer, args.method, name="photos")
         print(folder / "plate_photos.png")
         return 0
     for line in export.export(
-        found, subject, count=args.images, seed=args.seed, layer=layer, method=args.method
+        results, subject, count=args.images, seed=args.seed, layer=layer, method=args.method
     ):
         print(line)
     print(folder / f"plate_{subject.key}.png")

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitbench.analysis import results
 from vitbench.analysis.attention import figures as attention_figures
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.labels import numbers as labels
+from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
 from vitbench.attention import scores
 from vitbench.attention.maps import Maps, compute, faithfulness
@@ -37,20 +37,20 @@ def export_best(folder: Path, *, top: int, count: int, data_dir: Path | None) ->
     labels, at least one trial each. How far every other trial spreads its attention, and on which
     regions, is recorded, too.
     """
-    found = results.load(folder)
-    images = open_images(found, data_dir)
+    results = load(folder)
+    images = open_images(results, data_dir)
     names = []
-    for trial_id, label in _best(found, images, top):
-        subject = open_subject(found, trial_id, images, label)
-        export(found, subject, count=count)
+    for trial_id, label in _best(results, images, top):
+        subject = open_subject(results, trial_id, images, label)
+        export(results, subject, count=count)
         names.append(subject.key)
-    _spread(found, images, count)
+    _spread(results, images, count)
     return names
 
 
-def _best(found: results.Results, images: ImageSet, top: int) -> list[tuple[str, str | None]]:
+def _best(results: Results, images: ImageSet, top: int) -> list[tuple[str, str | None]]:
     """The best trials, as (trial, label)."""
-    trials = found.trials[found.trials["checkpoint"].notna()]
+    trials = results.trials[results.trials["checkpoint"].notna()]
     trials = trials.sort_values("best_val_loss", kind="stable")
     if trials["label"].notna().any():
         names = list(trials["label"].dropna().unique())
@@ -69,7 +69,7 @@ def _best(found: results.Results, images: ImageSet, top: int) -> list[tuple[str,
     return [(str(trial_id), None) for trial_id in trials["trial_id"].head(top)]
 
 
-def _spread(found: results.Results, images: ImageSet, count: int) -> None:
+def _spread(results: Results, images: ImageSet, count: int) -> None:
     """How widely and where trials look, all on the same test images: `attention/spread.csv`.
 
     Columns: `trial_id`, `effective_patches` (mean over `images` test images of the last layer's
@@ -77,19 +77,19 @@ def _spread(found: results.Results, images: ImageSet, count: int) -> None:
     `patches`, `images`. Looked at are, where labels are compared, all seeds of each label's chosen
     settings, else the best 200 trials; models of all labels are seen as one, whatever the label.
     """
-    trials = found.trials[found.trials["checkpoint"].notna()]
-    chosen = labels.chosen(found)
+    trials = results.trials[results.trials["checkpoint"].notna()]
+    chosen = labels.chosen(results)
     if len(chosen):
         trials = trials[trials["trial_id"].isin(chosen["trial_id"])]
     trials = trials.sort_values("best_val_loss", kind="stable").head(_MAX_SPREAD)
     if trials.empty:
         return
     firsts = trials.drop_duplicates("label")["trial_id"]
-    drawn = shared_images([open_subject(found, str(i), images) for i in firsts], count, seed=0)
+    drawn = shared_images([open_subject(results, str(i), images) for i in firsts], count, seed=0)
     shown = images.test.take(drawn)
     rows = []
     for trial_id in map(str, trials["trial_id"]):
-        subject = open_subject(found, trial_id, images)
+        subject = open_subject(results, trial_id, images)
         grid = subject.model.shape.patch_grid
         maps = compute(subject.model, subject.normalised(shown.images)).by_method
         row = {
@@ -102,7 +102,7 @@ def _spread(found: results.Results, images: ImageSet, count: int) -> None:
         for region, cover_BM in _regions(shown, grid).items():
             row[f"{region}_lift"] = np.nanmean(scores.lift(maps["last"], cover_BM))
         rows.append(row)
-    pd.DataFrame(rows).to_csv(_folder(found) / "spread.csv", index=False)
+    pd.DataFrame(rows).to_csv(_folder(results) / "spread.csv", index=False)
 
 
 def shared_images(subjects: Sequence[Subject], count: int, seed: int) -> NDArray[np.int64]:
@@ -112,7 +112,7 @@ def shared_images(subjects: Sequence[Subject], count: int, seed: int) -> NDArray
 
 
 def export(
-    found: results.Results,
+    results: Results,
     subject: Subject,
     *,
     count: int,
@@ -126,7 +126,7 @@ def export(
     maps as `maps_<trial>.npz`, and the trial's rows of `attention.parquet` and
     `attention_summary.csv`.
     """
-    folder, name = _folder(found), subject.key
+    folder, name = _folder(results), subject.key
     drawn = subject.drawn(count, seed)
     chosen = subject.images.test.take(drawn)
     pixels = subject.normalised(chosen.images)
@@ -139,7 +139,7 @@ def export(
     _merge(folder / "attention_distance.csv", _distances(subject, maps).assign(**who))
     arrays: dict[str, Any] = {"test_index": drawn, "heads": maps.heads_BHM, **maps.by_method}
     np.savez_compressed(folder / f"maps_{name}.npz", **arrays)
-    _draw_plate(found, subject, seed=seed, layer=layer, method=method)
+    _draw_plate(results, subject, seed=seed, layer=layer, method=method)
     return [sentence(lift) for lift in attention_figures.lifts_of_model(summary)]
 
 
@@ -206,7 +206,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns: method, score, images, mean, low, high, margin, margin_low, margin_high.
     """
-    found = []
+    results = []
     for method, part in rows.groupby("method", sort=False):
         for score in (name for name in rows.columns if name not in _FACTS):
             values = part[score].dropna().to_numpy(dtype=float)
@@ -220,8 +220,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
                 row |= dict(
                     zip(("margin", "margin_low", "margin_high"), _interval(paired), strict=True)
                 )
-            found.append(row)
-    return pd.DataFrame(found)
+            results.append(row)
+    return pd.DataFrame(results)
 
 
 def _interval(values: Array) -> tuple[float, float, float]:
@@ -261,9 +261,7 @@ def _distances(subject: Subject, maps: Maps) -> pd.DataFrame:
     )
 
 
-def _draw_plate(
-    found: results.Results, subject: Subject, *, seed: int, layer: int, method: str
-) -> None:
+def _draw_plate(results: Results, subject: Subject, *, seed: int, layer: int, method: str) -> None:
     """Successes and failures in the order of a seeded draw over the test images.
 
     Of a label the successes are as many with it as without, as far as there are.
@@ -281,11 +279,11 @@ def _draw_plate(
         some = successes[has_it][: wanted // 2]
         successes = np.concatenate([some, successes[~has_it]])
     shown = np.concatenate([successes[:wanted], failures])
-    draw(found, subject, test.images[shown], subject.truth[shown], layer, method)
+    draw(results, subject, test.images[shown], subject.truth[shown], layer, method)
 
 
 def draw(
-    found: results.Results,
+    results: Results,
     subject: Subject,
     images: NDArray[np.uint8],
     truth: NDArray[np.int64] | None,
@@ -311,14 +309,14 @@ def draw(
         "gradient": "gradient-weighted attention of the predicted class",
     }[method]
     label = f", label {subject.label}" if subject.label else ""
-    title = f"Attention of trial {subject.trial_id}{label}: {what} ({found.subtitle})"
+    title = f"Attention of trial {subject.trial_id}{label}: {what} ({results.subtitle})"
     attention_figures.save_plate(
-        images, maps.by_method[method], captions, title, _folder(found), name or subject.key
+        images, maps.by_method[method], captions, title, _folder(results), name or subject.key
     )
 
 
-def _folder(found: results.Results) -> Path:
-    folder = found.folder / "attention"
+def _folder(results: Results) -> Path:
+    folder = results.folder / "attention"
     folder.mkdir(exist_ok=True)
     return folder
 

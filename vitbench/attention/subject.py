@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitbench import data
-from vitbench.analysis import results
+from vitbench.analysis.results import Results
 from vitbench.config import Dataset
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
@@ -74,7 +74,7 @@ class Subject:
         return np.sort(np.concatenate([sides[0][:with_it], sides[1][: count - with_it]]))
 
 
-def choose(found: results.Results, wanted: str, label: str | None) -> str:
+def choose(results: Results, wanted: str, label: str | None) -> str:
     """The trial to look at: `best` by validation loss, or one by (the beginning of) its id.
 
     With a label only those are looked at that learned it, alone or among all.
@@ -82,13 +82,13 @@ def choose(found: results.Results, wanted: str, label: str | None) -> str:
     Raises:
         UserError: if there is none, several, or none with a checkpoint.
     """
-    trials = found.trials[found.trials["checkpoint"].notna()]
+    trials = results.trials[results.trials["checkpoint"].notna()]
     if label is not None:
-        learned = found.labels.loc[found.labels["label"] == label, "trial_id"]
+        learned = results.labels.loc[results.labels["label"] == label, "trial_id"]
         trials = trials[(trials["label"] == label) | trials["trial_id"].isin(learned)]
     if trials.empty:
         which = f" with label {label}" if label is not None else ""
-        raise UserError(f"{found.folder}: no trial{which} has a checkpoint; see trials.csv")
+        raise UserError(f"{results.folder}: no trial{which} has a checkpoint; see trials.csv")
     if wanted == "best":
         return str(trials.sort_values("best_val_loss", kind="stable")["trial_id"].iloc[0])
     ids = [str(i) for i in trials["trial_id"] if str(i).startswith(wanted)]
@@ -100,24 +100,24 @@ def choose(found: results.Results, wanted: str, label: str | None) -> str:
     return ids[0]
 
 
-def open_images(found: results.Results, data_dir: Path | None) -> ImageSet:
+def open_images(results: Results, data_dir: Path | None) -> ImageSet:
     """The images that a sweep was trained on."""
-    return data.load(Dataset.model_validate(found.sweep["dataset"]), data_dir)
+    return data.load(Dataset.model_validate(results.sweep["dataset"]), data_dir)
 
 
 def open_subject(
-    found: results.Results, trial_id: str, images: ImageSet, label: str | None = None
+    results: Results, trial_id: str, images: ImageSet, label: str | None = None
 ) -> Subject:
     """Load a trial's best weights; `label` chooses an output of a model that learned all labels.
 
     Raises:
         UserError: if the checkpoint is damaged or the images are not those of the training.
     """
-    checkpoint = found.trials.loc[found.trials["trial_id"] == trial_id, "checkpoint"].iloc[0]
-    model, info = load_member(found.folder / str(checkpoint))
+    checkpoint = results.trials.loc[results.trials["trial_id"] == trial_id, "checkpoint"].iloc[0]
+    model, info = load_member(results.folder / str(checkpoint))
     if images.checksum != info["images"]["checksum"]:
         raise UserError(
-            f"{found.folder}: trial {trial_id} was trained on other images of "
+            f"{results.folder}: trial {trial_id} was trained on other images of "
             f"{info['images']['name']} (checksum {info['images']['checksum'][:12]}, here "
             f"{images.checksum[:12]}); name their folder with --data"
         )

@@ -89,10 +89,10 @@ def compare(folders: Sequence[Path]) -> Comparison:
     opened = _open(folders)
     names = _varying(opened)
     sides = []
-    for letter, found in zip(_LETTERS, opened, strict=False):
-        ended = _ended(found, names)
+    for letter, results in zip(_LETTERS, opened, strict=False):
+        ended = _ended(results, names)
         best = None if "label" in names else str(_by_loss(ended).index[0])
-        sides.append(Side(letter, found, ended, best))
+        sides.append(Side(letter, results, ended, best))
     metric = _common_metric(sides)
     paired, pairs, repeated = _paired(sides, metric)
     outcomes = _outcomes(sides)
@@ -120,35 +120,35 @@ def _varying(opened: Sequence[Results]) -> list[str]:
     """Settings with several values in some folder; the label also where folders differ in it."""
     names = [
         name
-        for found in opened
-        for name in names_of(found)
-        if found.trials[name].nunique(dropna=False) > 1
+        for results in opened
+        for name in names_of(results)
+        if results.trials[name].nunique(dropna=False) > 1
     ]
-    if len({label for found in opened for label in found.trials["label"].fillna("")}) > 1:
+    if len({label for results in opened for label in results.trials["label"].fillna("")}) > 1:
         names.append("label")
     names = list(dict.fromkeys(names))
-    for found in opened:
-        missing = [name for name in names if name not in found.trials]
+    for results in opened:
+        missing = [name for name in names if name not in results.trials]
         if missing:
             raise UserError(
-                f"{found.folder}: its tables have no column '{missing[0]}', in which another "
+                f"{results.folder}: its tables have no column '{missing[0]}', in which another "
                 f"folder varies; they were written by an older vitbench: leave the folder out"
             )
     return names
 
 
-def _ended(found: Results, names: list[str]) -> pd.DataFrame:
+def _ended(results: Results, names: list[str]) -> pd.DataFrame:
     """Trials with an end of their own, with their setting in words.
 
     Raises:
         UserError: if there are none.
     """
-    values = {metric: standing_in(found.trials, metric) for metric in METRICS}
-    setting = labels(found.trials, names) if names else "the one setting"
-    frame = found.trials.assign(**values, setting=setting).dropna(subset=["val_loss"])
+    values = {metric: standing_in(results.trials, metric) for metric in METRICS}
+    setting = labels(results.trials, names) if names else "the one setting"
+    frame = results.trials.assign(**values, setting=setting).dropna(subset=["val_loss"])
     if frame.empty:
         raise UserError(
-            f"{found.folder}: has no metric in common with the others: no trial has come to "
+            f"{results.folder}: has no metric in common with the others: no trial has come to "
             f"its end yet; --resume the sweep, or leave the folder out"
         )
     return frame
@@ -165,15 +165,15 @@ def _differences(folders: Mapping[str, Results]) -> pd.DataFrame:
     Columns `kind` (setting, code, data, machine), `what`, and a text per letter.
     """
     facts: list[dict[tuple[str, str], str]] = []
-    for found in folders.values():
-        env = found.environment
-        row = {("setting", key): value for key, value in _settings(found.sweep).items()}
+    for results in folders.values():
+        env = results.environment
+        row = {("setting", key): value for key, value in _settings(results.sweep).items()}
         row["setting", "scale"] = str(env.get("scale", "?"))
         commit = str(env.get("git_commit") or "not from a git checkout")
         row["code", "commit"] = commit + (" with uncommitted changes" * bool(env.get("git_dirty")))
         row |= {("code", name): str(env.get(name, "?")) for name in ("vitbench", "python")}
         row |= {("code", k): str(v) for k, v in (env.get("packages") or {}).items()}
-        row["data", "images"] = str(env.get("image_source", found.dataset))
+        row["data", "images"] = str(env.get("image_source", results.dataset))
         row["data", "checksum"] = str(env.get("data_checksum", "?"))
         row["machine", "cpu"] = f"{env.get('cpu', '?')}, {env.get('cpus', '?')} CPUs"
         row["machine", "gpus"] = ", ".join(env.get("gpus") or []) or "none"
@@ -249,8 +249,8 @@ def _outcomes(sides: Sequence[Side]) -> pd.DataFrame:
             row |= {"seeds": part["seed"].nunique(), "diverged": sum(part["status"] == "diverged")}
             for name in _REPORTED:
                 if part[name].notna().any():
-                    found = mean_interval(part[name].to_numpy(dtype=float))
-                    row |= {name: found.mean, f"{name}_half": found.half}
+                    mean = mean_interval(part[name].to_numpy(dtype=float))
+                    row |= {name: mean.mean, f"{name}_half": mean.half}
             rows.append(row)
     table = pd.DataFrame(rows, columns=_OUTCOMES)
     table["rank"] = table.groupby("setting")["val_loss"].transform("min")

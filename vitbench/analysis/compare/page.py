@@ -19,7 +19,7 @@ MAX_SETTINGS = 100
 CLAIMS = {"less": "lower", "greater": "higher", "none": "none"}
 
 
-def write(found: Comparison, path: Path) -> Path:
+def write(comparison: Comparison, path: Path) -> Path:
     """Write the page to `path`, and figures and tables into `<stem>_files` beside it.
 
     Raises:
@@ -29,27 +29,27 @@ def write(found: Comparison, path: Path) -> Path:
     # Partial sweeps are labelled on every figure.
     names = ", ".join(
         f"{side.letter}: {'PARTIAL ' if side.results.partial else ''}{side.name}"
-        for side in found.sides
+        for side in comparison.sides
     )
-    rows = outcome_rows(found)
+    rows = outcome_rows(comparison)
     content = {
-        "title": f"Comparison of {' and '.join(side.name for side in found.sides)}",
-        "sides": found.sides,
-        "conclusions": words(found),
-        "differences": found.differences.to_dict("records"),
+        "title": f"Comparison of {' and '.join(side.name for side in comparison.sides)}",
+        "sides": comparison.sides,
+        "conclusions": words(comparison),
+        "differences": comparison.differences.to_dict("records"),
         "outcomes": rows[:MAX_SETTINGS],
         "left_out": max(0, len(rows) - MAX_SETTINGS),
-        "paired": found.paired.head(MAX_SETTINGS).to_dict("records"),
-        "metric": METRICS[found.metric],
+        "paired": comparison.paired.head(MAX_SETTINGS).to_dict("records"),
+        "metric": METRICS[comparison.metric],
         "files": files.name,
         "text": outcome_text,
         "claims": CLAIMS,
     }
     try:
         files.mkdir(parents=True, exist_ok=True)
-        drawn = figure_spec.draw(FIGURES, found, names, files)
+        drawn = figure_spec.draw(FIGURES, comparison, names, files)
         for name in ("outcomes", "paired", "differences"):
-            getattr(found, name).to_csv(files / f"{name}.csv", index=False)
+            getattr(comparison, name).to_csv(files / f"{name}.csv", index=False)
         content["figures"] = Embedder().by_section(FIGURES, drawn)
         write_atomically(path, page.render("compare.html", content))
     except OSError as error:
@@ -60,14 +60,14 @@ def write(found: Comparison, path: Path) -> Path:
     return path
 
 
-def outcome_rows(found: Comparison) -> list[dict[str, Any]]:
+def outcome_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """One row per setting, best first: `setting`, and in `by` the outcome in each folder.
 
     Where the best settings of two folders differ, a row BEST comes before all.
     """
-    best = {side.letter: side.best for side in found.sides}
+    best = {side.letter: side.best for side in comparison.sides}
     rows: dict[str, dict[str, Any]] = {BEST: {}} if len(set(best.values())) > 1 else {}
-    for row in found.outcomes.to_dict("records"):
+    for row in comparison.outcomes.to_dict("records"):
         rows.setdefault(row["setting"], {})[row["folder"]] = row
         if BEST in rows and row["setting"] == best[row["folder"]]:
             rows[BEST][row["folder"]] = row

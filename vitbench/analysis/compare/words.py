@@ -24,16 +24,16 @@ class Conclusions:
     limits: list[str]
 
 
-def words(found: Comparison) -> Conclusions:
+def words(comparison: Comparison) -> Conclusions:
     """Findings, and what the comparison cannot tell."""
-    best = [text for side in found.sides if side.best for text in _best(found, side)]
-    pairs = [_pairs(found, side) for side in found.sides[1:]]
-    return Conclusions([_what_differs(found), *best, *pairs], _limits(found))
+    best = [text for side in comparison.sides if side.best for text in _best(comparison, side)]
+    pairs = [_pairs(comparison, side) for side in comparison.sides[1:]]
+    return Conclusions([_what_differs(comparison), *best, *pairs], _limits(comparison))
 
 
-def _best(found: Comparison, side: Side) -> list[str]:
+def _best(comparison: Comparison, side: Side) -> list[str]:
     """The best setting of a folder, and which of its settings diverged."""
-    rows = found.outcomes[found.outcomes["folder"] == side.letter]
+    rows = comparison.outcomes[comparison.outcomes["folder"] == side.letter]
     row = rows[rows["setting"] == side.best].iloc[0]
     told = [
         f"Lowest mean validation loss of {side.letter}: {side.best} ({row['val_loss']:.4g} over "
@@ -48,20 +48,20 @@ def _best(found: Comparison, side: Side) -> list[str]:
     return told
 
 
-def changed_settings(found: Comparison) -> list[str]:
+def changed_settings(comparison: Comparison) -> list[str]:
     """Keys of the sweep file that differ and change what a model is or how it trains.
 
     Settings that vary within a folder are left out: those are compared value by value.
     """
-    rows = found.differences[found.differences["kind"] == "setting"]
+    rows = comparison.differences[comparison.differences["kind"] == "setting"]
     keys = [key for key in rows["what"] if not key.startswith(_RUNNING)]
-    return [key for key in keys if key.split(".")[-1] not in found.names]
+    return [key for key in keys if key.split(".")[-1] not in comparison.names]
 
 
-def _what_differs(found: Comparison) -> str:
-    table, keys = found.differences, changed_settings(found)
+def _what_differs(comparison: Comparison) -> str:
+    table, keys = comparison.differences, changed_settings(comparison)
     parts = [
-        f"{row['what']} ({', '.join(f'{s.letter}: {row[s.letter]}' for s in found.sides)})"
+        f"{row['what']} ({', '.join(f'{s.letter}: {row[s.letter]}' for s in comparison.sides)})"
         for row in table[table["what"].isin(keys)].head(_MAX_NAMED).to_dict("records")
     ] or ["no setting of the model or its training"]
     if len(keys) > _MAX_NAMED:
@@ -71,9 +71,11 @@ def _what_differs(found: Comparison) -> str:
     return f"What differs: {'; '.join(parts)}."
 
 
-def _pairs(found: Comparison, side: Side) -> str:
-    rows = found.paired[(found.paired["folder"] == side.letter) & (found.paired["setting"] != BEST)]
-    who = f"{side.letter} against {found.sides[0].letter}"
+def _pairs(comparison: Comparison, side: Side) -> str:
+    rows = comparison.paired[
+        (comparison.paired["folder"] == side.letter) & (comparison.paired["setting"] != BEST)
+    ]
+    who = f"{side.letter} against {comparison.sides[0].letter}"
     if rows.empty:
         return f"{who}: no setting and seed in common, so nothing is paired setting by setting."
     pairs = int(rows["pairs"].max())
@@ -85,20 +87,20 @@ def _pairs(found: Comparison, side: Side) -> str:
             f"{smallest_p(pairs):.2g} with so few, so no difference is claimed."
         )
     return (
-        f"{who}, {count}, paired over at most {pairs} seeds: {METRICS[found.metric]} is lower in "
-        f"{lower}, higher in {higher} (adjusted p < 0.05 over all {len(found.paired)} "
+        f"{who}, {count}, paired over at most {pairs} seeds: {METRICS[comparison.metric]} is lower "
+        f"in {lower}, higher in {higher} (adjusted p < 0.05 over all {len(comparison.paired)} "
         f"comparisons), not told apart in {len(rows) - lower - higher}."
     )
 
 
-def _limits(found: Comparison) -> list[str]:
-    kinds, keys = set(found.differences["kind"]), changed_settings(found)
-    partial = [side.letter for side in found.sides if side.results.partial]
-    dirty = [side.letter for side in found.sides if side.results.environment.get("git_dirty")]
+def _limits(comparison: Comparison) -> list[str]:
+    kinds, keys = set(comparison.differences["kind"]), changed_settings(comparison)
+    partial = [side.letter for side in comparison.sides if side.results.partial]
+    dirty = [side.letter for side in comparison.sides if side.results.environment.get("git_dirty")]
     early = ("stopped", "crashed", "oom", "budget")
-    cut = {s.letter: s.results.trials["status"].isin(early).sum() for s in found.sides}
-    most = int(found.paired["pairs"].max()) if len(found.paired) else 0
-    learned = {label for side in found.sides for label in side.ended["label"].fillna("")}
+    cut = {s.letter: s.results.trials["status"].isin(early).sum() for s in comparison.sides}
+    most = int(comparison.paired["pairs"].max()) if len(comparison.paired) else 0
+    learned = {label for side in comparison.sides for label in side.ended["label"].fillna("")}
     told = [
         (partial, f"{' and '.join(partial)}: not complete; its trials without an end are left "
          f"out, and a setting may stand on fewer seeds than it will have."),
@@ -113,9 +115,9 @@ def _limits(found: Comparison) -> list[str]:
          f"the same commit need not be the same code."),
         ("machine" in kinds, "The machines differ: times cannot be compared, and rounding "
          "differs in the last digits."),
-        (found.repeated, f"Not paired, since a folder has several trials of one seed there: "
-         f"{'; '.join(found.repeated[:_MAX_NAMED])}."),
-        ((found.paired["setting"] == BEST).any(), "The best of each folder was picked on the "
+        (comparison.repeated, f"Not paired, since a folder has several trials of one seed there: "
+         f"{'; '.join(comparison.repeated[:_MAX_NAMED])}."),
+        ((comparison.paired["setting"] == BEST).any(), "The best of each folder was picked on the "
          "same seeds that are paired, which flatters both."),
         (most < MIN_SEEDS_TO_CLAIM, f"{most} seeds in common at most: nothing is claimed; "
          f"{MIN_SEEDS_TO_CLAIM} seeds (--seeds {MIN_SEEDS_TO_CLAIM}) can give p < 0.05 for any "

@@ -147,7 +147,7 @@ def _turns(pairs: dict[Measure, list[Pair]], seeds: int) -> list[Finding]:
         turned = [pair for pair in after if pair.told_apart and (pair.b, pair.a) in first]
         if not turned:
             continue
-        said = [
+        sentences = [
             f"{pair.a} is the easier one by the former, and harder than {pair.b} by the latter"
             for pair in turned
         ]
@@ -160,7 +160,7 @@ def _turns(pairs: dict[Measure, list[Pair]], seeds: int) -> list[Finding]:
                 metric=other.column,
                 p_adjusted=max(pair.p_adjusted for pair in turned),
                 n=seeds,
-                facts={"one": one.title, "other": other.title, "turned": said},
+                facts={"one": one.title, "other": other.title, "turned": sentences},
             )
         )
     return told
