@@ -17,6 +17,10 @@ from vitbench.config import (
 from vitbench.config.schema import FILE, schema_text
 
 SHIPPED = Path(__file__).parents[2] / "analysis" / "data"
+OLD = (
+    *(Path(__file__).parents[1] / "old_results").iterdir(),
+    *(SHIPPED / name for name in ("mnist_arch", "mnist_lr_sensitivity")),
+)
 GOOD = """\
 name: good
 dataset: {name: digits}
@@ -181,8 +185,8 @@ def test_old_words_in_results_are_read(tmp_path: Path) -> None:
     assert results_values(tmp_path)["search"]["suggestions"] == 5
 
 
-@pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda path: path.name)
-def test_shipped_results_are_read(folder: Path) -> None:
+@pytest.mark.parametrize("folder", sorted(OLD), ids=lambda path: path.name)
+def test_old_results_are_read(folder: Path) -> None:
     """They were written under the old words, and are kept as they are."""
     assert "trials: 2" in (folder / "sweep.yaml").read_text()
     assert load_results_sweep(folder).name == folder.name

@@ -23,7 +23,7 @@ from vitbench.config import (
 from vitbench.plan import expand, shape_key
 
 SECTIONS = {"dataset": Dataset, "model": Model, "train": Train}
-SHIPPED = Path(__file__).parents[2] / "analysis" / "data"
+OLD = Path(__file__).parents[1] / "old_results"
 FACES = Dataset(name="faces", labels=["Eyeglasses", "Smiling", "Wavy_Hair"])
 SMALL = Model(patch_grid=8, depth=4, width=48, mlp=96)
 ON_FACES = {"epochs": 10, "batch_size": 32, "lr": 0.002, "train_images": 6000}
@@ -40,7 +40,7 @@ ON_FACES |= {"val_images": 1000, "test_images": 2000}
                 model=SMALL,
                 train=Train.model_validate({**ON_FACES, "label": "Eyeglasses"}),
             ),
-            "733c86cc6723",  # the first row of analysis/data/celeba_labels
+            "733c86cc6723",  # the first row of tests/old_results/celeba_labels
         ),
         (
             TrialConfig(
@@ -60,8 +60,8 @@ def test_ids_stay_what_they_are(trial: TrialConfig, trial_id: str) -> None:
 @pytest.mark.parametrize("name", ["celeba_labels", "label_control"])
 def test_shipped_results_have_the_ids_of_their_sweeps(name: str) -> None:
     """In order: what a resume finds done are these."""
-    trials = pd.read_parquet(SHIPPED / name / "trials.parquet")
-    found = [trial.trial_id for trial in expand(load_results_sweep(SHIPPED / name))]
+    trials = pd.read_parquet(OLD / name / "trials.parquet")
+    found = [trial.trial_id for trial in expand(load_results_sweep(OLD / name))]
     assert found == trials["trial_id"].tolist()
 
 

@@ -16,19 +16,30 @@ from vitbench.records import tables
 from vitbench.records.history import History
 
 SHIPPED = Path(__file__).parents[2] / "analysis" / "data"
-ALL = ("celeba_labels", "label_control", "mnist_arch", "mnist_lr_sensitivity")
-GRIDS = ("celeba_labels", "label_control", "mnist_lr_sensitivity")
+OLD = Path(__file__).parents[1] / "old_results"  # of versions before ids had a version
+GRIDS = (
+    *(OLD / name for name in ("celeba_labels", "label_control")),
+    *(
+        SHIPPED / name
+        for name in ("celeba_labels", "label_attention", "label_control", "mnist_lr_sensitivity")
+    ),
+)
+ALL = (*GRIDS, SHIPPED / "mnist_arch")
+
+
+def _named(folder: Path) -> str:
+    return f"{folder.parent.name}-{folder.name}"
 
 
 @pytest.fixture
 def shipped(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of shipped results, made before there were ledgers in them."""
-    folder = tmp_path / request.param
-    shutil.copytree(SHIPPED / request.param, folder)
+    """A copy of results that hold tables alone."""
+    folder = tmp_path / request.param.name
+    shutil.copytree(request.param, folder)
     return folder
 
 
-@pytest.mark.parametrize("shipped", ALL, indirect=True)
+@pytest.mark.parametrize("shipped", ALL, indirect=True, ids=_named)
 def test_tables_of_the_restored_ledger_are_those_it_was_restored_from(shipped: Path) -> None:
     """Column by column, to the last bit: nothing is lost."""
     restore_record(shipped)
@@ -42,7 +53,7 @@ def test_tables_of_the_restored_ledger_are_those_it_was_restored_from(shipped: P
         pd.testing.assert_frame_equal(rebuilt[list(expected)], expected, check_exact=True)
 
 
-@pytest.mark.parametrize("shipped", GRIDS, indirect=True)
+@pytest.mark.parametrize("shipped", GRIDS, indirect=True, ids=_named)
 def test_a_shipped_grid_resumes_with_nothing_to_train_after_a_setting_was_added(
     shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +83,7 @@ def test_a_shipped_grid_resumes_with_nothing_to_train_after_a_setting_was_added(
     assert len(remainder(changed, history, lambda _: set()).new) == len(trials)
 
 
-@pytest.mark.parametrize("shipped", ["celeba_labels"], indirect=True)
+@pytest.mark.parametrize("shipped", [OLD / "celeba_labels"], indirect=True, ids=_named)
 def test_what_had_not_ended_is_trained_and_the_rest_is_not(shipped: Path) -> None:
     """A trial that was running has epochs and no end; one that was planned has neither."""
     trials = pd.read_parquet(shipped / "trials.parquet")
@@ -86,7 +97,7 @@ def test_what_had_not_ended_is_trained_and_the_rest_is_not(shipped: Path) -> Non
     assert left.done == len(trials) - 2
 
 
-@pytest.mark.parametrize("shipped", ["label_control"], indirect=True)
+@pytest.mark.parametrize("shipped", [OLD / "label_control"], indirect=True, ids=_named)
 def test_a_ledger_that_is_there_is_left_alone(shipped: Path) -> None:
     """It knows more than the tables."""
     (shipped / tables.LEDGER).write_text("mine")
