@@ -91,7 +91,7 @@ def load(dataset: Dataset, watch: Watch | None = None) -> ImageSet:
         labels=names,
         checksum=digest.hexdigest(),
         source=f"faces ({count:,} drawn faces of {size}x{size} pixels, not photographs; "
-        f"{100 * noise:g} % of the labels are wrong on purpose)",
+        f"{f'{100 * noise:g} %' if noise else 'none'} of the labels are wrong on purpose)",
         label_noise=noise,
     )
 
