@@ -288,7 +288,7 @@ def test_another_share_of_wrong_labels_is_another_data_set() -> None:
     noiseless = dataset.model_copy(update={"label_noise": 0.0})
     clean, usual = faces.load(noiseless), faces.load(dataset)
     assert (clean.label_noise, usual.label_noise) == (0.0, faces.NOISE)
-    assert "0 % of the labels" in clean.source and "2 % of the labels" in usual.source
+    assert "none of the labels" in clean.source and "2 % of the labels" in usual.source
     assert np.array_equal(clean.train.images, usual.train.images)
     assert not np.array_equal(clean.train.targets, usual.train.targets)
     assert faces.key(noiseless) != faces.key(dataset)

@@ -20,7 +20,7 @@ from vitbench.records.types import Status
 _MEASURED = (
     *("label", "train_images", "train_positives", "val_images", "val_positives"),
     *("test_images", "test_positives", "test_bce", "test_accuracy", "roc_auc"),
-    *("average_precision", "mcc", "balanced_accuracy"),
+    *("average_precision", "mcc", "balanced_accuracy", "label_noise", "observed_rate"),
 )
 
 
@@ -55,7 +55,8 @@ def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[di
     labels: dict[str, list[dict[str, Any]]] = {}
     if (results_dir / "labels.parquet").is_file():
         for row in _rows(results_dir / "labels.parquet"):
-            measured = {name: None if pd.isna(row[name]) else row[name] for name in _MEASURED}
+            known = {name: row[name] for name in _MEASURED if name in row}  # earlier ones lack some
+            measured = {name: None if pd.isna(value) else value for name, value in known.items()}
             labels.setdefault(row["trial_id"], []).append(measured)
     for row in trials:
         if row["status"] not in ("planned", "running"):
