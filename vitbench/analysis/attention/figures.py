@@ -155,7 +155,7 @@ def draw_spread(data: pd.DataFrame, title: str) -> Figure:
                 )
             patches = int(data["patches"].max())
             ax.set_xlabel(f"effective patches of {patches}, last layer")
-            ax.set_ylabel(LOSSES[name])
+            ax.set_ylabel(textwrap.fill(LOSSES[name], 32))
         if len(groups) <= _MAX_GROUPS:
             handles, texts = axes[0].get_legend_handles_labels()
             figure.legend(handles, texts, loc="outside lower center", ncols=min(4, len(groups)))
