@@ -146,7 +146,8 @@ def _finish(
     settled: Settled, job: runner.Job, folder: Path, ending: runner.Ending, console: Console
 ) -> int:
     """Write the tables, figures and report, print the outcome; returns the exit code."""
-    from vitbench.analysis import results, summary
+    from vitbench.analysis import results
+    from vitbench.analysis.findings.claims import judge
     from vitbench.analysis.findings.render import claim_sentence
     from vitbench.analysis.report import report
 
@@ -157,8 +158,8 @@ def _finish(
     report_path = report.draw_and_write(folder)[-1]
     if console.width < _TABLE_WIDTH and not console.is_terminal:
         console.width = _TABLE_WIDTH  # a pipe has no width; a squeezed table has no numbers
-    for verdict in summary.summarise(results.load(folder)).claims:
-        console.print(claim_sentence(verdict), soft_wrap=True, highlight=False, markup=False)
+    for verdict in judge(results.load(folder)):
+        _say(console, claim_sentence(verdict))
     title = f"{job.sweep.name}: {len(trials)} trials"
     front = tables.pareto_stacks(folder)
     console.print(outcome_table(trials, job.fields, title, front, width=console.width))

@@ -63,6 +63,12 @@ def mean_intervals(values_SP: Floats) -> tuple[Floats, Floats]:
     return mean_P, t * values_SP.std(axis=0, ddof=1) / math.sqrt(seeds)
 
 
+def chosen_by_others(values_SA: Floats) -> list[float]:
+    """Each seed's value in the arm of lowest mean over the other seeds: free of choosing's luck."""
+    others = [np.delete(values_SA, seed, axis=0).mean(axis=0) for seed in range(len(values_SA))]
+    return [float(row[o.argmin()]) for row, o in zip(values_SA, others, strict=True)]
+
+
 def kendall_tau(x: Floats, y: Floats) -> float:
     """Kendall's tau-b of N pairs of values; NaN where all of one side are tied.
 

@@ -1,6 +1,6 @@
 """Where one trained model looks: attention written out, off the training path.
 
-Shape legend: B images, L layers, H heads, T tokens (CLS first), O outputs.
+Shape legend: K members, B images, L layers, H heads, T tokens (CLS first), O outputs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ def attend(model: StackedVit, images_BCYX: Tensor) -> tuple[list[Tensor], Tensor
     """
     if model.members != 1:
         raise ValueError(f"attention is read from one model, not from {model.members}")
+    layers, logits_KBO = attend_stack(model, images_BCYX.unsqueeze(0))
+    return layers, logits_KBO.squeeze(0)
+
+
+def attend_stack(model: StackedVit, images_KBCYX: Tensor) -> tuple[list[Tensor], Tensor]:
+    """As `attend` for all members of a stack: of each layer [K * B, H, T, T], logits [K, B, O]."""
     w = model.tensors()
-    x = model.embed(w, images_BCYX.unsqueeze(0))
+    x = model.embed(w, images_KBCYX)
     layers: list[Tensor] = []
     for number in range(model.shape.depth):
         x = model.block(w, number, x, seen=layers)
-    return layers, model.classify(w, model.cls(x)).squeeze(0)
+    return layers, model.classify(w, model.cls(x))
 
 
 def rollout(weights_LBHTT: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vitbench.model import layers
+from vitbench.model.attention import attend_stack
 from vitbench.training.stack import Stack, losses_and_hits
 
 _BINS = 15
@@ -131,21 +131,15 @@ class LayerMeasures:
 
 def measure_layers(stack: Stack) -> list[LayerMeasures]:
     """Measure the layers of every member on the first 64 training images, without dropout."""
-    model, shape = stack.model, stack.model.shape
+    model = stack.model
     pixels, targets = stack.first_training_images(_LAYER_IMAGES)
     with torch.enable_grad():
-        w, seen = model.tensors(), list[Tensor]()
-        x = model.embed(w, pixels)
-        for number in range(shape.depth):
-            x = model.block(w, number, x, seen=seen)
-        cls = x.view(model.members, -1, shape.tokens, shape.width)[:, :, 0]
-        cls = layers.layer_norm(cls, w["norm.weight"], w["norm.bias"])
-        logits_KBO = layers.linear(cls, w["head.weight"], w["head.bias"])
+        seen, logits_KBO = attend_stack(model, pixels)
         loss_KB, _ = losses_and_hits(logits_KBO, targets, binary=stack.binary)
         (grad_KP,) = torch.autograd.grad(loss_KB.mean(dim=1).sum(), model.flat)
     entropy_LK = torch.stack([_entropy(weights, model.members) for weights in seen])
     grad_LK, weight_LK = (
-        torch.stack([_norm(model.tensors(flat_KP), number) for number in range(shape.depth)])
+        torch.stack([_norm(model.tensors(flat_KP), number) for number in range(model.shape.depth)])
         for flat_KP in (grad_KP, model.flat.detach())
     )
     return [

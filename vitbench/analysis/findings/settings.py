@@ -22,7 +22,7 @@ from vitbench.analysis.findings.pairs import (
     smallest_p,
 )
 from vitbench.analysis.results import Results, computed_once
-from vitbench.analysis.statistics import Floats, mean_interval
+from vitbench.analysis.statistics import Floats, chosen_by_others, mean_interval
 
 FAMILY = "settings"
 METRIC = "test_loss"
@@ -137,11 +137,7 @@ def _unseen(values_SA: Floats, best: str, label: str) -> Finding:
     if len(values_SA) < 2:
         facts = {"settings": values_SA.shape[1], "label": label}
         return Finding("lowest_of_one_seed", arms=(best,), metric=CHOOSE_BY, n=1, facts=facts)
-    scores = [
-        row[np.delete(values_SA, seed, axis=0).mean(axis=0).argmin()]
-        for seed, row in enumerate(values_SA)
-    ]
-    mean = mean_interval(scores)
+    mean = mean_interval(chosen_by_others(values_SA))
     return Finding(
         kind="chosen_on_other_seeds",
         metric=CHOOSE_BY,

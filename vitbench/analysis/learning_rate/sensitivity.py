@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from vitbench.analysis.findings.arms import by_settings, standing_in
-from vitbench.analysis.statistics import Floats, mean_interval
+from vitbench.analysis.statistics import Floats, chosen_by_others, mean_interval
 
 MIN_RATES = 5  # three rates over two decades rank the rates, and neither S nor a window follows
 DELTA_NATS = 0.1
@@ -118,7 +118,7 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
         found,
         best_lr=float(lrs[best]),
         best_loss=float(mean[best]),
-        best_loss_unseen=_unseen(values),
+        best_loss_unseen=float(np.mean(chosen_by_others(values))) if len(values) > 1 else math.nan,
         agree=int((values.argmin(axis=1) == best).sum()),
         boundary="" if 0 < best < last else ("low" if best == 0 else "high"),
         why_not=f"{len(lrs)} learning rates rank the rates but give no S and no safe window; "
@@ -154,14 +154,6 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
         last_good_lr=float(lrs[edge - 1]) if edge <= last else math.nan,
         failed_alone=", ".join(f"{lr:g}" for lr in lrs[:edge][failed[:edge]]),
     )
-
-
-def _unseen(values: Floats) -> float:
-    """Mean loss of each seed at the rate that the other seeds choose."""
-    if len(values) < 2:
-        return math.nan
-    others = [np.delete(values, number, axis=0).mean(axis=0) for number in range(len(values))]
-    return float(np.mean([row[o.argmin()] for row, o in zip(values, others, strict=True)]))
 
 
 def _window(lrs: Floats, mean: Floats, best: int, delta: float) -> tuple[float, float, str]:
