@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.records.types import EpochRow, LabelScore, Status, TrialOutcome
 from vitbench.training.checkpoint import CheckpointStore
-from vitbench.training.evaluation import as_parquet, measure_layers, predict
+from vitbench.training.evaluation import Predictions, as_parquet, measure_layers, predict
 from vitbench.training.label_scores import label_scores
 from vitbench.training.parallel import SOLO, Parallel
 from vitbench.training.speedup.compiling import Compiling, When
@@ -317,17 +317,16 @@ class _Run:
                     self._save_weights(k, "best", self._best_KP, member.best)
                 if member.diverged_epoch is None and not stopped:
                     self._save_weights(k, "last", self._flat_KP, member.last)
-        labels = label_scores(self._stack, self.images, self._best_KP)
-        scores: list[dict[str, float]] = [{} for _ in self._members]
-        if self.evaluation.predictions and self.parallel.rank == 0:
-            scores = self._predict()
+        asked = self.evaluation.predictions and self.parallel.rank == 0
+        best = predict(self._stack, self._best_KP) if asked or self._stack.binary else []
+        labels = label_scores(self._stack, self.images, best)
+        scores = self._keep_predictions(best) if asked else [{} for _ in self._members]
         self.parallel.barrier()
         outcomes = [self._outcome(k, labels[k], scores[k]) for k in range(self.plan.size)]
         return FitResult(outcomes, stopped)
 
-    def _predict(self) -> list[dict[str, float]]:
+    def _keep_predictions(self, best: Sequence[Predictions]) -> list[dict[str, float]]:
         """Keep predictions of the best and the last epoch; returns calibrations by column."""
-        best = predict(self._stack, self._best_KP)
         last = predict(self._stack, self._flat_KP)
         columns: list[dict[str, float]] = []
         for k, member in enumerate(self._members):

@@ -1,38 +1,38 @@
 """How well binary labels are predicted on the test images, beside what their base rates give away.
 
-Shape legend: K members, N images, O outputs.
+Shape legend: N images, O outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vitbench.data.image_set import SPLITS, ImageSet
 from vitbench.records.types import LabelScore
+from vitbench.training.evaluation import Predictions
 from vitbench.training.stack import Stack
 
 
-def label_scores(stack: Stack, images: ImageSet, best_KP: Tensor) -> list[list[LabelScore]]:
+def label_scores(
+    stack: Stack, images: ImageSet, best: Sequence[Predictions]
+) -> list[list[LabelScore]]:
     """Scores of every member's labels at its best weights; none where outputs are classes.
 
-    A member with one label has one; a member that learns all attributes has one for each. The
-    stack gets the best weights, `best_KP`, for the time of the call.
+    A member with one label has one; a member that learns all attributes has one for each. `best`
+    is what each member's best weights say of the test images.
     """
     if not stack.binary:
         return [[] for _ in stack.plan.members]
-    with stack.weights(best_KP):
-        logits_KNO = stack.predictions("test")
     targets_of = {split: stack.targets(split) for split in SPLITS}
     rows = []
     for k, member in enumerate(stack.plan.members):
         label = member.train.label
         names = (label,) if label is not None else images.labels
-        logits_NO = logits_KNO[k].double().numpy()
+        logits_NO = best[k].logits_NO.double().numpy()
         truth = {
             split: part[k].reshape(-1, len(names)).numpy() for split, part in targets_of.items()
         }
