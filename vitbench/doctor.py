@@ -121,11 +121,11 @@ def gpu() -> Iterator[Finding]:
     built_for = f"torch {torch.__version__}"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            found = torch.cuda.get_device_properties(index)
-            detail = f"{found.name}, {found.total_memory / _GIB:.0f} GiB, "
-            detail += f"compute {found.major}.{found.minor}, {built_for}"
+            gpu = torch.cuda.get_device_properties(index)
+            detail = f"{gpu.name}, {gpu.total_memory / _GIB:.0f} GiB, "
+            detail += f"compute {gpu.major}.{gpu.minor}, {built_for}"
             fix = "it has no fast bfloat16, so models train in float32, which is slower"
-            yield _expect(found.major >= 8, f"gpu {index}", detail, fix)
+            yield _expect(gpu.major >= 8, f"gpu {index}", detail, fix)
     elif present:
         why = "is built without CUDA"
         fix = "install PyTorch's CUDA build of the same version (README, 'GPU')"

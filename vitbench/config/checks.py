@@ -22,14 +22,18 @@ def problems(sweep: Sweep) -> list[Problem]:
         *_axis_problems(sweep.search.space, ("search", "space")),
         *_axis_problems(sweep.search.inner, ("search", "inner")),
     ]
-    found = [
+    independent = [
         *of_axes,
         *_search_problems(sweep.search),
         *_dataset_problems(sweep.dataset),
         *_label_problems(sweep),
         *claim_checks.problems(sweep, axes_are_right=not of_axes),
     ]
-    return found or [*_shape_problems(sweep), *_batch_problems(sweep), *_compile_problems(sweep)]
+    return independent or [
+        *_shape_problems(sweep),
+        *_batch_problems(sweep),
+        *_compile_problems(sweep),
+    ]
 
 
 def divisors(number: int) -> list[int]:

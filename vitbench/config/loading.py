@@ -91,12 +91,14 @@ def _validate(values: dict[str, Any]) -> list[Problem]:
     try:
         sweep = Sweep.model_validate(values)
     except ValidationError as error:
-        found = _one_per_place([translate(e, Sweep) for e in error.errors()])
-        return found + _problems_of_the_rest(values, found)
+        wrong_values = _one_per_place([translate(e, Sweep) for e in error.errors()])
+        return wrong_values + _problems_of_the_rest(values, wrong_values)
     problems = checks.problems(sweep)
     for name, tree in sweep.scales.items():
-        found = _scale_problems(sweep, tree)
-        problems += [replace(problem, path=("scales", name, *problem.path)) for problem in found]
+        wrong_values = _scale_problems(sweep, tree)
+        problems += [
+            replace(problem, path=("scales", name, *problem.path)) for problem in wrong_values
+        ]
     return problems
 
 
@@ -111,9 +113,9 @@ def _one_per_place(problems: list[Problem]) -> list[Problem]:
     return joined
 
 
-def _problems_of_the_rest(values: dict[str, Any], found: list[Problem]) -> list[Problem]:
+def _problems_of_the_rest(values: dict[str, Any], wrong_values: list[Problem]) -> list[Problem]:
     """Check the sections that are right so far, so that one typo does not hide another problem."""
-    wrong = {str(problem.path[0]) for problem in found}
+    wrong = {str(problem.path[0]) for problem in wrong_values}
     stand_ins = {"name": "name", "dataset": {"name": "mnist"}}
     rest = stand_ins | {key: value for key, value in values.items() if key not in wrong}
     try:

@@ -84,8 +84,8 @@ def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if kind == "missing":
         return Problem(path, "", "is missing", f"add `{path[-1]}:` to the file")
     if kind in _EXPECTED:
-        found = _KINDS.get(type(value), type(value).__name__)
-        return Problem(path, shown, _EXPECTED[kind], f"this is {found}")
+        kind_shown = _KINDS.get(type(value), type(value).__name__)
+        return Problem(path, shown, _EXPECTED[kind], f"this is {kind_shown}")
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return Problem(path, shown, f"{words} {context[key]:g}", "choose such a value")

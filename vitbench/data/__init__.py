@@ -123,7 +123,7 @@ def _source(dataset: Dataset, base: Path) -> tuple[str, Callable[[Path, Watch | 
                 celeba.pictures(files, dataset), dataset, partial, watch
             )
         case "folder":
-            found = folder.pictures(dataset)
-            return folder.fingerprint(found, dataset), lambda partial, watch: decode.build(
-                found, dataset, partial, watch
+            pictures = folder.pictures(dataset)
+            return folder.fingerprint(pictures, dataset), lambda partial, watch: decode.build(
+                pictures, dataset, partial, watch
             )

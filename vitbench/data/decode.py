@@ -107,14 +107,14 @@ def build(
                 f"another split"
             )
         marks = pictures.landmarks
-        found = Split(
+        built = Split(
             images[split] if kept.all() else images[split][kept],
             pictures.targets[here[kept]],
             None if marks is None else marks[here[kept]],
         )
-        splits.append(found)
-        digest.update(np.ascontiguousarray(found.images).data)
-        digest.update(np.ascontiguousarray(found.targets).data)
+        splits.append(built)
+        digest.update(np.ascontiguousarray(built.images).data)
+        digest.update(np.ascontiguousarray(built.targets).data)
     return ImageSet.of(
         pictures.name,
         splits,

@@ -68,13 +68,13 @@ def pictures(dataset: Dataset) -> Pictures:
     )
 
 
-def fingerprint(found: Pictures, dataset: Dataset) -> str:
+def fingerprint(listed: Pictures, dataset: Dataset) -> str:
     """SHA-256 that changes with the files, the targets and the settings."""
-    settings = (dataset.image_size, dataset.channels, tuple(found.labels), dataset.damaged_share)
+    settings = (dataset.image_size, dataset.channels, tuple(listed.labels), dataset.damaged_share)
     digest = hashlib.sha256(repr(settings).encode())
-    digest.update(found.targets.tobytes())
-    for name in found.files:
-        path = found.place / name
+    digest.update(listed.targets.tobytes())
+    for name in listed.files:
+        path = listed.place / name
         status = path.stat() if path.is_file() else None
         known = (status.st_size, status.st_mtime_ns) if status else "missing"
         digest.update(f"{name} {known}\n".encode())

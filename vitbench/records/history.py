@@ -34,13 +34,13 @@ class Curve:
 
     def rows(self, trial_id: str) -> dict[int, EpochRow]:
         """Rows by epoch, each the last that was added."""
-        found = {}
+        rows_by_epoch = {}
         for at, epoch in enumerate(self._epochs):
             numbers = self._numbers[at * len(_NUMBERS) : (at + 1) * len(_NUMBERS)]
             values: dict[str, Any] = dict(zip(_NUMBERS, numbers, strict=True))
             known = {k: v for k, v in values.items() if k not in _OPTIONAL or not math.isnan(v)}
-            found[epoch] = EpochRow(trial_id=trial_id, epoch=epoch, **known)
-        return found
+            rows_by_epoch[epoch] = EpochRow(trial_id=trial_id, epoch=epoch, **known)
+        return rows_by_epoch
 
 
 @dataclass

@@ -36,7 +36,7 @@ def label_scores(
         truth = {
             split: part[k].reshape(-1, len(names)).numpy() for split, part in targets_of.items()
         }
-        found = []
+        scores_of_member = []
         for o, name in enumerate(names):
             counts: dict[str, Any] = {}
             for split, part_NO in truth.items():
@@ -49,8 +49,8 @@ def label_scores(
                 observed_rate=float(images.binary_targets("test", name).mean()),
                 **scores(logits_NO[:, o], truth["test"][:, o]),
             )
-            found.append(score)
-        rows.append(found)
+            scores_of_member.append(score)
+        rows.append(scores_of_member)
     return rows
 
 

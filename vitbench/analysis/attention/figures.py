@@ -116,7 +116,7 @@ def table(folder: Path) -> list[dict[str, object]]:
     summary["label"] = summary["label"].fillna("")
     columns = ["trial_id", "label", "method", "images", "mean", "low", "high", "margin"]
     columns += ["margin_low", "margin_high"]
-    found: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     for _, part in summary.groupby(["trial_id", "label", "method"], sort=False):
         means = part.set_index("score")["mean"].astype(float)
         for row in part[part["score"].str.endswith("_lift")].to_dict("records"):
@@ -130,8 +130,8 @@ def table(folder: Path) -> list[dict[str, object]]:
                 "pointing": means[f"{region}_pointing"],
                 "pointing_chance": means[f"{region}_pointing_other_image"],
             }
-            found.append(shown)
-    return found
+            rows.append(shown)
+    return rows
 
 
 def draw_spread(data: pd.DataFrame, title: str) -> Figure:

@@ -186,8 +186,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         means = []
         for label, values in rows.groupby("label", sort=False)[measure.column]:
             if values.notna().any():
-                found = mean_interval(values.astype(float))
-                ends = (found.mean, found.low, found.high, found.n)
+                interval = mean_interval(values.astype(float))
+                ends = (interval.mean, interval.low, interval.high, interval.n)
                 means.append((label, measure.column, measure.title, *ends))
         if means:
             table = pd.DataFrame(means, columns=columns)
@@ -237,11 +237,11 @@ def table(results: Results) -> list[dict[Any, Any]]:
         "balanced_accuracy", "test_accuracy", "majority_rate", "floor",
         *(measure.column for measure in MEASURES),
     ]  # fmt: skip
-    found = []
+    entries = []
     for label in order(measures, headline(rows).column):
         part = rows[rows["label"] == label]
         reached, epochs = part["reached"].dropna(), part["epochs_to_target"].astype(float)
-        found.append(
+        entries.append(
             {
                 "label": label,
                 "arm": part["arm"].iloc[0],
@@ -251,4 +251,4 @@ def table(results: Results) -> list[dict[Any, Any]]:
                 "epochs_to_target": float(epochs.median()),
             }
         )
-    return found
+    return entries

@@ -99,7 +99,7 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
     table = losses_by_seed(trials)
     whole = table.dropna()
     lrs = np.array(sorted(table.columns), dtype=np.float64)
-    found = Sensitivity(
+    result = Sensitivity(
         rates=len(lrs),
         seeds=len(whole),
         low_lr=float(lrs[0]) if len(lrs) else math.nan,
@@ -110,12 +110,12 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
         why_not="no seed has an end at every learning rate",
     )
     if not len(whole):
-        return found
+        return result
     values = whole[lrs].to_numpy(dtype=np.float64)
     mean = values.mean(axis=0)
     best, last = int(mean.argmin()), len(lrs) - 1
-    found = replace(
-        found,
+    result = replace(
+        result,
         best_lr=float(lrs[best]),
         best_loss=float(mean[best]),
         best_loss_unseen=float(np.mean(chosen_by_others(values))) if len(values) > 1 else math.nan,
@@ -125,14 +125,14 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
         f"at least {MIN_RATES} are needed",
     )
     if len(lrs) < MIN_RATES:
-        return found
+        return result
     start = float(trials["initial_val_loss"].astype(float).mean())
     if mean[best] > (1 - _LEARNED) * start:
         why = (
             f"nothing was learned: the lowest mean loss, {mean[best]:.3g}, is within "
             f"{_LEARNED:.0%} of the loss before training, {start:.3g}"
         )
-        return replace(found, why_not=why)
+        return replace(result, why_not=why)
     s_low, s_high = mean_interval([_log_mean(lrs, row) - row[best] for row in values]).ends
     failed = (values >= mean[best] + (1 - _LEARNED) * (start - mean[best])).any(axis=0)
     edge = len(lrs)
@@ -140,7 +140,7 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
         edge -= 1
     low, high, open_sides = _window(lrs, mean, best, delta)
     return replace(
-        found,
+        result,
         why_not="",
         s_grid=float(mean.mean() - mean.min()),
         s_trapz=_log_mean(lrs, mean) - float(mean.min()),

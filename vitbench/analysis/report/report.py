@@ -68,9 +68,9 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     embedder, grid = Embedder(), results.is_grid
     means = curves_data(results) if grid and not results.epochs.empty else None
     rates = grid and results.trials["lr"].nunique() > 1
-    found, times = summary.summarise(results), speed.times_of(results)
+    conclusions, times = summary.summarise(results), speed.times_of(results)
     # Pairs of settings are in a table of their own.
-    shown = [finding for finding in found.findings if finding.kind != "setting_is_higher"]
+    shown = [finding for finding in conclusions.findings if finding.kind != "setting_is_higher"]
     spread = [one.spec.describe(one.data) for one in drawn if one.spec.section == "attention"]
     counts = results.trials["status"].value_counts()
     return {
@@ -78,9 +78,9 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "description": results.sweep.get("description", ""),
         "subtitle": results.subtitle,
         "partial": results.partial,
-        "claims": [(verdict, claim_sentence(verdict)) for verdict in found.claims],
+        "claims": [(verdict, claim_sentence(verdict)) for verdict in conclusions.claims],
         "findings": [sentence(finding) for finding in shown],
-        "limits": [sentence(limit) for limit in found.limits],
+        "limits": [sentence(limit) for limit in conclusions.limits],
         "figures": embedder.by_section(figures.FIGURES, drawn),
         "sensitivity": _sensitivity_rows(results) if rates else [],
         "chart": None if means is None else svg_curves.learning_curves(means),

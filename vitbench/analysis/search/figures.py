@@ -68,8 +68,8 @@ def _dots(ax: Axes, data: pd.DataFrame, x: str) -> None:
 @of_search
 def slices_data(results: Results) -> pd.DataFrame:
     """Suggestions with the settings that vary: `loss`, `status` and a column per setting."""
-    found = search.suggestions(results)
-    return found[[*search.varying(results, found)[:_MAX_SLICES], "loss", "status"]]
+    suggested = search.suggestions(results)
+    return suggested[[*search.varying(results, suggested)[:_MAX_SLICES], "loss", "status"]]
 
 
 def draw_slices(data: pd.DataFrame, title: str) -> Figure:

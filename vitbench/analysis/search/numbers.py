@@ -59,15 +59,15 @@ def suggestions(results: Results) -> pd.DataFrame:
         if (part["status"] == "finished").any():
             row["status"] = "finished"
         rows.append(row)
-    found = pd.DataFrame(rows, columns=names).dropna(subset=["loss"]).reset_index(drop=True)
-    found.insert(0, "number", np.arange(len(found)))
-    return found
+    table = pd.DataFrame(rows, columns=names).dropna(subset=["loss"]).reset_index(drop=True)
+    table.insert(0, "number", np.arange(len(table)))
+    return table
 
 
-def best_so_far(found: pd.DataFrame) -> pd.DataFrame:
+def best_so_far(table: pd.DataFrame) -> pd.DataFrame:
     """Lowest loss of the suggestions so far against epochs spent on all of them, in their order."""
-    spent, best = found["epochs"].cumsum(), found["loss"].cummin()
-    curve = found.assign(epochs_spent=spent, best=best)
+    spent, best = table["epochs"].cumsum(), table["loss"].cummin()
+    curve = table.assign(epochs_spent=spent, best=best)
     return curve[["epochs_spent", "loss", "best", "status"]]
 
 

@@ -34,11 +34,11 @@ def parallel_data(results: Results) -> pd.DataFrame | None:
 
     None with fewer than two settings, of which slices show as much.
     """
-    found = search.suggestions(results)
-    names = search.varying(results, found)
+    suggested = search.suggestions(results)
+    names = search.varying(results, suggested)
     if len(names) < 2:
         return None
-    data = found[[*names[:_MAX_AXES], "loss", "status"]]
+    data = suggested[[*names[:_MAX_AXES], "loss", "status"]]
     return data.sort_values("loss", kind="stable").reset_index(drop=True)
 
 

@@ -195,7 +195,7 @@ def profile(relative: pd.DataFrame) -> pd.DataFrame:
         # The area under the staircase: each workload adds what is right of its own ratio.
         score = float(np.clip(R_MAX - values, 0.0, None).mean() / (R_MAX - 1.0))
         parts.append(pd.DataFrame({"arm": arm, "tau": steps, "share": share, "score": score}))
-    found = pd.concat(parts, ignore_index=True).assign(workloads=count)
-    return found.sort_values(
+    profiles = pd.concat(parts, ignore_index=True).assign(workloads=count)
+    return profiles.sort_values(
         ["score", "arm", "tau"], ascending=[False, True, True], ignore_index=True
     )

@@ -122,8 +122,8 @@ class Channel:
 
     def assignment(self, name: str, number: int) -> Assignment:
         """Wait for the group's stack of this number (from 0): the same for each of its workers."""
-        found: Assignment = ray.get(self._actor.assignment.remote(name, number))
-        return found
+        assigned: Assignment = ray.get(self._actor.assignment.remote(name, number))
+        return assigned
 
     def post(self, name: str, message: Message) -> None:
         """Send a message and wait until it was acknowledged."""
