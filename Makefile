@@ -33,7 +33,7 @@ test: $(DEV_STAMP) ## install, run the test suite
 	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not long and not cluster and not alone" $(PYTEST_ARGS)
 
 test-all: test ## the tests above, then those of clusters and those of over a minute
-	@$(PY) -m pytest -m "long or cluster" $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "long or cluster" $(PYTEST_ARGS)
 	@$(PY) -m pytest -m alone $(PYTEST_ARGS)
 
 calibration: $(DEV_STAMP) ## simulate sweeps of known truth, print how often reports are wrong

@@ -92,7 +92,7 @@ class SharedTrain(Section):
     batch_size: int = Field(default=16, ge=1)
     optimizer: Literal["radam", "adamw", "sgd"] = "radam"
     schedule: Literal["constant", "cosine"] = Field(
-        default="constant", description="constant is the paper's; cosine decays to zero"
+        default="constant", description="constant (the paper names none); cosine decays to zero"
     )
     warmup_epochs: float = Field(default=0.0, ge=0, description="linear warm-up")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
