@@ -1,4 +1,4 @@
-"""What all tests share: one process and one Ray for tests that need Ray, one finished sweep."""
+"""What all tests share: one Ray in each test process that needs one, one finished sweep."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ import sweep_runs
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give tests that start Ray one process of their own, so that two never run at once.
+    """Keep tests together that share something costly: the finished sweep, or a module's Ray.
 
     Here, not when all are collected: pytest-xdist reads the groups before a conftest is asked.
     """
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if item.get_closest_marker("cluster"):
+        group = "cluster"  # hosts have fixed addresses
+    elif "finished" in fixtures:
+        group = "finished"
+    else:
+        group = f"ray in {item.path.name}"
     if item.get_closest_marker("ray") or item.get_closest_marker("cluster"):
-        item.add_marker(pytest.mark.xdist_group("ray"))
-    elif {"local_ray", "finished"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.xdist_group(group))
+    elif {"local_ray", "finished"} & fixtures:
         raise pytest.UsageError(f"{item.nodeid} uses Ray and is not marked `ray`")
 
 

@@ -62,6 +62,8 @@ def test_a_sweep_ends_with_tables_figures_and_states(finished: sweep_runs.Finish
         assert (folder / "figures" / f"{name}.pdf").is_file()
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["dataset"] == "digits" and environment["packages"]["ray"]
+    # Of the images that were used, not of what the file asks: accuracies rest on these.
+    assert environment["images"] == {"train": 300, "val": 100, "test": 50}
     assert f"report: {folder / 'report.html'}" in output and "Traceback" not in output
     assert "lr 0.01" in (folder / "report.html").read_text()
     assert not (folder / "ray").exists()
