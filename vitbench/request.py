@@ -6,6 +6,8 @@ import argparse
 import json
 import secrets
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,7 +54,17 @@ class Request:
             at = words.index("--resume")
             named = at + 1 < len(words) and Path(words[at + 1]).is_dir()
             del words[at : at + 1 + named]
-        return shlex.join(["python", "-m", "vitbench.sweep", *words, "--resume", str(results_dir)])
+        return shlex.join([*_program(), *words, "--resume", str(results_dir)])
+
+
+def _program() -> list[str]:
+    """This program as it was called: `vitbench sweep`, or some Python with `-m vitbench.sweep`."""
+    called = Path(sys.argv[0])
+    if called.name == "vitbench":
+        on_path = shutil.which("vitbench")
+        same = on_path is not None and Path(on_path).absolute() == called.absolute()
+        return ["vitbench" if same else str(called), "sweep"]
+    return [sys.orig_argv[0], "-m", "vitbench.sweep"]
 
 
 @dataclass(frozen=True)

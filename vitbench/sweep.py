@@ -29,12 +29,15 @@ from vitbench.records.ledger import Ledger
 from vitbench.request import Request, Settled, new_results_dir, settle
 from vitbench.storage.mirror import Mirror
 from vitbench.terminal.outcome_table import failures, outcome_table
+from vitbench.terminal.stages import Stages
 from vitbench.words import duration
 
-if TYPE_CHECKING:  # importing it imports Ray, which bad input does not need
+if TYPE_CHECKING:  # importing the first imports Ray, which bad input does not need
+    from vitbench.analysis.results import Results
     from vitbench.tuning import runner
 
 _TABLE_WIDTH = 160
+_FINDINGS = 4  # so many are printed at the end
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -91,7 +94,7 @@ def _run(request: Request, console: Console) -> int:
     except KeyboardInterrupt:
         state = "training had been interrupted" if ending.interrupted else "training is complete"
         again = shlex.join(["vitbench", "analysis", str(folder)])
-        text = f"interrupted while the report was written; {state}; to write the report: {again}"
+        text = f"interrupted while the report was written; {state}; to write it: {again}"
         _say(Console(stderr=True), text, style="red")
         return EXIT_INTERRUPTED
 
@@ -145,21 +148,28 @@ def _train(
 def _finish(
     settled: Settled, job: runner.Job, folder: Path, ending: runner.Ending, console: Console
 ) -> int:
-    """Write the tables, figures and report, print the outcome; returns the exit code."""
+    """Write the tables, figures and report, print the outcome; returns the exit code.
+
+    Ctrl-C while attention is mapped leaves the rest of that out, and the report is written.
+    """
     from vitbench.analysis import results
-    from vitbench.analysis.findings.claims import judge
-    from vitbench.analysis.findings.render import claim_sentence
     from vitbench.analysis.report import report
 
     request = settled.request
     trials, _ = tables.write(folder)
-    if not ending.interrupted and (plates := _export_attention(job, folder, request.data)):
-        _say(console, plates)
-    report_path = report.draw_and_write(folder)[-1]
+    left_out = False
+    with Stages(console) as stages:
+        plates = ""
+        if not ending.interrupted:
+            try:
+                plates = _export_attention(job, folder, request.data, stages)
+            except KeyboardInterrupt:
+                left_out = True
+        stages.now("figures and report")
+        opened = results.load(folder)
+        report_path = report.draw_and_write_opened(opened)[-1]
     if console.width < _TABLE_WIDTH and not console.is_terminal:
         console.width = _TABLE_WIDTH  # a pipe has no width; a squeezed table has no numbers
-    for verdict in judge(results.load(folder)):
-        _say(console, claim_sentence(verdict))
     title = f"{job.sweep.name}: {len(trials)} trials"
     front = tables.pareto_stacks(folder)
     console.print(outcome_table(trials, job.fields, title, front, width=console.width))
@@ -171,8 +181,11 @@ def _finish(
         cost_s = paper_cost_s(settled.file.sweep(overrides=settled.overrides), job, trials)
         text = f"At --scale paper this sweep would take about {duration(cost_s)} on this machine."
         _say(console, text)
+    _say_conclusions(opened, console)
+    if plates:
+        _say(console, plates)
     _say(console, f"results: {folder}")
-    _say(console, f"report: {report_path}")
+    _say(console, f"report: {report_path.resolve().as_uri()}")
     if ending.gave_up is not None:
         text = f"ended early, the same crash again and again: {ending.gave_up}"
         _say(console, text, style="red")
@@ -182,10 +195,32 @@ def _finish(
     if ending.interrupted:
         _say(console, f"to go on: {request.to_go_on(folder)}")
         return EXIT_INTERRUPTED
+    if left_out:
+        place, top = shlex.quote(str(folder)), job.sweep.attention.top
+        text = (
+            f"interrupted while attention was mapped; training is complete; to add the maps: "
+            f"vitbench attention {place} --top {top} && vitbench analysis {place}"
+        )
+        _say(console, text, style="red")
+        return EXIT_INTERRUPTED
     return EXIT_FAILED if failures(trials) else EXIT_OK
 
 
-def _export_attention(job: runner.Job, folder: Path, data_dir: Path | None) -> str:
+def _say_conclusions(opened: Results, console: Console) -> None:
+    """Print the judged claims and the first findings."""
+    from vitbench.analysis import summary
+    from vitbench.analysis.findings.render import claim_sentence
+
+    for verdict in summary.summarise(opened).claims:
+        _say(console, claim_sentence(verdict))
+    findings = summary.sentences(opened)
+    for text in findings[:_FINDINGS]:
+        _say(console, text)
+    if len(findings) > _FINDINGS:
+        _say(console, f"{len(findings) - _FINDINGS} more findings are in the report.")
+
+
+def _export_attention(job: runner.Job, folder: Path, data_dir: Path | None, stages: Stages) -> str:
     """Write plates and scores of the best trials; returns where they are, or why there are none."""
     from vitbench.attention.export import export_best
 
@@ -193,7 +228,9 @@ def _export_attention(job: runner.Job, folder: Path, data_dir: Path | None) -> s
     if not asked.top:
         return ""
     try:
-        best = export_best(folder, top=asked.top, count=asked.images, data_dir=data_dir)
+        best = export_best(
+            folder, top=asked.top, count=asked.images, data_dir=data_dir, watch=stages.now
+        )
     except UserError as error:
         return f"no attention plates: {error}"
     return f"attention plates of {', '.join(best)}: {folder / 'attention'}" if best else ""

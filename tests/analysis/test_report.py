@@ -13,6 +13,7 @@ import result_folder
 from vitbench.analysis import __main__, results
 from vitbench.analysis.learning_rate import figures as curves
 from vitbench.analysis.report import report, svg_curves
+from vitbench.config import Budget
 
 
 class Page(HTMLParser):
@@ -146,6 +147,17 @@ def test_states_reasons_budget_and_provenance_are_there(reported: Path) -> None:
     assert "24 finished" in text and "6 diverged" in text
     assert "<td>90</td>" in text  # epochs, planned
     assert "python -m vitbench.sweep made.yaml" in text and "0" * 64 in text
+
+
+@pytest.mark.parametrize(
+    ("limit", "row"), [("models", "models (limit)"), ("epochs", "epochs (limit)")]
+)
+def test_a_limit_of_the_sweep_file_is_on_the_page(reported: Path, limit: str, row: str) -> None:
+    """Each key of `budget:` that was set has its line beside what was used."""
+    opened = results.load(reported)
+    assert limit in Budget.model_fields
+    opened.sweep["budget"] = {limit: 7}
+    assert (row, "7", "see above") in report._budget(opened)
 
 
 def test_errors_with_markup_are_shown_as_text(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from vitbench import request as request_module
 from vitbench.config import SweepFile, yaml_file
 from vitbench.errors import UserError
 from vitbench.records import tables
@@ -77,11 +79,24 @@ def test_results_go_to_one_place(file: Path, tmp_path: Path) -> None:
     assert first.parent == second.parent == tmp_path / "shared" / "tiny" and first != second
 
 
-def test_the_command_to_go_on_names_the_folder_once(tmp_path: Path) -> None:
-    """Also where the run was itself a resume, of the latest or of a folder."""
+@pytest.mark.parametrize(
+    ("argv", "typed", "program"),
+    [
+        ("/x/vitbench/sweep.py", [".venv/bin/python"], ".venv/bin/python -m vitbench.sweep"),
+        (".venv/bin/vitbench", ["python", ".venv/bin/vitbench"], ".venv/bin/vitbench sweep"),
+        ("/usr/bin/vitbench", ["python", "/usr/bin/vitbench"], "vitbench sweep"),
+    ],
+)
+def test_the_command_to_go_on_names_the_folder_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: str, typed: list[str], program: str
+) -> None:
+    """The program as it was called; also where the run was itself a resume."""
+    monkeypatch.setattr(sys, "argv", [argv])
+    monkeypatch.setattr(sys, "orig_argv", typed)
+    monkeypatch.setattr(request_module.shutil, "which", lambda name: f"/usr/bin/{name}")
     folder = tmp_path / "run"
     folder.mkdir()
-    wanted = f"python -m vitbench.sweep s.yaml --seeds 3 --resume {folder}"
+    wanted = f"{program} s.yaml --seeds 3 --resume {folder}"
     for extra in ([], ["--resume"], ["--resume", str(folder)]):
         request = Request.parse(["s.yaml", "--seeds", "3", *extra])
         assert request.to_go_on(folder) == wanted

@@ -8,6 +8,7 @@ import math
 import os
 import shlex
 import signal
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,7 +65,7 @@ def test_a_sweep_ends_with_tables_figures_and_states(finished: sweep_runs.Finish
     assert environment["dataset"] == "digits" and environment["packages"]["ray"]
     # Of the images that were used, not of what the file asks: accuracies rest on these.
     assert environment["images"] == {"train": 300, "val": 100, "test": 50}
-    assert f"report: {folder / 'report.html'}" in output and "Traceback" not in output
+    assert f"report: {(folder / 'report.html').as_uri()}" in output and "Traceback" not in output
     assert "lr 0.01" in (folder / "report.html").read_text()
     assert not (folder / "ray").exists()
 
@@ -126,7 +127,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_numbers(tiny: Path, tmp_path: 
         code, output = run.finish()
     assert code == 130, output
     last = output.strip().splitlines()[-1]
-    assert last.startswith("to go on: python -m vitbench.sweep ")
+    assert last.startswith(f"to go on: {shlex.quote(sys.executable)} -m vitbench.sweep ")
     trials = pd.read_parquet(sweep_runs.results_of(broken) / "trials.parquet")
     interrupted = trials[trials["status"] == "interrupted"]
     assert len(interrupted) >= 1 and interrupted["epochs"].between(1, 39).all()
@@ -204,7 +205,22 @@ def test_a_refused_run_is_removed_only_if_it_holds_no_epoch(
     assert len(list((tmp_path / "out").glob("*/*/ledger.jsonl"))) == trained
 
 
+def interrupt(*_: object, **__: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training is over at once, without a Ray."""
+    from vitbench.tuning import runner
+    from vitbench.tuning.cluster import connect
+
+    monkeypatch.setattr(runner, "run", lambda *_: runner.Ending())
+    monkeypatch.setattr(connect, "connect", lambda *_, **__: contextlib.nullcontext())
+
+
 def test_an_interrupt_after_training_says_that_it_is_complete(
+    trained: None,
     tiny: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -212,21 +228,34 @@ def test_an_interrupt_after_training_says_that_it_is_complete(
 ) -> None:
     """Ctrl-C while the report is written loses no training, and the user learns how to go on."""
     from vitbench.analysis.report import report
-    from vitbench.tuning import runner
-    from vitbench.tuning.cluster import connect
 
-    def interrupt(folder: Path) -> NoReturn:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner, "run", lambda *_: runner.Ending())
-    monkeypatch.setattr(connect, "connect", lambda *_, **__: contextlib.nullcontext())
-    monkeypatch.setattr(report, "draw_and_write", interrupt)
+    monkeypatch.setattr(report, "draw_and_write_opened", interrupt)
     out = tmp_path / "out"
     assert sweep.main([str(tiny), "--out", str(out), "--set", "attention.top=0"]) == 130
     folder = sweep_runs.results_of(out)
     message = capsys.readouterr().err
     assert "training is complete" in message and "before anything" not in message
     assert f"vitbench analysis {folder}" in message and (folder / "trials.parquet").is_file()
+
+
+def test_an_interrupt_while_attention_is_mapped_still_gives_the_report(
+    trained: None,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The maps are left out, and the last line is the command that adds them."""
+    from vitbench.attention import export
+
+    monkeypatch.setattr(export, "export_best", interrupt)
+    out = tmp_path / "out"
+    assert sweep.main([str(tiny), "--out", str(out), "--set", "attention.top=2"]) == 130
+    folder = sweep_runs.results_of(out)
+    assert (folder / "report.html").is_file()
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert "training is complete" in last
+    assert last.endswith(f"vitbench attention {folder} --top 2 && vitbench analysis {folder}")
 
 
 def test_a_refused_resume_leaves_the_folder(

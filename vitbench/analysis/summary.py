@@ -103,6 +103,10 @@ class SummaryJson(TypedDict):
     limits: Annotated[list[str], "what the results cannot tell, a sentence each"]
 
 
+# Pairs of settings have a table of their own.
+_IN_A_TABLE = "setting_is_higher"
+
+
 @computed_once
 def summarise(results: Results) -> Summary:
     """Judge the claims, collect the findings and the limits of every topic."""
@@ -111,6 +115,12 @@ def summarise(results: Results) -> Summary:
         findings=[finding for topic, _ in TOPICS for finding in topic(results)],
         limits=[limit for _, topic in TOPICS if topic is not None for limit in topic(results)],
     )
+
+
+def sentences(results: Results) -> list[str]:
+    """The findings in words, without those that a table of the report lists one by one."""
+    findings = summarise(results).findings
+    return [sentence(finding) for finding in findings if finding.kind != _IN_A_TABLE]
 
 
 def as_json(results: Results) -> SummaryJson:

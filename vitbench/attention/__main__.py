@@ -17,6 +17,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
     parser.add_argument("--trial", default="best", help="best (default), or a trial's id")
+    parser.add_argument(
+        "--top",
+        type=int,
+        metavar="N",
+        help="map the best N trials and score the spread of all, as a sweep does at its end",
+    )
     parser.add_argument("--label", help="a trial that learned this label")
     parser.add_argument("--images", type=int, default=16, help="test images to score (default 16)")
     parser.add_argument(
@@ -40,7 +46,16 @@ def _run(args: argparse.Namespace) -> int:
     from vitbench.analysis.results import load
     from vitbench.attention import export
     from vitbench.attention import subject as subject_of
+    from vitbench.attention.maps import one_thread
 
+    if args.top is not None:
+        if args.top < 1:
+            raise UserError(f"--top {args.top}: must be at least 1")
+        best = export.export_best(
+            args.results, top=args.top, count=args.images, data_dir=args.data, watch=_print_stage
+        )
+        print(*(args.results / "attention" / f"plate_{name}.png" for name in best), sep="\n")
+        return 0
     results = load(args.results)
     images = subject_of.open_images(results, args.data)
     trial_id = subject_of.choose(results, args.trial, args.label)
@@ -57,12 +72,19 @@ def _run(args: argparse.Namespace) -> int:
         export.draw(results, subject, photos, None, layer, args.method, name="photos")
         print(folder / "plate_photos.png")
         return 0
-    for line in export.export(
-        results, subject, count=args.images, seed=args.seed, layer=layer, method=args.method
-    ):
-        print(line)
-    print(folder / f"plate_{subject.key}.png")
+    trained = subject.info["config"]["train"]
+    print(f"trial {trial_id}: learning rate {trained['lr']:g}, seed {trained['seed']}")
+    with one_thread():
+        lines = export.export(
+            results, subject, count=args.images, seed=args.seed, layer=layer, method=args.method
+        )
+    print(*lines, folder / f"plate_{subject.key}.png", sep="\n")
     return 0
+
+
+def _print_stage(stage: str, done: int, of: int) -> None:
+    if not done:
+        print(f"{stage}: {of}")
 
 
 if __name__ == "__main__":

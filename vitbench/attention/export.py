@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
 from vitbench.attention import scores
-from vitbench.attention.maps import Maps, compute, faithfulness
+from vitbench.attention.maps import Maps, compute, faithfulness, one_thread
 from vitbench.attention.subject import Subject, open_images, open_subject
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit
@@ -30,21 +30,35 @@ _FACTS = {"trial_id", "label", "method", "test_index", "truth", "predicted", "pa
 Array = NDArray[np.float64]
 
 
-def export_best(folder: Path, *, top: int, count: int, data_dir: Path | None) -> list[str]:
+def _quiet(stage: str, done: int, of: int) -> None:
+    """Say nothing."""
+
+
+@one_thread()
+def export_best(
+    folder: Path,
+    *,
+    top: int,
+    count: int,
+    data_dir: Path | None,
+    watch: Callable[[str, int, int], None] = _quiet,
+) -> list[str]:
     """Export the best trials of a sweep, by validation loss; returns the names of their plates.
 
     Where labels are compared, losses of different labels are not: `top` is shared out between the
     labels, at least one trial each. How far every other trial spreads its attention, and on which
-    regions, is recorded, too.
+    regions, is recorded, too. `watch` is told the stage, the models done and how many there are.
     """
     results = load(folder)
     images = open_images(results, data_dir)
     names = []
-    for trial_id, label in _best(results, images, top):
+    best = _best(results, images, top)
+    for done, (trial_id, label) in enumerate(best):
+        watch("attention maps of the best models", done, len(best))
         subject = open_subject(results, trial_id, images, label)
         export(results, subject, count=count)
         names.append(subject.key)
-    _spread(results, images, count)
+    _spread(results, images, count, watch)
     return names
 
 
@@ -69,7 +83,9 @@ def _best(results: Results, images: ImageSet, top: int) -> list[tuple[str, str |
     return [(str(trial_id), None) for trial_id in trials["trial_id"].head(top)]
 
 
-def _spread(results: Results, images: ImageSet, count: int) -> None:
+def _spread(
+    results: Results, images: ImageSet, count: int, watch: Callable[[str, int, int], None]
+) -> None:
     """How widely and where trials look, all on the same test images: `attention/spread.csv`.
 
     Columns: `trial_id`, `effective_patches` (mean over `images` test images of the last layer's
@@ -88,7 +104,8 @@ def _spread(results: Results, images: ImageSet, count: int) -> None:
     drawn = shared_images([open_subject(results, str(i), images) for i in firsts], count, seed=0)
     shown = images.test.take(drawn)
     rows = []
-    for trial_id in map(str, trials["trial_id"]):
+    for done, trial_id in enumerate(map(str, trials["trial_id"])):
+        watch("spread of attention of all models", done, len(trials))
         subject = open_subject(results, trial_id, images)
         grid = subject.model.shape.patch_grid
         maps = compute(subject.model, subject.normalised(shown.images)).by_method

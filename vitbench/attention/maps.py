@@ -5,6 +5,8 @@ Shape legend: B images, M patches, G patches per side, T tokens (CLS first).
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +40,17 @@ class Maps:
     def predicted_B(self) -> NDArray[np.int64]:
         """The class (or 0/1) that the model predicts."""
         return np.asarray(self.probability_BO.argmax(axis=1), dtype=np.int64)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: on a few images of a small model others only wait for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def compute(model: StackedVit, images_BCYX: Tensor, layer: int = -1) -> Maps:

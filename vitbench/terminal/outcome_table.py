@@ -17,15 +17,17 @@ _NARROW = 140
 # Header, column, form, and whether a narrow terminal has it; trials.csv has all.
 _RESULTS = (
     ("status", "status", None, True),
-    ("epochs", "epochs", "d", True),
+    ("best val loss", "best_val_loss", ".4g", True),
+    ("at epoch", "best_epoch", "d", True),
     ("train loss", "train_loss", ".4g", False),
-    ("val loss", "val_loss", ".4g", True),
+    ("val loss", "val_loss", ".4g", False),
     ("val acc", "val_accuracy", ".4f", True),
     ("test acc", "test_accuracy", ".4f", True),
-    ("best epoch", "best_epoch", "d", False),
+    ("epochs", "epochs", "d", False),
     ("images/s", "images_per_s", ",.0f", False),
     ("wall s", "wall_s", ",.1f", False),
 )
+_ORDER = "Sorted by the lowest validation loss at any epoch; the rest is after the last epoch."
 
 
 def outcome_table(
@@ -36,13 +38,12 @@ def outcome_table(
     *,
     width: int,
 ) -> Table:
-    """One row per trial, the best first; long sweeps show their head and say where the rest is.
+    """One row per trial, that with the lowest validation loss at any epoch first.
 
-    `fields` are settings to show, `front` the stacks on the Pareto front, where a search had
-    several objectives, `width` that of the screen in characters.
+    Long sweeps show their head. `fields` are settings to show, `front` the stacks on the Pareto
+    front, where a search had several objectives, `width` that of the screen in characters.
     """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("trial", no_wrap=True)
     shown_fields = [name for name in fields if name in frame.columns]
     for name in shown_fields:
         table.add_column(name, justify="right", no_wrap=True)
@@ -51,16 +52,18 @@ def outcome_table(
         table.add_column(header, justify="right" if form else "left", no_wrap=True)
     if front is not None:
         table.add_column("Pareto front")
+    table.add_column("trial", no_wrap=True)
     ordered = frame.sort_values("best_val_loss", na_position="last", kind="stable")
     for _, row in ordered.head(_MAX_ROWS).iterrows():
         table.add_row(
-            str(row["trial_id"]),
             *(value_text(row[name]) for name in shown_fields),
             *(_cell(row.get(column), form) for _, column, form, _ in columns),
             *(["yes" if row["stack_id"] in front else ""] if front is not None else []),
+            str(row["trial_id"]),
         )
-    if len(ordered) > _MAX_ROWS:
-        table.caption = f"{len(ordered) - _MAX_ROWS} more in trials.csv"
+    more = len(ordered) - _MAX_ROWS
+    table.caption = f"{_ORDER} {more} more in trials.csv." if more > 0 else _ORDER
+    table.caption_justify = "left"
     return table
 
 

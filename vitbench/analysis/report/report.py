@@ -52,9 +52,13 @@ def draw_and_write(folder: Path, target: float | None = None) -> list[Path]:
 
     The target is the validation accuracy to time the arms by; the sweep's own if left out.
     """
-    opened = load(folder, target)
-    drawn = figures.draw_all(opened)
-    return [*(path for one in drawn for path in one.paths), write(opened, drawn)]
+    return draw_and_write_opened(load(folder, target))
+
+
+def draw_and_write_opened(results: Results) -> list[Path]:
+    """The same for results that are open, which keep what is computed from them."""
+    drawn = figures.draw_all(results)
+    return [*(path for one in drawn for path in one.paths), write(results, drawn)]
 
 
 def write(results: Results, drawn: Sequence[Drawn]) -> Path:
@@ -69,8 +73,6 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     means = curves_data(results) if grid and not results.epochs.empty else None
     rates = grid and results.trials["lr"].nunique() > 1
     conclusions, times = summary.summarise(results), speed.times_of(results)
-    # Pairs of settings are in a table of their own.
-    shown = [finding for finding in conclusions.findings if finding.kind != "setting_is_higher"]
     spread = [one.spec.describe(one.data) for one in drawn if one.spec.section == "attention"]
     counts = results.trials["status"].value_counts()
     return {
@@ -79,7 +81,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "subtitle": results.subtitle,
         "partial": results.partial,
         "claims": [(verdict, claim_sentence(verdict)) for verdict in conclusions.claims],
-        "findings": [sentence(finding) for finding in shown],
+        "findings": summary.sentences(results),
         "limits": [sentence(limit) for limit in conclusions.limits],
         "figures": embedder.by_section(figures.FIGURES, drawn),
         "sensitivity": _sensitivity_rows(results) if rates else [],
@@ -157,7 +159,7 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
         limit = f"{hours:g} h" if hours else "no limit"
         rows.append(("wall-clock time", limit, duration(history.spent_s)))
         rows.append(("stacks' training time together", "–", duration(history.stack_seconds)))
-    texts = {"gpu_hours": "GPU hours", "trials": "models (limit)", "epochs": "epochs (limit)"}
+    texts = {"gpu_hours": "GPU hours", "models": "models (limit)", "epochs": "epochs (limit)"}
     limited = [(text, limits.get(key)) for key, text in texts.items()]
     return rows + [(text, f"{limit:g}", "see above") for text, limit in limited if limit]
 
