@@ -61,11 +61,10 @@ def _measured_s_per_flop(plans: Sequence[StackPlan], images: ImageSet) -> float:
 
 
 def dry_run(
-    sweep: Sweep, trials: Sequence[TrialConfig], images: ImageSet, *, scale: str, console: Console
+    sweep: Sweep, trials: Sequence[TrialConfig], images: ImageSet, *, title: str, console: Console
 ) -> None:
     """Print the trials, their stacks, the image source, the disk space and the forecast."""
     slots, on_gpu = local_slots(sweep.resources)
-    title = f"{sweep.name} at scale {scale}"
     if sweep.search.is_grid:
         plans = stacks_of(sweep, trials, slots=slots, on_gpu=on_gpu)
         console.print(_trials_table(trials, plans, images, title))

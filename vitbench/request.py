@@ -80,6 +80,11 @@ class Settled:
     resume_from: Path | None  # the results folder to go on with; None for a new one
     bucket: Place | None  # where results go to one
 
+    @property
+    def title(self) -> str:
+        """The sweep's name, and its scale where the file has several."""
+        return f"{self.sweep.name} at scale {self.scale}" if self.sweep.scales else self.sweep.name
+
 
 def settle(request: Request) -> Settled:
     """Decide scale, overrides, storage and the run to go on with; reads, and starts nothing.

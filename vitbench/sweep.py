@@ -62,11 +62,14 @@ def _say(console: Console, text: str, style: str | None = None) -> None:
 def _run(request: Request, console: Console) -> int:
     settled = settle(request)
     exports.require(settled.sweep.exports)
-    prepared = prepare(settled.sweep, request.data, console, download=not request.dry_run)
+    try:
+        prepared = prepare(settled.sweep, request.data, console, download=not request.dry_run)
+    except UserError as error:
+        raise UserError(settled.file.located(str(error))) from error
     sweep, search = prepared.sweep, prepared.sweep.search
     trials = plan.expand(sweep) if search.is_grid else []
     if request.dry_run:
-        dry_run(sweep, trials, prepared.images, scale=settled.scale, console=console)
+        dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
         return EXIT_OK
     from vitbench.tuning import runner
 
@@ -121,6 +124,7 @@ def _train(
                 folder,
                 argv=request.argv,
                 scale=settled.scale,
+                scales=[*job.sweep.scales],
                 dataset=images.name,
                 image_source=images.source,
                 data_checksum=images.checksum,
@@ -130,7 +134,7 @@ def _train(
                 id_version=ID_VERSION,
                 claims=environment.claims_at_start(folder, claims, resumed=not is_new),
             )
-            _say(console, f"{job.sweep.name} at scale {settled.scale}: {images.source}")
+            _say(console, f"{settled.title}: {images.source}")
             ledger.append("run", argv=list(request.argv), scale=settled.scale)
             with (
                 mirror or contextlib.nullcontext(),

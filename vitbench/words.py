@@ -5,10 +5,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What others call settings of a sweep file.
+_OTHER_NAMES = {
+    "learning_rate": "lr", "learning_rates": "lr", "layers": "depth", "num_layers": "depth",
+    "num_heads": "heads", "hidden_size": "width", "dim": "width", "embed_dim": "width",
+    "mlp_dim": "mlp", "num_epochs": "epochs", "optimiser": "optimizer", "wd": "weight_decay",
+    "seeds": "seed", "labels": "label", "trials": "suggestions", "patches": "patch_grid",
+}  # fmt: skip
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant, or None if none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    names = list(known)
+    if (same := _OTHER_NAMES.get(name.lower())) in names:
+        return same
+    close = difflib.get_close_matches(name, names, n=1)
     return close[0] if close else None
 
 

@@ -160,6 +160,14 @@ def test_a_limit_of_the_sweep_file_is_on_the_page(reported: Path, limit: str, ro
     assert (row, "7", "see above") in report._budget(opened)
 
 
+def test_titles_name_a_users_folder_and_no_scale_that_nobody_chose(reported: Path) -> None:
+    """A file without scales has none, and a folder of images has a name of its own."""
+    opened = results.load(reported)
+    assert " scale, " in opened.subtitle
+    opened.environment.update(dataset="photos", scales=[])
+    assert opened.subtitle.startswith("photos, ") and " scale" not in opened.subtitle
+
+
 def test_errors_with_markup_are_shown_as_text(tmp_path: Path) -> None:
     """A cause of a crash may hold anything; it must not become part of the page."""
     made = result_folder.make(tmp_path / "markup", until=1)

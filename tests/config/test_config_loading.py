@@ -9,6 +9,7 @@ import pytest
 from vitbench.config import (
     ConfigError,
     Range,
+    SweepFile,
     load_results_sweep,
     load_sweep,
     resolved_yaml,
@@ -51,6 +52,19 @@ def test_exponents_without_a_dot_are_numbers(tmp_path: Path) -> None:
     sweep = load_sweep(write(tmp_path, GOOD))
     assert sweep.train.lr == 0.003
     assert sweep.search.space["lr"] == [0.003, 0.0001, 10.0]
+
+
+def test_a_path_begins_at_the_file_and_an_override_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep file beside its images runs from anywhere; what is typed is meant as typed."""
+    text = GOOD.replace("{name: digits}", "{name: folder, path: photos}")
+    path = write(tmp_path, text)
+    monkeypatch.chdir("/")
+    assert load_sweep(path).dataset.path == str(tmp_path / "photos")
+    assert load_sweep(path, overrides=["dataset.path=photos"]).dataset.path == "photos"
+    path.write_text(text.replace("photos", "~/photos"))
+    assert load_sweep(path).dataset.path == "~/photos"
 
 
 def test_scales_and_overrides_are_laid_over_the_file(tmp_path: Path) -> None:
@@ -134,7 +148,12 @@ search:
         ("search.space.depth={low: 1, high: 2.5}", "depth is a whole number"),
         ("search.space.mlp={low: 1.5, high: 3}", "mlp is a whole number"),
         ("search.space.depth={low: 1, high: 3, int: true}", "known from the setting; leave it out"),
-        ("train.lr=.nan", "train.lr=nan: must be finite"),
+        ("train.weight_decay=.nan", "train.weight_decay=nan: must be finite"),
+        (
+            "train.lr=0.1",
+            "train.lr=0.1: changes nothing, since search.space.lr says which values are trained; "
+            "--set 'search.space.lr=[0.1]'",
+        ),
         ("train.train_images=10", "train.batch_size=16: is larger than train_images=10"),
     ],
 )
@@ -160,6 +179,27 @@ scales:
   laptop:
     search: {trials: 2}
 """
+
+
+def test_a_typo_does_not_hide_what_is_wrong_with_its_section(tmp_path: Path) -> None:
+    """An unknown key counts as the one that was meant, so that the rest can be judged."""
+    text = GOOD.replace("depth: 2, width: 16, heads: 2", "layers: 2, width: 16, heads: 3")
+    assert problems(tmp_path, text) == [
+        "s.yaml:3: model.layers: there is no such key; did you mean 'depth'?",
+        "s.yaml:3: model.heads=3: does not divide width=16; use one of 1, 2, 4, 8, 16",
+    ]
+
+
+def test_what_only_the_images_can_tell_is_said_with_its_line(tmp_path: Path) -> None:
+    """Of the file or of the scale in use; a value of --set is at no line."""
+    text = GOOD.replace("train: {epochs: 3,", "train: {train_images: 9999, epochs: 3,")
+    text = text.replace("train: {epochs: 1}", "train: {train_images: 8888}")
+    file = SweepFile.read(write(tmp_path, text))
+    message = "train.train_images=%s: digits has 1197 images in this split"
+    assert file.located(message % 9999) == f"{file.path}:4: {message % 9999}"
+    assert file.located(message % 8888) == f"{file.path}:9: {message % 8888}"
+    assert file.located(message % 7777) == message % 7777
+    assert file.located("no key: at all") == "no key: at all"
 
 
 def test_old_words_are_refused_with_line_and_new_name(tmp_path: Path) -> None:

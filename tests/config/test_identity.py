@@ -113,6 +113,17 @@ def test_an_added_setting_enters_an_id_only_where_it_differs(
     assert len({trial(ema=value).trial_id for value in (0.0, 0.5, 0.9)}) == 3
 
 
+def test_images_that_moved_are_the_same_images() -> None:
+    """An id names a user's folder by its name: what lies in it is told by its checksum."""
+    here, there, other = (
+        TrialConfig(
+            dataset=Dataset(name="folder", path=path), model=Model(), train=Train()
+        ).trial_id
+        for path in ("/home/a/photos", "/mnt/b/photos", "/home/a/paintings")
+    )
+    assert here == there != other
+
+
 def test_a_removed_setting_leaves_the_ids_of_the_others() -> None:
     """Its frozen default stands in for it."""
     content = TrialConfig(dataset=FACES, model=SMALL, train=Train()).model_dump(mode="json")

@@ -44,16 +44,19 @@ class Results:
 
     @property
     def dataset(self) -> str:
-        """The data set that was really used."""
-        return str(self.sweep["dataset"]["name"])
+        """The data set that was really used; a user's own folder by its name."""
+        return str(self.environment.get("dataset") or self.sweep["dataset"]["name"])
 
     @property
     def subtitle(self) -> str:
         """What every figure must say: data set, scale, images, models, seeds."""
         seeds = self.trials["seed"].nunique()
         images = ", ".join(f"{n:,}" for n in sorted(self.trials["train_images"].dropna().unique()))
+        scale = f"{self.environment.get('scale', '?')} scale, "
+        if self.environment.get("scales") == []:  # the file has none to choose from
+            scale = ""
         text = (
-            f"{self.dataset}, {self.environment.get('scale', '?')} scale, {images} training "
+            f"{self.dataset}, {scale}{images} training "
             f"images, {len(self.trials)} models, {seeds} seed{'s' if seeds != 1 else ''}"
         )
         return f"PARTIAL: {text}" if self.partial else text

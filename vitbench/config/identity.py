@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 # environment.json of every run carries it. A change of what is hashed gets a new number, which then
@@ -88,6 +89,8 @@ def identifying(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
 def trial_id(settings: Mapping[str, Mapping[str, Any]]) -> str:
     """First 12 hex digits of the SHA-256 of the canonical JSON of a trial's settings."""
     content = identifying(settings)
+    if path := content["dataset"]["path"]:  # where the images lie does not change what is learned
+        content["dataset"]["path"] = PurePath(path).name
     del content["dataset"]["offline"]  # says what may be used, not what was used
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

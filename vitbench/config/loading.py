@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
@@ -13,9 +14,17 @@ from pydantic import ValidationError
 
 from vitbench.config import checks, yaml_file
 from vitbench.config.models import Sweep
-from vitbench.config.problems import ConfigError, Path, Problem, dotted, translate
+from vitbench.config.problems import (
+    UNKNOWN_KEY,
+    ConfigError,
+    Path,
+    Problem,
+    dotted,
+    known_keys,
+    translate,
+)
 from vitbench.config.yaml_file import Document
-from vitbench.words import did_you_mean
+from vitbench.words import did_you_mean, nearest
 
 PAPER = "paper"
 # Keys that had another name. A sweep file that uses one is refused with the new name; results that
@@ -53,12 +62,26 @@ class SweepFile:
         places: dict[Path, str] = {}
         values = document.values
         problems = [*_rename(values), *_apply_scale(values, document, scale)]
+        _from_folder(_section(values, ("dataset",)), self.path.parent)
         for text in overrides:
             problems += _apply_override(values, text, places)
-        problems += [*_rename(values), *_validate(values)]
+        problems += [*_rename(values), *_overridden_axes(values, places), *_validate(values)]
         if problems:
             raise _all_at_once(self.path, document, problems, places)
         return Sweep.model_validate(values)
+
+    def located(self, message: str) -> str:
+        """A message that begins with `key=value` of the file (or of a scale), with its line."""
+        start = re.match(r"([a-z_.]+)=([^:]+):", message)
+        if start is None:
+            return message
+        key: Path = tuple(start[1].split("."))
+        scales = _section(self.document.values, ("scales",))
+        for path in (key, *(("scales", name, *key) for name in scales)):
+            value = _section(self.document.values, path[:-1]).get(str(path[-1]))
+            if path in self.document.lines and str(value) == start[2]:
+                return f"{self.path}:{self.document.line(path)}: {message}"
+        return message
 
 
 def load_sweep(file: FilePath | str, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
@@ -114,10 +137,15 @@ def _one_per_place(problems: list[Problem]) -> list[Problem]:
 
 
 def _problems_of_the_rest(values: dict[str, Any], wrong_values: list[Problem]) -> list[Problem]:
-    """Check the sections that are right so far, so that one typo does not hide another problem."""
-    wrong = {str(problem.path[0]) for problem in wrong_values}
+    """Check the sections that are right so far, so that one typo does not hide another problem.
+
+    A key that does not exist counts as the one that was probably meant.
+    """
+    unknown = [problem.path for problem in wrong_values if problem.rule == UNKNOWN_KEY]
+    wrong = {str(problem.path[0]) for problem in wrong_values if problem.path not in unknown}
     stand_ins = {"name": "name", "dataset": {"name": "mnist"}}
-    rest = stand_ins | {key: value for key, value in values.items() if key not in wrong}
+    meant = _as_meant(values, unknown)
+    rest = stand_ins | {key: value for key, value in meant.items() if key not in wrong}
     try:
         sweep = Sweep.model_validate(rest)
     except ValidationError:
@@ -130,6 +158,18 @@ def _problems_of_the_rest(values: dict[str, Any], wrong_values: list[Problem]) -
         for problem in checks.problems(sweep)
         if problem.path[0] not in wrong and (shapes_known or "space" in problem.path)
     ]
+
+
+def _as_meant(values: dict[str, Any], unknown: Sequence[Path]) -> dict[str, Any]:
+    """A copy in which each unknown key has the nearest name that is free, or is left out."""
+    values = copy.deepcopy(values)
+    for path in unknown:
+        section = _section(values, path[:-1])
+        value = section.pop(str(path[-1]), None)
+        name = nearest(str(path[-1]), known_keys(Sweep, path[:-1]))
+        if name is not None:
+            section.setdefault(name, value)
+    return values
 
 
 def _scale_problems(sweep: Sweep, tree: dict[str, Any]) -> list[Problem]:
@@ -152,6 +192,13 @@ def _apply_scale(values: dict[str, Any], document: Document, scale: str) -> list
         fix = did_you_mean(scale, dict.fromkeys([*scales, PAPER]))
         return [Problem(("scales",), "", f"there is no scale '{scale}'", fix)]
     return []
+
+
+def _from_folder(dataset: dict[str, Any], folder: FilePath) -> None:
+    """Make the path of the images one from anywhere: in the file it begins at the file's folder."""
+    path = dataset.get("path")
+    if isinstance(path, str) and not FilePath(path).expanduser().is_absolute():
+        dataset["path"] = str((folder / path).resolve())
 
 
 def _merge(
@@ -189,6 +236,19 @@ def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) 
             return [Problem(path, right, f"'{part}' is not a section", "check the key")]
     values[str(path[-1])] = value
     return []
+
+
+def _overridden_axes(values: dict[str, Any], places: dict[Path, str]) -> list[Problem]:
+    """Overrides that would change nothing, since the search gives that setting its values."""
+    problems = []
+    for path, text in places.items():
+        for axes in (("search", "space"), ("search", "inner")):
+            at = path[0] in ("model", "train", "dataset") and path[-1] in _section(values, axes)
+            if at and len(path) == 2:
+                axis, value = dotted((*axes, path[1])), text.partition("=")[2]
+                rule = f"changes nothing, since {axis} says which values are trained"
+                problems.append(Problem(path, value, rule, f"--set '{axis}=[{value}]'"))
+    return problems
 
 
 def _all_at_once(

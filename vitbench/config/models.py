@@ -54,7 +54,7 @@ class Dataset(Section):
         default=None,
         min_length=1,
         description="of folder: one subfolder of images per class, or images and one CSV of "
-        "attributes",
+        "attributes; begins at the folder of the sweep file",
     )
     channels: Literal[1, 3] | None = Field(
         default=None, description="of folder: 1 for grey, 3 for colour (the default)"

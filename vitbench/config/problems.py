@@ -52,6 +52,7 @@ def dotted(path: Path) -> str:
     return text
 
 
+UNKNOWN_KEY = "there is no such key"
 _SECTION = "must be a section of `key: value` lines"
 _EXPECTED = {
     "int_type": "must be a whole number",
@@ -78,9 +79,8 @@ def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     shown = "" if isinstance(value, dict) else shorten(value)
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        fields = _model_at(model, path[:-1]).model_fields
-        known = [field.alias or name for name, field in fields.items()]
-        return Problem(path, "", "there is no such key", did_you_mean(str(path[-1]), known))
+        fix = did_you_mean(str(path[-1]), known_keys(model, path[:-1]))
+        return Problem(path, "", UNKNOWN_KEY, fix)
     if kind == "missing":
         return Problem(path, "", "is missing", f"add `{path[-1]}:` to the file")
     if kind in _EXPECTED:
@@ -115,6 +115,12 @@ def _strip_unions(loc: Sequence[str | int]) -> Path:
         for part in loc
         if not (isinstance(part, str) and (part in noise or "[" in part or "-" in part))
     )
+
+
+def known_keys(model: type[BaseModel], section: Path) -> list[str]:
+    """The keys that a section of the file may have."""
+    fields = _model_at(model, section).model_fields
+    return [field.alias or name for name, field in fields.items()]
 
 
 def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:

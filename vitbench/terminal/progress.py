@@ -20,7 +20,7 @@ from vitbench.records.types import StackReport
 from vitbench.words import duration
 
 _PLAIN_INTERVAL_S = 20.0
-_COLUMNS = ("stack", "", "epoch", "train loss", "val acc", "images/s", "elapsed")
+_COLUMNS = ("in training", "", "epoch", "train loss", "val acc", "images/s", "elapsed")
 
 
 @dataclass
@@ -78,6 +78,7 @@ class SweepView:
     started_s: float = field(default_factory=time.monotonic)
     worked_flops: float = 0.0  # of stacks that are over
     worked_slot_s: float = 0.0
+    largest: int = 1  # models of a stack
 
     def end(self, view: StackView, statuses: Sequence[str]) -> None:
         """Count a stack that is over; one status per member."""
@@ -112,7 +113,8 @@ class SweepView:
         left = f", about {duration(eta_s)} left" if eta_s is not None else ""
         tally = ", ".join(f"{n} {status}" for status, n in sorted(self.counts.items()))
         elapsed = duration(time.monotonic() - self.started_s)
-        done = f"{self.done_stacks}/{self.total_stacks} stacks done"
+        what = "stacks" if self.largest > 1 else "trials"
+        done = f"{self.done_stacks}/{self.total_stacks} {what} done"
         return f"{done}{f' ({tally})' if tally else ''}, {elapsed}{left}"
 
 
@@ -137,6 +139,7 @@ class Progress:
         """A stack has been given to a worker (again, after a crash)."""
         view = StackView(label=label, epochs=plan.shared.train.epochs, flops=flops)
         self._view.running[plan.stack_id] = view
+        self._view.largest = max(self._view.largest, plan.size)
 
     def reported(self, stack_id: str, report: StackReport) -> None:
         """Some epochs of a stack have arrived."""

@@ -261,7 +261,8 @@ def _tuner(
 def _opening_line(source: StackSource, slots: int, cluster: Capacity) -> str:
     hardware = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
     where = f"{cluster.nodes} nodes with " if cluster.nodes > 1 else ""
-    first = "up to "
+    first = f"up to {source.total} stacks"
     if isinstance(source, ListSource):
-        first = f"{sum(plan.size for plan in source.plans)} trials in "
-    return f"{first}{source.total} stacks, {slots} side by side on {where}{hardware}"
+        trials = sum(plan.size for plan in source.plans)
+        first = f"{trials} trials" + (f" in {source.total} stacks" if trials > source.total else "")
+    return f"{first}, {slots} side by side on {where}{hardware}"
