@@ -71,6 +71,8 @@ def _run(request: Request, console: Console) -> int:
     if request.dry_run:
         dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
         return EXIT_OK
+    _say(console, f"{settled.title}: {prepared.images.source}")
+    _say(console, "starting Ray" if request.address is None else f"joining Ray: {request.address}")
     from vitbench.tuning import runner
 
     folder = settled.resume_from or new_results_dir(settled)
@@ -134,7 +136,6 @@ def _train(
                 id_version=ID_VERSION,
                 claims=environment.claims_at_start(folder, claims, resumed=not is_new),
             )
-            _say(console, f"{settled.title}: {images.source}")
             ledger.append("run", argv=list(request.argv), scale=settled.scale)
             with (
                 mirror or contextlib.nullcontext(),

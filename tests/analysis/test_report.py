@@ -187,9 +187,14 @@ def test_attention_plates_are_shown_where_they_exist(tmp_path: Path) -> None:
     assert 'id="attention"' not in first[-1].read_text()
     (made / "attention").mkdir()
     picture = (made / "figures" / "loss_by_lr.png").read_bytes()
-    (made / "attention" / "plate_best.png").write_bytes(picture)
+    trial = results.load(made).trials.iloc[0]
+    names = [f"plate_{trial['trial_id']}.png", "plate_photos.png"]
+    for name in names:
+        (made / "attention" / name).write_bytes(picture)
     again = report.draw_and_write(made)[-1].read_text()
-    assert 'id="attention"' in again and 'href="attention/plate_best.png"' in again
+    assert 'id="attention"' in again
+    assert all(f'href="attention/{name}"' in again for name in names)
+    assert f"Attention of learning rate {trial['lr']:g}, seed {trial['seed']}" in again
 
 
 def test_the_command_line_prints_the_files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -167,12 +168,19 @@ def test_the_command_writes_maps_scores_and_plates(
 
 
 @pytest.mark.ray
-def test_a_users_own_picture(folder: Path, tmp_path: Path) -> None:
-    """Any size and colour; it is cropped and resized like the data set."""
+def test_a_users_own_picture(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Any size and colour; what is predicted of it is printed, and by which model."""
     photo = tmp_path / "me.jpg"
     Image.new("RGB", (300, 200), (200, 30, 60)).save(photo)
     assert main([str(folder), "--image", str(photo)]) == 0
     assert (folder / "attention" / "plate_photos.png").is_file()
+    best = results.load(folder).trials.sort_values("best_val_loss").iloc[0]
+    first, of_photo, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"trial {best['trial_id']}: learning rate {best['lr']:g}, seed 0 ")
+    assert "(rank 1 of 3 by validation loss)" in first
+    assert re.fullmatch(rf"{re.escape(str(photo))}: \d \([01]\.\d\d\)", of_photo)
 
 
 @pytest.mark.ray

@@ -31,6 +31,7 @@ MARKS: dict[str, dict[str, Any]] = {
 RC: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 160,
+    "pdf.fonttype": 42,  # TrueType: many venues refuse Type 3 fonts
     "font.size": 10,
     "figure.titlesize": 11,
     "axes.titlesize": 10,

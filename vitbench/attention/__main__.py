@@ -67,13 +67,15 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError(f"--images {args.images}: must be at least 1")
     layer = args.layer - 1 if args.layer else -1
     folder = results.folder / "attention"
+    print(f"trial {trial_id}: {export.who(results, subject)}")
     if args.image:
         photos = subject_of.read_photos(args.image, subject.images)
-        export.draw(results, subject, photos, None, layer, args.method, name="photos")
+        names = [path.name for path in args.image]
+        predicted = export.draw(results, subject, photos, None, layer, args.method, names)
+        for path, words in zip(args.image, predicted, strict=True):
+            print(f"{path}: {words}")
         print(folder / "plate_photos.png")
         return 0
-    trained = subject.info["config"]["train"]
-    print(f"trial {trial_id}: learning rate {trained['lr']:g}, seed {trained['seed']}")
     with one_thread():
         lines = export.export(
             results, subject, count=args.images, seed=args.seed, layer=layer, method=args.method

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.analysis.attention import figures as attention_figures
-from vitbench.analysis.findings.render import sentence
+from vitbench.analysis.findings.arms import named_trials
+from vitbench.analysis.findings.render import sentence, spelled_out
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
@@ -24,7 +25,7 @@ from vitbench.attention.subject import Subject, open_images, open_subject
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit
 
-_PLATE_ROWS, _PLATE_FAILURES = 6, 2
+_PLATE_IMAGES, _PLATE_FAILURES = 8, 2
 _MAX_LABELS, _MAX_SPREAD = 12, 200
 _FACTS = {"trial_id", "label", "method", "test_index", "truth", "predicted", "patches"}
 Array = NDArray[np.float64]
@@ -290,7 +291,7 @@ def _draw_plate(results: Results, subject: Subject, *, seed: int, layer: int, me
     outputs = logits.argmax(1).numpy() if logits.shape[1] > 1 else (logits[:, 0] > 0).numpy()
     right = outputs == subject.truth[order]
     failures = order[~right][:_PLATE_FAILURES]
-    wanted, successes = _PLATE_ROWS - len(failures), order[right]
+    wanted, successes = _PLATE_IMAGES - len(failures), order[right]
     if subject.label is not None:
         has_it = subject.truth[successes] == 1
         some = successes[has_it][: wanted // 2]
@@ -306,30 +307,54 @@ def draw(
     truth: NDArray[np.int64] | None,
     layer: int,
     method: str,
-    name: str | None = None,
-) -> None:
-    """Draw input, map and overlay of some images, as one plate and as single pictures."""
+    names: Sequence[str] = (),
+) -> list[str]:
+    """Draw input, map, overlay and prediction of images; returns what is predicted of each.
+
+    With `names`, those of the images, they are a user's own and their plate is `plate_photos`.
+    """
     maps = compute(subject.model, subject.normalised(images), layer)
-    captions = [
-        f"predicted {subject.names[predicted]} ({of_output[predicted]:.2f})"
-        for predicted, of_output in zip(maps.predicted_B, maps.probability_BO, strict=True)
+    grid = subject.model.shape.patch_grid
+    squares = maps.by_method[method].reshape(-1, grid, grid) * grid**2
+    shown = [
+        attention_figures.Shown(
+            image,
+            square,
+            probabilities,
+            truth=None if truth is None else int(truth[number]),
+            name=names[number] if names else "",
+        )
+        for number, (image, square, probabilities) in enumerate(
+            zip(images, squares, maps.probability_BO, strict=True)
+        )
     ]
-    if truth is not None:
-        captions = [
-            f"{caption}, is {subject.names[right]}"
-            for caption, right in zip(captions, truth, strict=True)
-        ]
     depth = subject.model.shape.depth
     what = {
         "last": f"layer {layer % depth + 1} of {depth}, CLS to patches, mean over heads",
         "rollout": "attention rollout",
         "gradient": "gradient-weighted attention of the predicted class",
     }[method]
-    label = f", label {subject.label}" if subject.label else ""
-    title = f"Attention of trial {subject.trial_id}{label}: {what} ({results.subtitle})"
-    attention_figures.save_plate(
-        images, maps.by_method[method], captions, title, _folder(results), name or subject.key
-    )
+    title = f"Attention of {who(results, subject)}: {what} ({results.subtitle})"
+    place = _folder(results), "photos" if names else subject.key
+    attention_figures.save_plate(shown, subject.names, title, *place)
+    return [
+        f"{subject.names[predicted]} ({of_output[predicted]:.2f})"
+        for predicted, of_output in zip(maps.predicted_B, maps.probability_BO, strict=True)
+    ]
+
+
+def who(results: Results, subject: Subject) -> str:
+    """A model in words: its settings, seed, and rank by validation loss at any epoch."""
+    trials = named_trials(results).set_index("trial_id")
+    row = trials.loc[subject.trial_id]
+    alike = trials[trials["label"].eq(row["label"]) | trials["label"].isna()]
+    rank = int((alike["best_val_loss"] < row["best_val_loss"]).sum()) + 1
+    parts = [] if row["arm"] == "all" else [str(row["arm"])]
+    if subject.label is not None and pd.isna(row["label"]):
+        parts.append(f"label {subject.label}")
+    parts.append(f"seed {row['seed']}")
+    words = spelled_out(", ".join(parts))
+    return f"{words} (rank {rank} of {len(alike)} by validation loss)"
 
 
 def _folder(results: Results) -> Path:

@@ -8,14 +8,18 @@ loss, as the paper concludes?
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -26,61 +30,108 @@ from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.results import Results
 
-_CMAP = "viridis"
+_CMAP, _WRONG = "RdBu_r", "#B03000"
+_ACROSS, _BARS = 8, 4
 _MAX_GROUPS = 8
 
 
+@dataclass(frozen=True)
+class Shown:
+    """One image of a plate.
+
+    Attributes:
+        image: uint8 [C, Y, X].
+        map: attention over patches [G, G] as multiples of uniform attention.
+        probabilities: that the model gives each output.
+        truth: number of the right output; None where it is not known.
+        name: of the image, e.g. its file; may be empty.
+    """
+
+    image: NDArray[np.uint8]
+    map: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    truth: int | None = None
+    name: str = ""
+
+
 def save_plate(
-    images: NDArray[np.uint8],
-    map_BM: NDArray[np.float64],
-    captions: Sequence[str],
-    title: str,
-    folder: Path,
-    name: str,
+    shown: Sequence[Shown], outputs: Sequence[str], title: str, folder: Path, name: str
 ) -> list[Path]:
     """Write `plate_<name>.png` and `.pdf`, and each overlay as `single_<name>_<number>.png`.
 
-    Args:
-        images: uint8 [B, C, Y, X].
-        map_BM: attention over patches, rows sum to 1.
-        captions: prediction and truth of each image.
-        title: of the plate.
+    A column per image: input, attention, overlay, and the probabilities of the likeliest outputs.
+    One colour scale for all maps, white where attention is uniform.
     """
-    grid = round(map_BM.shape[1] ** 0.5)
-    maps = map_BM.reshape(-1, grid, grid)
+    highest = max(2.0, max(float(np.nanmax(one.map)) for one in shown))
+    norm = TwoSlopeNorm(vmin=0.0, vcenter=1.0, vmax=highest)
+    columns, blocks = min(_ACROSS, len(shown)), math.ceil(len(shown) / _ACROSS)
     with matplotlib.rc_context({**style.RC, "axes.grid": False}):
-        figure = Figure(figsize=(6.6, 1.9 * len(images) + 0.9), layout="constrained")
-        axes = figure.subplots(len(images), 3, squeeze=False)
-        for row, image, square, caption in zip(axes, images, maps, captions, strict=True):
-            if len(image) == 1:
-                row[0].imshow(image[0], cmap="gray", vmin=0, vmax=255)
-            else:
-                row[0].imshow(image.transpose(1, 2, 0))
-            row[1].imshow(square, cmap=_CMAP, vmin=0)
-            _overlay(row[2], image, square)
-            row[0].set_ylabel(textwrap.fill(caption, 16), rotation=0, ha="right", va="center")
-            for ax in row:
-                ax.set(xticks=[], yticks=[])
-                ax.spines[:].set_visible(False)
-        for ax, heading in zip(axes[0], ("input", "attention", "overlay"), strict=True):
-            ax.set_title(heading)
-        figure.suptitle(textwrap.fill(title, 78), fontsize=9)
+        size = (1.25 * columns + 1.6, 4.9 * blocks + 0.7)
+        figure = Figure(figsize=size, layout="constrained")
+        heights = (1.0, 1.0, 1.0, 0.75) * blocks
+        axes = figure.subplots(4 * blocks, columns, squeeze=False, height_ratios=heights)
+        for ax in axes.flat:
+            ax.set_axis_off()
+        for number, one in enumerate(shown):
+            top = 4 * (number // columns)
+            _draw_column(axes[top : top + 4, number % columns], one, outputs, norm)
+        colours = ScalarMappable(norm, _CMAP)
+        bar = figure.colorbar(colours, ax=axes, shrink=0.5, aspect=25, location="right")
+        bar.set_label("attention, times uniform")
+        figure.suptitle(textwrap.fill(title, 14 * columns + 24), fontsize=9)
         paths = style.save_pictures(figure, folder / f"plate_{name}.csv")
-        for number, (image, square) in enumerate(zip(images, maps, strict=True), 1):
+        for number, one in enumerate(shown, 1):
             single = Figure(figsize=(2.0, 2.0), layout="constrained")
             ax = single.subplots()
-            _overlay(ax, image, square)
+            _overlay(ax, one, norm)
             ax.set_axis_off()
             paths.append(folder / f"single_{name}_{number}.png")
             single.savefig(paths[-1])
     return paths
 
 
-def _overlay(ax: Axes, image: NDArray[np.uint8], square: NDArray[np.float64]) -> None:
+def _draw_column(
+    axes: NDArray[np.object_], one: Shown, outputs: Sequence[str], norm: TwoSlopeNorm
+) -> None:
+    top, middle, below, bars = axes
+    if len(one.image) == 1:
+        top.imshow(one.image[0], cmap="gray", vmin=0, vmax=255)
+    else:
+        top.imshow(one.image.transpose(1, 2, 0))
+    predicted = int(one.probabilities.argmax())
+    lines = [textwrap.shorten(one.name, 20, placeholder="…")] if one.name else []
+    lines.append(textwrap.shorten(outputs[predicted], 20, placeholder="…"))
+    if one.truth is not None and one.truth != predicted:
+        lines.append(f"is {textwrap.shorten(outputs[one.truth], 17, placeholder='…')}")
+    wrong = one.truth is not None and one.truth != predicted
+    top.set_title("\n".join(lines), fontsize=8, color=_WRONG if wrong else "black")
+    middle.imshow(one.map, cmap=_CMAP, norm=norm)
+    _overlay(below, one, norm)
+    likeliest = np.argsort(-one.probabilities, kind="stable")[:_BARS]
+    bars.set_axis_on()
+    bars.barh(range(len(likeliest)), one.probabilities[likeliest], color="0.82", height=0.8)
+    for row, output in enumerate(likeliest):
+        text = f"{textwrap.shorten(outputs[output], 14, placeholder='…')}: "
+        text += f"{one.probabilities[output]:.2f}"
+        bars.text(0.03, row, text, va="center", fontsize=7)
+    bars.set(xlim=(0, 1), ylim=(_BARS - 0.5, -0.5), xticks=[], yticks=[])
+    bars.spines[:].set_visible(False)
+
+
+def _overlay(ax: Axes, one: Shown, norm: TwoSlopeNorm) -> None:
     """A map over its image in grey."""
-    extent = (0, image.shape[-1], image.shape[-1], 0)
-    ax.imshow(image.mean(axis=0), cmap="gray", vmin=0, vmax=255, extent=extent)
-    ax.imshow(square, cmap=_CMAP, vmin=0, alpha=0.55, extent=extent, interpolation="bilinear")
+    extent = (0, one.image.shape[-1], one.image.shape[-1], 0)
+    ax.imshow(one.image.mean(axis=0), cmap="gray", vmin=0, vmax=255, extent=extent)
+    # Where attention is uniform the image is left clear.
+    strength = np.sqrt(np.abs(np.asarray(norm(one.map)) - 0.5) * 2)
+    ax.imshow(
+        one.map,
+        alpha=0.15 + 0.65 * strength,
+        cmap=_CMAP,
+        norm=norm,
+        extent=extent,
+        interpolation="bilinear",
+    )
 
 
 def lifts_of_model(summary: pd.DataFrame) -> list[Finding]:

@@ -37,8 +37,13 @@ def claim_sentence(verdict: Verdict) -> str:
 
 def _line(text: str) -> str:
     """One line that begins with a capital; a learning rate is called one."""
-    line = re.sub(r"\blr (?=[\d.])", "learning rate ", " ".join(text.split()))
+    line = spelled_out(" ".join(text.split()))
     return line[:1].upper() + line[1:]
+
+
+def spelled_out(text: str) -> str:
+    """`lr 0.003` as `learning rate 0.003`."""
+    return re.sub(r"\blr (?=[\d.])", "learning rate ", text)
 
 
 @functools.cache

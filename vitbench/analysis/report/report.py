@@ -14,8 +14,8 @@ from vitbench.analysis import figures, page, summary
 from vitbench.analysis.attention import figures as attention_figures
 from vitbench.analysis.figure_spec import Drawn
 from vitbench.analysis.findings import settings
-from vitbench.analysis.findings.arms import in_words, names_of, shape_names
-from vitbench.analysis.findings.render import claim_sentence, sentence
+from vitbench.analysis.findings.arms import in_words, named_trials, names_of, shape_names
+from vitbench.analysis.findings.render import claim_sentence, sentence, spelled_out
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.learning_rate.figures import curves_data
@@ -91,7 +91,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "target": results.target,
         "speed": [] if times is None else speed.by_arm(times).head(_MAX_ARMS).to_dict("records"),
         "search": None if grid else results.sweep["search"],
-        "plates": _plates(results.folder, embedder),
+        "plates": _plates(results, embedder),
         "looks": attention_figures.table(results.folder),
         "spread_words": " ".join(spread),
         "trials": _trial_table(results),
@@ -101,13 +101,21 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     }
 
 
-def _plates(folder: Path, embedder: Embedder) -> list[Picture]:
-    """Plates of attention maps, where `vitbench.attention` has written them."""
-    pictures = []
-    for png in sorted((folder / "attention").glob("plate_*.png")):
-        title = png.stem.removeprefix("plate_").replace("_", " ")
-        alt = f"Images with the attention of the last layer laid over them: {title}"
-        pictures.append(embedder.picture(title, alt, [png]))
+def _plates(results: Results, embedder: Embedder) -> list[Picture]:
+    """Plates of attention maps, where `vitbench.attention` has written them; the best first."""
+    trials = named_trials(results).sort_values("best_val_loss", kind="stable")
+    folder, pictures = results.folder / "attention", []
+    for row in trials.itertuples():
+        for png in sorted(folder.glob(f"plate_{row.trial_id}*.png")):
+            label = png.stem.removeprefix(f"plate_{row.trial_id}").removeprefix("_")
+            parts = [] if row.arm == "all" else [spelled_out(str(row.arm))]
+            parts += [f"label {label}"] if label else []
+            title = f"Attention of {', '.join([*parts, f'seed {row.seed}'])}"
+            alt = f"{title}: images, the attention of the last layer, and both overlaid"
+            pictures.append(embedder.picture(title, alt, [png]))
+    if (photos := folder / "plate_photos.png").is_file():
+        title = "Attention on pictures of your own"
+        pictures.append(embedder.picture(title, f"{title}, with predictions", [photos]))
     return pictures
 
 
