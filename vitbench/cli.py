@@ -17,16 +17,18 @@ EXIT_BAD_INPUT = 2
 COMMANDS = {
     "sweep": ("vitbench.sweep", "run the sweep of a YAML file; tables and figures"),
     "analysis": ("vitbench.analysis.__main__", "draw the report of a results folder again"),
-    "compare": ("vitbench.compare", "several results folders in one view"),
+    "new": ("vitbench.commands.new", "write a commented sweep file to start from"),
+    "ls": ("vitbench.commands.ls", "list runs: state, best trial, folder"),
+    "compare": ("vitbench.commands.compare", "several results folders in one view"),
     "attention": ("vitbench.attention.__main__", "where the trained models look, scored"),
-    "export": ("vitbench.export", "copy results to MLflow, Weights & Biases or Trackio"),
+    "export": ("vitbench.commands.export", "copy results to MLflow, Weights & Biases or Trackio"),
     "bench": ("vitbench.bench.__main__", "measure this machine beside other libraries"),
-    "doctor": ("vitbench.doctor", "check the installation, the hardware and the data"),
+    "doctor": ("vitbench.commands.doctor", "check the installation, the hardware and the data"),
 }
 _LINES = "\n".join(f"  {name:<9}  {purpose}" for name, (_, purpose) in COMMANDS.items())
-USAGE = f"""usage: vitbench COMMAND ...
+USAGE = f"""usage: vitbench COMMAND ...      (or: python -m vitbench COMMAND ...)
 
-commands (each also runs as `python -m vitbench.COMMAND`):
+commands:
 {_LINES}
 
 `vitbench COMMAND --help` says more; `vitbench --version` names the version."""

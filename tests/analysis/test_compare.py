@@ -1,4 +1,4 @@
-"""python -m vitbench.compare: what differs, pairs by seed, one page; bad folders are refused."""
+"""vitbench compare: what differs, pairs by seed, one page; bad folders are refused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 import result_folder
 from scipy import stats
 
-from vitbench import compare
 from vitbench.analysis import results
 from vitbench.analysis.compare import numbers as comparison
 from vitbench.analysis.compare import words as comparison_words
+from vitbench.commands import compare
 from vitbench.plan import TrialConfig
 
 DEEP = result_folder.GRID.replace("depth: 1", "depth: 2")

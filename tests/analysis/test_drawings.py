@@ -13,8 +13,8 @@ import result_folder
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vitbench import compare
 from vitbench.analysis import __main__, figures, results, style
+from vitbench.commands import compare
 from vitbench.config import Dataset, Model, Train
 from vitbench.errors import UserError
 from vitbench.plan import TrialConfig

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vitbench import doctor, hardware
-from vitbench.doctor import Finding
+from vitbench import hardware
+from vitbench.commands import doctor
+from vitbench.commands.doctor import Finding
 
 
 def named(findings: Iterator[Finding], subject: str) -> Finding:

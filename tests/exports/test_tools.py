@@ -18,7 +18,8 @@ import result_folder
 import sweep_runs
 from event_files import scalars
 
-from vitbench import export, sweep
+from vitbench import sweep
+from vitbench.commands import export
 from vitbench.errors import UserError
 from vitbench.exports import tools
 from vitbench.records import tables
@@ -133,7 +134,7 @@ def test_a_tool_has_each_model_once_however_often_it_is_exported(folder: Path, t
     """The second time replaces, and brings what has come since."""
     if importlib.util.find_spec(tools.PACKAGES[tool]) is None:
         pytest.skip(f"{tools.PACKAGES[tool]} is not installed")
-    command = [sys.executable, "-m", "vitbench.export", str(folder), "--to", tool]
+    command = [sys.executable, "-m", "vitbench", "export", str(folder), "--to", tool]
     first = subprocess.run(command, capture_output=True, text=True)
     assert (first.returncode, first.stderr) == (0, "")
     assert f"exported to {tool}: 3 runs: " in first.stdout and "\n" not in first.stdout.strip()

@@ -154,7 +154,7 @@ def _device(wanted: str) -> str:
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise UserError(
-            "--device cuda: torch sees no GPU here; `python -m vitbench.doctor` says why, and "
+            "--device cuda: torch sees no GPU here; `vitbench doctor` says why, and "
             "--device cpu measures the CPU."
         )
     return "cuda" if available and wanted != "cpu" else "cpu"

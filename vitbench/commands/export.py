@@ -1,4 +1,4 @@
-"""`python -m vitbench.export RESULTS --to TOOL`: a run per model for an experiment tracker."""
+"""`vitbench export RESULTS --to TOOL`: a run per model for an experiment tracker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"export to {args.to} failed: {in_a_line(error)}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`python -m vitbench.compare A B...`: several results folders in one view."""
+"""`vitbench compare A B...`: several results folders in one view."""
 
 from __future__ import annotations
 
@@ -99,7 +99,3 @@ def _print(made: Comparison, console: Console) -> None:
     conclusions = words(made)
     for text in [*conclusions.findings, *conclusions.limits]:
         console.print(f"- {text}", highlight=False, markup=False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

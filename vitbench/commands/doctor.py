@@ -1,4 +1,4 @@
-"""`python -m vitbench.doctor`: is this machine ready, and what would mend it?
+"""`vitbench doctor`: is this machine ready, and what would mend it?
 
 One line per check, `ok`, `warn` or `fail`; a line that is not ok ends with what to do. Exit code 0
 where nothing failed, 1 where something did.
@@ -247,7 +247,3 @@ def _writable(subject: str, folder: Path, variable: str) -> Finding:
     fix = f"name a folder that you may write to in {variable}"
     detail = f"{folder}{state}" if fine else f"{folder} cannot be written"
     return _expect(fine, subject, detail, fix)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
