@@ -141,17 +141,24 @@ def sweep_here(*arguments: str) -> tuple[int, str]:
     Starting an interpreter and a Ray of its own takes longer than a tiny sweep.
     """
     from vitbench import sweep
-    from vitbench.tuning.cluster import connect
 
     start_local_ray()
     output = io.StringIO()
     with (
-        mock.patch.object(connect, "connect", lambda *_, **__: contextlib.nullcontext()),
+        pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(output),
     ):
+        use_this_ray(patch)
         code = sweep.main(arguments)
     return code, output.getvalue()
+
+
+def use_this_ray(patch: pytest.MonkeyPatch) -> None:
+    """Let sweeps run on the Ray of this process instead of starting their own."""
+    from vitbench.tuning.cluster import connect
+
+    patch.setattr(connect, "connect", lambda *_, **__: contextlib.nullcontext())
 
 
 @dataclass(frozen=True)

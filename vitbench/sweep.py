@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     request = Request.parse(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(request, Console())
+        return run(request, Console())[0]
     except UserError as error:
         _say(Console(stderr=True), str(error), style="red")
         return EXIT_BAD_INPUT
@@ -59,7 +59,12 @@ def _say(console: Console, text: str, style: str | None = None) -> None:
     console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
 
 
-def _run(request: Request, console: Console) -> int:
+def run(request: Request, console: Console) -> tuple[int, Path | None]:
+    """Run a sweep to its report; returns the exit code, and the results folder if there is one.
+
+    Raises:
+        UserError: for a file, an option or images that cannot be used; nothing was started.
+    """
     settled = settle(request)
     exports.require(settled.sweep.exports)
     try:
@@ -70,7 +75,7 @@ def _run(request: Request, console: Console) -> int:
     trials = plan.expand(sweep) if search.is_grid else []
     if request.dry_run:
         dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
-        return EXIT_OK
+        return EXIT_OK, None
     _say(console, f"{settled.title}: {prepared.images.source}")
     _say(console, "starting Ray" if request.address is None else f"joining Ray: {request.address}")
     from vitbench.tuning import runner
@@ -95,13 +100,13 @@ def _run(request: Request, console: Console) -> int:
         if bucket is not None and mirror is not None:
             mirror.copy()
             _say(console, f"copied to: {bucket.address}")
-        return code
     except KeyboardInterrupt:
         state = "training had been interrupted" if ending.interrupted else "training is complete"
         again = shlex.join(["vitbench", "analysis", str(folder)])
         text = f"interrupted while the report was written; {state}; to write it: {again}"
         _say(Console(stderr=True), text, style="red")
-        return EXIT_INTERRUPTED
+        code = EXIT_INTERRUPTED
+    return code, folder
 
 
 def _train(

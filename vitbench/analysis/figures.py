@@ -44,6 +44,19 @@ def draw_all(opened: Results) -> list[Drawn]:
     return drawn
 
 
+def by_name(opened: Results, name: str) -> Figure:
+    """One figure of the report by its name, e.g. `lr_sensitivity`.
+
+    Raises:
+        UserError: if the results do not support it; names those that they do.
+    """
+    wanted = [spec for spec in FIGURES if spec.name == name]
+    for spec, data in figure_spec.supported(wanted, opened):
+        return spec.draw(data, spec.title(data, opened.subtitle))
+    names = ", ".join(sorted(spec.name for spec, _ in figure_spec.supported(FIGURES, opened)))
+    raise UserError(f"{opened.folder}: supports no figure {name!r}; it has {names}")
+
+
 def read(csv: Path) -> pd.DataFrame:
     """The numbers of a figure from its CSV, each column with the type that it was drawn with."""
     columns = pd.read_csv(csv, nrows=0).columns

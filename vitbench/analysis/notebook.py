@@ -13,12 +13,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vitbench.analysis import figures, style, summary
-from vitbench.analysis.figure_spec import supported
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.render import claim_sentence, sentence
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.results import Results, load
-from vitbench.errors import UserError
 
 # Optuna imports tqdm, which asks for widgets that nothing here shows.
 warnings.filterwarnings("ignore", message="IProgress not results")
@@ -61,19 +59,14 @@ def figure(results: Results, name: str) -> Picture:
     Raises:
         UserError: if the results do not support it; names those that they do.
     """
-    for spec, data in supported(figures.FIGURES, results):
-        if spec.name == name:
-            return Picture(spec.draw(data, spec.title(data, results.subtitle)))
-    names = ", ".join(sorted(spec.name for spec, _ in supported(figures.FIGURES, results)))
-    raise UserError(f"{results.folder}: supports no figure {name!r}; it has {names}")
+    return Picture(figures.by_name(results, name))
 
 
 def conclusions(results: Results) -> Text:
     """Claims with their verdicts, findings, and what these results cannot tell."""
     made = summary.summarise(results)
-    shown = [f for f in made.findings if f.kind != "setting_is_higher"]
     lines = [f"- **{verdict.claim.id}**: {claim_sentence(verdict)}" for verdict in made.claims]
-    lines += [f"- {sentence(finding)}" for finding in shown]
+    lines += [f"- {text}" for text in summary.sentences(results)]
     lines += ["", "**What this cannot tell you**", ""]
     return Text("\n".join([*lines, *(f"- {sentence(limit)}" for limit in made.limits)]))
 
