@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +46,7 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     request = Request.parse(sys.argv[1:] if argv is None else argv)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         return run(request, Console())[0]
     except UserError as error:
@@ -52,6 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say(Console(stderr=True), "interrupted before anything was started", style="red")
         return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _keep_sigterm() -> Iterator[None]:
+    """Give SIGTERM back to whom it belonged: Ray takes it when a driver connects."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
@@ -94,7 +110,14 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         bucket=bucket,
     )
     mirror = None if bucket is None else Mirror(folder, bucket)
-    ending = _train(settled, job, prepared.images, mirror, console)
+    try:
+        ending = _train(settled, job, prepared.images, mirror, console)
+    except KeyboardInterrupt:
+        if not folder.exists():
+            raise
+        text = "interrupted at once; all that was reported is kept; to go on: "
+        _say(Console(stderr=True), text + request.to_go_on(folder), style="red")
+        return EXIT_INTERRUPTED, folder
     try:
         code = _finish(settled, job, folder, ending, console)
         if bucket is not None and mirror is not None:
@@ -114,7 +137,8 @@ def _train(
 ) -> runner.Ending:
     """Train what is left of the job, under the lock of its ledger.
 
-    Where nothing was trained for the user's mistake, a new results folder is removed again.
+    Where nothing was trained, for the user's mistake or an interrupt, a new results folder is
+    removed again.
     """
     from vitbench.tuning import runner
     from vitbench.tuning.cluster import connect as cluster
@@ -142,13 +166,12 @@ def _train(
                 claims=environment.claims_at_start(folder, claims, resumed=not is_new),
             )
             ledger.append("run", argv=list(request.argv), scale=settled.scale)
-            with (
-                mirror or contextlib.nullcontext(),
-                cluster.connect(request.address, verbose=request.verbose),
-            ):
+            with _keep_sigterm(), mirror or contextlib.nullcontext(), contextlib.ExitStack() as ray:
+                with _keep_sigterm():
+                    ray.enter_context(cluster.connect(request.address, verbose=request.verbose))
                 ending = runner.run(job, ledger, history, console)
             ledger.append("event", event="end", interrupted=ending.interrupted)
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         if is_new and not History.read(folder / tables.LEDGER).curves:
             shutil.rmtree(folder)
         raise

@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -186,6 +187,34 @@ def test_a_changed_sweep_is_refused_with_a_diff(tiny: Path, tmp_path: Path) -> N
         check_same(before, load_sweep(tiny, overrides=["train.epochs=5"]), tmp_path)
 
 
+@pytest.mark.parametrize("epochs", [0, 3])
+def test_an_interrupt_in_training_keeps_what_there_is(
+    epochs: int,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before the first epoch no folder stays; after it the command to go on is said."""
+    from vitbench.tuning import runner
+    from vitbench.tuning.cluster import connect
+
+    def train(job: runner.Job, ledger: Ledger, *_: object) -> NoReturn:
+        rows = [{"trial_id": job.trials[0].trial_id, "epoch": e + 1} for e in range(epochs)]
+        ledger.extend("epoch", rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", train)
+    monkeypatch.setattr(connect, "connect", lambda *_, **__: contextlib.nullcontext())
+    out = tmp_path / "out"
+    assert sweep.main([str(tiny), "--out", str(out)]) == 130
+    message = capsys.readouterr().err
+    assert ("before anything was started" in message) == (not epochs)
+    assert [path.is_dir() for path in (out / "tiny").iterdir()] == [True] * bool(epochs)
+    if epochs:
+        assert f"--resume {sweep_runs.results_of(out)}" in message
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_a_refused_run_is_removed_only_if_it_holds_no_epoch(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool
@@ -236,6 +265,37 @@ def test_an_interrupt_after_training_says_that_it_is_complete(
     message = capsys.readouterr().err
     assert "training is complete" in message and "before anything" not in message
     assert f"vitbench analysis {folder}" in message and (folder / "trials.parquet").is_file()
+
+
+def test_sigterm_ends_like_ctrl_c_though_ray_takes_it(
+    trained: None,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before training, and after it, when a driver has connected: one message, code 130."""
+    from vitbench.analysis.report import report
+    from vitbench.tuning.cluster import connect
+
+    def terminate(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def as_ray(*_: object, **__: object) -> Iterator[None]:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(15))
+        yield
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(connect, "connect", as_ray)
+    monkeypatch.setattr(report, "draw_and_write_opened", terminate)
+    out = tmp_path / "out"
+    assert sweep.main([str(tiny), "--out", str(out), "--set", "attention.top=0"]) == 130
+    assert "training is complete" in capsys.readouterr().err
+    monkeypatch.setattr(sweep, "prepare", terminate)
+    assert sweep.main([str(tiny), "--out", str(out)]) == 130
+    assert "interrupted before anything was started" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_interrupt_while_attention_is_mapped_still_gives_the_report(
