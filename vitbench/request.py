@@ -37,6 +37,7 @@ class Request:
     exports: tuple[str, ...]
     address: str | None
     verbose: bool
+    json: bool
     argv: tuple[str, ...]
 
     @classmethod
@@ -185,5 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = "also write a run per model for this tool (repeatable; `exports:` in the file)"
     add("--export", dest="exports", choices=EXPORTERS, help=text, **several)
     add("--address", help="a running Ray cluster to join, e.g. auto")
+    text = "print the outcome as one JSON object on standard output, all else on standard error"
+    add("--json", action="store_true", help=text)
     add("--verbose", action="store_true", help="show what Ray says, too")
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import shutil
 import signal
@@ -48,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     request = Request.parse(sys.argv[1:] if argv is None else argv)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        return run(request, Console())[0]
+        code, folder = run(request, Console(stderr=request.json))
+        if request.json and folder is not None:
+            print(json.dumps(_as_json(code, folder), indent=1, allow_nan=False))
+        return code
     except UserError as error:
         _say(Console(stderr=True), str(error), style="red")
         return EXIT_BAD_INPUT
@@ -57,6 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _as_json(code: int, folder: Path) -> dict[str, object]:
+    """What `--json` prints at the end: where results are, how trials ended, what follows."""
+    from vitbench.analysis import results, summary
+
+    opened = results.load(folder)
+    return {
+        "exit_code": code,
+        "results": str(folder),
+        "report": str(folder / "report.html"),
+        "trials": opened.trials["status"].value_counts().to_dict(),
+        **summary.as_json(opened),
+    }
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import namedtuple
 from collections.abc import Iterator
@@ -132,3 +133,17 @@ def test_a_check_that_breaks_is_a_finding_not_a_crash(
     out = capsys.readouterr().out
     assert "fail broken" in out and "no /proc here" in out
     assert "ok   python" in out
+
+
+def test_json_holds_every_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is the same as without it."""
+    bad = Finding("fail", "packages", "ray is missing", "install it")
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.python, lambda: iter([bad])))
+    assert doctor.main(["--json"]) == 1
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["state"] == "ok"
+    assert second == {
+        "state": "fail", "subject": "packages", "detail": "ray is missing", "fix": "install it",
+    }  # fmt: skip

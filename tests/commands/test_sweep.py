@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import result_folder
 import sweep_runs
+from rich.console import Console
 
 from vitbench import sweep
 from vitbench.config import load_sweep
@@ -25,6 +26,7 @@ from vitbench.errors import UserError
 from vitbench.plan.resume import check_same
 from vitbench.records import tables
 from vitbench.records.ledger import Ledger
+from vitbench.request import Request
 
 TINY = """
 name: tiny
@@ -296,6 +298,26 @@ def test_sigterm_ends_like_ctrl_c_though_ray_takes_it(
     assert sweep.main([str(tiny), "--out", str(out)]) == 130
     assert "interrupted before anything was started" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_json_is_alone_on_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program reads where the results are, how trials ended and what follows; people see more."""
+    made = result_folder.make(tmp_path / "made")
+
+    def run(request: Request, console: Console) -> tuple[int, Path]:
+        console.print("for people")
+        return 1, made
+
+    monkeypatch.setattr(sweep, "run", run)
+    assert sweep.main(["made.yaml", "--json"]) == 1
+    printed, shown = capsys.readouterr()
+    told = json.loads(printed)
+    assert told["trials"] == {"finished": 24, "diverged": 6}
+    assert (told["exit_code"], told["results"]) == (1, str(made))
+    assert {"report", "dataset", "arms", "findings", "claims", "limits"} <= told.keys()
+    assert shown == "for people\n"
 
 
 def test_an_interrupt_while_attention_is_mapped_still_gives_the_report(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import platform
 import re
@@ -15,7 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -216,7 +217,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="vitbench doctor", description="Check the installation, the hardware and the data."
     )
     parser.add_argument("--ray", action="store_true", help="also start a local Ray (about 10 s)")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     args = parser.parse_args(argv)
+    if args.json:
+        findings = list(examine(with_ray=args.ray))
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+        return int(any(finding.state == "fail" for finding in findings))
     console = Console()
     states = []
     for finding in examine(with_ray=args.ray):
