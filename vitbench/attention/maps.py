@@ -19,7 +19,7 @@ from vitbench.model.attention import attend, gradient_weighted, rollout
 from vitbench.model.vit import StackedVit
 
 Array = NDArray[np.float64]
-_RANDOM_ORDERS = 3
+_RANDOM_ORDERS, _MOST_STEPS = 3, 16
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,20 @@ def faithfulness(
 
 
 def _areas(model: StackedVit, images_BCYX: Tensor, order_BM: NDArray[np.int64]) -> Array:
-    """Mean probability of the predicted class while patches go (row 0) or come (row 1)."""
+    """Mean probability of the predicted class while patches go (row 0) or come (row 1).
+
+    Of many patches several go or come in one step.
+    """
     batch, patches = order_BM.shape
     grid, px = model.shape.patch_grid, model.shape.patch_px
     rank = torch.from_numpy(np.argsort(order_BM, axis=1)).view(batch, 1, grid, grid)
     rank = rank.repeat_interleave(px, 2).repeat_interleave(px, 3)
     areas = np.zeros((2, batch))
+    steps = np.linspace(0, patches, min(patches, _MOST_STEPS) + 1).round()
     with torch.no_grad():
         predicted = probabilities(model(images_BCYX.unsqueeze(0)).squeeze(0)).argmax(axis=1)
-        for done in range(patches + 1):
+        for done in steps:
             for row, keep in enumerate((rank >= done, rank < done)):
                 p = probabilities(model((images_BCYX * keep).unsqueeze(0)).squeeze(0))
-                areas[row] += p[np.arange(batch), predicted] / (patches + 1)
+                areas[row] += p[np.arange(batch), predicted] / len(steps)
     return areas
