@@ -67,6 +67,42 @@ def test_a_path_begins_at_the_file_and_an_override_where_one_stands(
     assert load_sweep(path).dataset.path == "~/photos"
 
 
+def test_a_file_is_laid_over_the_one_that_it_extends(tmp_path: Path) -> None:
+    """Sections are merged, axes and lists replaced; a problem names the file that has it."""
+    (tmp_path / "base").mkdir()
+    base = tmp_path / "base" / "base.yaml"
+    base.write_text(GOOD.replace("{name: digits}", "{name: folder, path: photos}"))
+    text = "extends: base/base.yaml\nname: mine\nsearch: {space: {seed: [3]}}\n"
+    text += "scales: {laptop: {train: {epochs: 9}}}\n"
+    sweep = load_sweep(write(tmp_path, text), scale="laptop")
+    assert (sweep.name, sweep.model.depth, sweep.train.lr) == ("mine", 2, 0.003)
+    assert sweep.search.space == {"seed": [3]} and sweep.train.epochs == 9
+    assert sweep.dataset.path == str(tmp_path / "base" / "photos")
+    base.write_text(GOOD.replace("depth: 2", "depth: 0"))
+    assert problems(tmp_path, text.replace("seed: [3]", "seed: [x]")) == [
+        "s.yaml:3: search.space.seed[0]='x': must be a whole number; this is text",
+        "base/base.yaml:3: model.depth=0: must be at least 1; choose such a value",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("s.yaml", "s.yaml:1: extends=s.yaml: comes back to this file; name another"),
+        ("other.yaml", "other.yaml:1: extends=s.yaml: comes back to this file; name another"),
+        (
+            "[a]",
+            "s.yaml:1: extends=['a']: must be the path of a sweep file, from this one's folder",
+        ),
+        ("none.yaml", "none.yaml: there is no such file; check the path"),
+    ],
+)
+def test_what_cannot_be_extended(tmp_path: Path, named: str, message: str) -> None:
+    """Circles, lists and missing files are one message each."""
+    (tmp_path / "other.yaml").write_text("extends: s.yaml\n")
+    assert problems(tmp_path, f"extends: {named}\n{GOOD}") == [message]
+
+
 def test_scales_and_overrides_are_laid_over_the_file(tmp_path: Path) -> None:
     """--scale first, --set last; `paper` is the file as written."""
     path = write(tmp_path, GOOD)

@@ -46,8 +46,12 @@ class SweepFile:
 
     @classmethod
     def read(cls, path: FilePath | str) -> SweepFile:
-        """Read the file without judging what it says; a ConfigError if it is not YAML."""
-        return cls(FilePath(path), yaml_file.read(FilePath(path)))
+        """Read the file, and those that it extends, without judging what they say.
+
+        Raises:
+            ConfigError: if one is not YAML, or extends itself.
+        """
+        return cls(FilePath(path), _read(FilePath(path)))
 
     def sweep(self, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:
         """Override and validate what the file says.
@@ -80,7 +84,8 @@ class SweepFile:
         for path in (key, *(("scales", name, *key) for name in scales)):
             value = _section(self.document.values, path[:-1]).get(str(path[-1]))
             if path in self.document.lines and str(value) == start[2]:
-                return f"{self.path}:{self.document.line(path)}: {message}"
+                file, line = self.document.place(path)
+                return f"{file or self.path}:{line}: {message}"
         return message
 
 
@@ -194,6 +199,26 @@ def _apply_scale(values: dict[str, Any], document: Document, scale: str) -> list
     return []
 
 
+def _read(file: FilePath, above: tuple[FilePath, ...] = ()) -> Document:
+    """A file laid over the one that it extends; `above` are the files that extend it."""
+    document = yaml_file.read(file)
+    named = document.values.pop("extends", None)
+    if named is None:
+        return document
+    place = f"{file}:{document.lines['extends',]}: extends={named}"
+    if not isinstance(named, str):
+        raise ConfigError([f"{place}: must be the path of a sweep file, from this one's folder"])
+    base_file = file.parent / named
+    if base_file.resolve() in (file.resolve(), *above):
+        raise ConfigError([f"{place}: comes back to this file; name another"])
+    base = _read(base_file, (file.resolve(), *above))
+    _from_folder(_section(base.values, ("dataset",)), base_file.parent)
+    _merge(base.values, document.values)
+    files = dict.fromkeys(base.lines, base_file) | base.files
+    own = {path: known for path, known in files.items() if path not in document.lines}
+    return Document(base.values, base.lines | document.lines, own)
+
+
 def _from_folder(dataset: dict[str, Any], folder: FilePath) -> None:
     """Make the path of the images one from anywhere: in the file it begins at the file's folder."""
     path = dataset.get("path")
@@ -258,8 +283,8 @@ def _all_at_once(
         for length in range(len(problem.path), 0, -1):
             if problem.path[:length] in places:
                 return 10**9, places[problem.path[:length]]
-        line = document.line(problem.path)
-        return line, f"{file}:{line}"
+        other, line = document.place(problem.path)
+        return line if other is None else 10**8 + line, f"{other or file}:{line}"
 
     ordered = sorted(problems, key=lambda problem: place(problem)[0])
     return ConfigError(list(dict.fromkeys(problem.text(place(problem)[1]) for problem in ordered)))

@@ -14,6 +14,12 @@ FILE = Path("sweeps/sweep.schema.json")
 def schema_text() -> str:
     """The schema as it is kept in the repository."""
     schema = {**Sweep.model_json_schema(), "title": "vitbench sweep"}
+    extends = {
+        "description": "another sweep file, from this one's folder, over which this one is laid",
+        "title": "Extends",
+        "type": "string",
+    }
+    schema["properties"] = {"extends": extends, **schema["properties"]}
     return json.dumps(schema, indent=2) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -34,16 +34,20 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Document:
-    """A parsed file: plain values, and the line of every path in them."""
+    """A parsed file: plain values, and the line of every path in them.
+
+    `files` names the file of paths that another file brought (`extends:`).
+    """
 
     values: dict[str, Any]
     lines: dict[Path, int]
+    files: dict[Path, FilePath] = field(default_factory=dict)
 
-    def line(self, path: Path) -> int:
-        """Line of the path, or of the nearest section above it."""
+    def place(self, path: Path) -> tuple[FilePath | None, int]:
+        """File (None for this one) and line of the path, or of the nearest section above it."""
         while path and path not in self.lines:
             path = path[:-1]
-        return self.lines.get(path, 1)
+        return self.files.get(path), self.lines.get(path, 1)
 
 
 def parse_value(text: str) -> Any:
