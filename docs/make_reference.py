@@ -1,7 +1,7 @@
 """Write docs/sweep-file.md and docs/results.md out of the code: `make docs`.
 
 What a sweep file may say is declared on the models of vitbench.config, what the tables hold in
-vitbench.records.rows, what findings hold in vitbench.analysis.summary; these pages are those
+vitbench.records.rows, what findings hold in vitbench.analysis.summary and compare.findings; these pages are those
 declarations as text, and a test keeps them current.
 """
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from vitbench.analysis import summary
+from vitbench.analysis.compare import findings as comparison
 from vitbench.config import Sweep
 from vitbench.records import rows
 
@@ -173,6 +174,20 @@ def results() -> str:
             "### Each of `claims`",
             "",
             *_keys(summary.ClaimJson),
+            "",
+            "## A comparison of results folders",
+            "",
+            "`vitbench compare A B... --json` prints one JSON object and nothing else, and writes no "
+            "page. An effect is the other folder's value less the reference's, with the same "
+            "setting and seeds in both; all differences of all folders are one family.",
+            "",
+            *_keys(comparison.ComparisonJson),
+            "",
+            "Each of its `findings` has the keys named above.",
+            "",
+            "### Each of `folders`",
+            "",
+            *_keys(comparison.FolderJson),
             "",
         ]
     )

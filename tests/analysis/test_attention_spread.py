@@ -12,7 +12,6 @@ import pytest
 import result_folder
 
 from vitbench.analysis import results
-from vitbench.analysis.attention.figures import caption
 from vitbench.analysis.attention.findings import (
     associations,
     intraclass,
@@ -77,8 +76,9 @@ def test_variance_between_units_by_hand() -> None:
 def test_a_rate_that_drives_both_is_named() -> None:
     """Models of several learning rates: the association is not one at a given rate."""
     data = models(8, 0.02).assign(lr=np.repeat([0.001, 0.01], 24))
-    assert "learning rate differs" in caption(data)
-    assert "learning rate differs" not in caption(models(8, 0.02))
+    assert all("learning rate differs" in sentence(one) for one in associations(data))
+    same = associations(models(8, 0.02))
+    assert not any("learning rate differs" in sentence(one) for one in same)
 
 
 def test_spread_meets_the_loss_of_its_own_epoch(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from scipy import stats
 
 from vitbench.analysis import results
 from vitbench.analysis.compare import numbers as comparison
-from vitbench.analysis.compare import words as comparison_words
+from vitbench.analysis.compare.findings import changed_settings, limits
+from vitbench.analysis.compare.page import shown
+from vitbench.analysis.findings.render import sentence
 from vitbench.commands import compare
 from vitbench.plan import TrialConfig
 
@@ -30,6 +32,10 @@ def shifted(trial: TrialConfig) -> float:
     noise = NOISE[trial.train.seed, RATES.index(trial.train.lr)]
     shift = 0.0 if trial.train.lr == 0.1 else 0.05
     return result_folder.bowl(trial) - shift + noise
+
+
+def limits_of(found: comparison.Comparison) -> str:
+    return " ".join(map(sentence, limits(found)))
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +60,8 @@ def test_pairs_are_the_same_setting_and_seed(folders: tuple[Path, Path]) -> None
     assert (row["low"], row["high"]) == pytest.approx((low, high))
     assert row["p"] == row["p_adjusted"] == pytest.approx(2 / 64) and row["claim"] == "less"
     assert rows.loc["lr 0.1", "claim"] == "none"
-    said = comparison_words.words(found)
-    assert "lower in 3, higher in 0" in " ".join(said.findings)
-    assert "model.depth (A: 1, B: 2)" in said.findings[0]
+    assert "lower in 3, higher in 0" in " ".join(shown(found))
+    assert "model.depth (A: 1, B: 2)" in shown(found)[0]
 
 
 def test_a_seed_that_diverged_counts_with_the_loss_before_training(tmp_path: Path) -> None:
@@ -69,8 +74,7 @@ def test_a_seed_that_diverged_counts_with_the_loss_before_training(tmp_path: Pat
     found = comparison.compare([one, result_folder.make(tmp_path / "two", DEEP, loss=loss)])
     row = found.paired.set_index("setting").loc["lr 0.01"]
     assert (row["pairs"], row["claim"]) == (6, "none") and row["difference"] > 0.2
-    said = comparison_words.words(found)
-    assert "Diverged in B: lr 0.01 (1 of 6)" in " ".join(said.findings)
+    assert "Diverged in B: learning rate 0.01 (1 of 6)" in " ".join(shown(found))
 
 
 def test_curves_of_a_comparison_are_not_those_of_the_survivors(tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ def test_losses_of_different_labels_are_not_compared(tmp_path: Path) -> None:
     assert set(found.paired["setting"]) == {
         f"lr {lr:g}, label 3" for lr in RATES
     }  # never label 7, never BEST
-    assert "different labels" in " ".join(comparison_words.words(found).limits)
+    assert "different labels" in limits_of(found)
     seven = result_folder.GRID.replace("epochs: 3,", "epochs: 3, label: '7',")
     other = result_folder.make(tmp_path / "three", seven)
     assert comparison.compare([tmp_path / "two", other]).paired.empty
@@ -110,9 +114,8 @@ def test_two_seeds_in_common_give_no_claim_and_no_interval(tmp_path: Path) -> No
     assert set(found.paired["pairs"]) == {2}
     assert found.paired[["low", "high"]].isna().all(axis=None)
     assert set(found.paired["claim"]) == {"none"}
-    said = comparison_words.words(found)
-    assert "no difference is claimed" in " ".join(said.findings)
-    assert "--seeds 6" in " ".join(said.limits)
+    assert "no difference is claimed" in " ".join(shown(found))
+    assert "--seeds 6" in limits_of(found)
 
 
 def test_what_differs_names_settings_code_and_data(tmp_path: Path) -> None:
@@ -130,7 +133,7 @@ def test_what_differs_names_settings_code_and_data(tmp_path: Path) -> None:
         ("code", "commit"),
         ("data", "checksum"),
     }
-    limits = " ".join(comparison_words.words(found).limits)
+    limits = limits_of(found)
     assert "images are not the same" in limits and "2 settings differ" in limits
     assert "code or its packages differ" in limits
 
@@ -143,7 +146,7 @@ def test_an_axis_of_one_value_is_a_setting(tmp_path: Path) -> None:
     told = found.differences.set_index("what")
     assert (told.loc["model.depth", "A"], told.loc["model.depth", "B"]) == ("1", "2")
     assert told.loc["train.lr", "B"] == "[0.0001, 0.001, 0.01, 0.1]"
-    assert comparison_words.changed_settings(found) == ["model.depth"]
+    assert changed_settings(found) == ["model.depth"]
 
 
 def test_without_a_common_setting_the_best_are_compared(tmp_path: Path) -> None:
@@ -155,9 +158,8 @@ def test_without_a_common_setting_the_best_are_compared(tmp_path: Path) -> None:
     assert found.paired["pairs"].iloc[0] == 6
     best = found.curves[found.curves["panel"] == comparison.BEST]
     assert set(best["setting"]) == {"lr 0.01", "lr 0.02"}
-    said = comparison_words.words(found)
-    assert "no setting and seed in common" in " ".join(said.findings)
-    assert "flatters both" in " ".join(said.limits)
+    assert "no setting and seed in common" in " ".join(shown(found))
+    assert "flatters both" in limits_of(found)
 
 
 def test_the_page_is_one_file(

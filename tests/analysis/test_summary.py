@@ -176,11 +176,11 @@ def test_curves_and_their_words_do_not_average_survivors(tmp_path: Path) -> None
     alone = found.epochs.query("epoch == 3").merge(found.trials.query("lr == 0.001 and seed == 0"),
                                                    on="trial_id")["test_loss_x"].item()  # fmt: skip
     assert row["mean"] == pytest.approx((alone + 5 * 2.3) / 6) and row["diverged"] == 5
-    assert "5 diverged" in curves.describe_curves(data)
+    assert "5 diverged" in sentence(curves.describe_curves(data))
     final = curves.loss_by_lr_data(found)
     assert final is not None
-    assert "lowest, 0.2" in curves.describe_loss_by_lr(final)
-    assert "at 0.01; 5 diverged" in curves.describe_loss_by_lr(final)
+    said = sentence(curves.describe_loss_by_lr(final))
+    assert "lowest, 0.2" in said and "at 0.01; 5 diverged" in said
 
 
 def test_a_mean_over_fewer_seeds_than_the_arm_has_is_not_drawn(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vitbench.analysis import style
+from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.render import sentence
 
 Source = TypeVar("Source")
 
@@ -24,7 +26,7 @@ class FigureSpec(Generic[Source]):
     heading: str  # what it is called on the page
     data: Callable[[Source], pd.DataFrame | None]  # None where the results do not support it
     draw: Callable[[pd.DataFrame, str], Figure]  # below a title
-    describe: Callable[[pd.DataFrame], str]  # in words, for those who cannot see the drawing
+    describe: Callable[[pd.DataFrame], Finding]  # what is drawn, for those who cannot see it
     title_end: Callable[[pd.DataFrame], str] = lambda data: ""  # what the title adds to the heading
     subtitle_end: Callable[[pd.DataFrame], str] = lambda data: ""  # and to what the results are of
 
@@ -35,7 +37,7 @@ class FigureSpec(Generic[Source]):
 
     def alt(self, data: pd.DataFrame) -> str:
         """The drawing's text alternative."""
-        return f"{self.heading}. {self.describe(data)}"
+        return f"{self.heading}. {sentence(self.describe(data))}"
 
 
 @dataclass(frozen=True)

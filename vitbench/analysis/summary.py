@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
@@ -131,23 +131,7 @@ def as_json(results: Results) -> SummaryJson:
         "scale": results.environment.get("scale"),
         "partial": results.partial,
         "arms": _arms(results),
-        "findings": [
-            {
-                "kind": finding.kind,
-                "family": finding.family,
-                "text": sentence(finding),
-                "asserts": finding.asserts,
-                "arms": list(finding.arms),
-                "metric": finding.metric,
-                "effect": _finite(finding.effect),
-                "low": _finite(finding.low),
-                "high": _finite(finding.high),
-                "p": _finite(finding.p),
-                "p_adjusted": _finite(finding.p_adjusted),
-                "n": finding.n,
-            }
-            for finding in summary.findings
-        ],
+        "findings": findings_json(summary.findings),
         "claims": [
             {
                 "id": verdict.claim.id,
@@ -168,6 +152,27 @@ def as_json(results: Results) -> SummaryJson:
         ],
         "limits": [sentence(limit) for limit in summary.limits],
     }
+
+
+def findings_json(findings: Sequence[Finding]) -> list[FindingJson]:
+    """Findings as JSON has them, with their sentences."""
+    return [
+        {
+            "kind": finding.kind,
+            "family": finding.family,
+            "text": sentence(finding),
+            "asserts": finding.asserts,
+            "arms": list(finding.arms),
+            "metric": finding.metric,
+            "effect": _finite(finding.effect),
+            "low": _finite(finding.low),
+            "high": _finite(finding.high),
+            "p": _finite(finding.p),
+            "p_adjusted": _finite(finding.p_adjusted),
+            "n": finding.n,
+        }
+        for finding in findings
+    ]
 
 
 def _arms(results: Results) -> list[ArmJson]:

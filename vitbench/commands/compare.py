@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -34,19 +35,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help=f"the page (default: {_NAME}); figures and tables go into <name>_files beside it",
     )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print findings and limits as one JSON object (docs/results.md); write no page",
+    )
     args = parser.parse_args(argv)
-    from rich.console import Console
-
     from vitbench.analysis.compare import numbers as comparison
-    from vitbench.analysis.compare import page as comparison_page
 
     try:
         made = comparison.compare(args.folders)
+        if args.json:
+            from vitbench.analysis.compare.findings import as_json
+
+            print(json.dumps(as_json(made), indent=1, allow_nan=False))
+            return 0
+        from vitbench.analysis.compare import page as comparison_page
+
         out = args.out / _NAME if args.out.is_dir() else args.out
         path = comparison_page.write(made, out)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    from rich.console import Console
+
     _print(made, Console())
     print(f"page: {path}")
     return 0
@@ -67,9 +79,10 @@ def _print(made: Comparison, console: Console) -> None:
     """The findings, and a short table of outcomes and differences."""
     from rich.table import Table
 
+    from vitbench.analysis.compare.findings import limits
     from vitbench.analysis.compare.numbers import METRICS
-    from vitbench.analysis.compare.page import outcome_rows, outcome_text
-    from vitbench.analysis.compare.words import words
+    from vitbench.analysis.compare.page import outcome_rows, outcome_text, shown
+    from vitbench.analysis.findings.render import sentence
 
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a pipe has no width
@@ -96,6 +109,5 @@ def _print(made: Comparison, console: Console) -> None:
     if len(rows) > _MAX_ROWS:
         table.caption = f"{len(rows) - _MAX_ROWS} more settings are on the page"
     console.print(table)
-    conclusions = words(made)
-    for text in [*conclusions.findings, *conclusions.limits]:
+    for text in [*shown(made), *map(sentence, limits(made))]:
         console.print(f"- {text}", highlight=False, markup=False)

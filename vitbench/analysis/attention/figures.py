@@ -24,10 +24,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vitbench.analysis import style
-from vitbench.analysis.attention.findings import LOSSES, associations, losses_of, spread_data
+from vitbench.analysis.attention.findings import LOSSES, WIDTH, losses_of, spread_data
 from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.findings.finding import Finding
-from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.results import Results
 
 _CMAP, _WRONG = "RdBu_r", "#B03000"
@@ -213,12 +212,22 @@ def draw_spread(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def caption(data: pd.DataFrame) -> str:
-    """What the data support of "the wider the attention, the higher the training loss"."""
-    return " ".join(map(sentence, associations(data)))
+def describe_spread(data: pd.DataFrame) -> Finding:
+    """Mean spread and losses of each unit; what they support is in the findings."""
+    losses = losses_of(data)
+    means = data.groupby("group", sort=False)[[WIDTH, *losses]].mean()
+    facts = {
+        "unit": data["unit"].iloc[0],
+        "patches": int(data["patches"].max()),
+        "losses": [LOSSES[name] for name in losses],
+        "means": means.head(_MAX_GROUPS).reset_index().to_dict("records"),
+        "columns": losses,
+        "more": len(means) - _MAX_GROUPS,
+    }
+    return Finding("drawn_spread", n=len(data), facts=facts)
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("attention_spread", "attention", "Spread of attention against loss", spread_data,
-               draw_spread, caption),
+               draw_spread, describe_spread),
 )  # fmt: skip

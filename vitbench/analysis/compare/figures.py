@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from vitbench.analysis import style
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison
 from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.findings.finding import Finding
 
 _MAX_ROWS = 24
 
@@ -80,23 +81,23 @@ def draw_differences(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_curves(data: pd.DataFrame) -> str:
+def describe_curves(data: pd.DataFrame) -> Finding:
     """The losses at the end of the first panel."""
     panel = data["panel"].iloc[0]
     part = data[(data["panel"] == panel) & (data["split"] == "test")]
-    ends = part.sort_values("epoch").groupby("folder")["mean"].last()
-    said = ", ".join(f"{letter}: {value:.3g}" for letter, value in ends.items())
+    ends = part.sort_values("epoch").groupby("folder")["mean"].last().to_dict()
     where = "the best setting of each folder" if panel == BEST else panel
-    count = data["panel"].nunique()
-    more = f" {count} panels in all." if count > 1 else ""
-    return f"Test loss at the last epoch at {where}: {said}.{more}"
+    facts = {"ends": ends, "panel": where}
+    return Finding(
+        "drawn_merged_curves", metric="test_loss", n=data["panel"].nunique(), facts=facts
+    )
 
 
-def describe_differences(data: pd.DataFrame) -> str:
+def describe_differences(data: pd.DataFrame) -> Finding:
     """The mean differences."""
-    rows = data.drop_duplicates(["setting", "folder"]).head(6).to_dict("records")
-    said = "; ".join(f"{r['folder']}, {r['setting']}: {r['mean']:+.3g}" for r in rows)
-    return f"In {data['metric'].iloc[0]} from the reference folder, mean over seeds: {said}."
+    rows = data.drop_duplicates(["setting", "folder"])
+    facts = {"title": data["metric"].iloc[0], "means": rows.to_dict("records")}
+    return Finding("drawn_differences", n=len(rows), facts=facts)
 
 
 FIGURES: tuple[FigureSpec[Comparison], ...] = (

@@ -289,7 +289,8 @@ def _paired(sides: Sequence[Side], metric: str) -> tuple[pd.DataFrame, pd.DataFr
         seeds += [(*key, *one) for one in zip(contrast.seeds, contrast.d_S.tolist(), strict=True)]
         d = pair.difference
         way = "greater" if d.mean > 0 else "less"
-        claim = way if pair.told_apart else "none"
+        # The best of each were picked on these very seeds.
+        claim = way if pair.told_apart and key[0] != BEST else "none"
         rows.append((*key, d.n, d.mean, *d.ends, pair.p, pair.p_adjusted, claim))
     pairs = pd.DataFrame(seeds, columns=[*_KEYS, "seed", "difference"])
     return pd.DataFrame(rows, columns=_PAIRED), pairs, repeated

@@ -9,8 +9,9 @@ import pandas as pd
 
 from vitbench.analysis import figure_spec, page
 from vitbench.analysis.compare.figures import FIGURES
+from vitbench.analysis.compare.findings import ONE_SETTING, findings, limits
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison
-from vitbench.analysis.compare.words import words
+from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.page import Embedder, number
 from vitbench.errors import UserError
 from vitbench.records.files import write_atomically
@@ -35,7 +36,8 @@ def write(comparison: Comparison, path: Path) -> Path:
     content = {
         "title": f"Comparison of {' and '.join(side.name for side in comparison.sides)}",
         "sides": comparison.sides,
-        "conclusions": words(comparison),
+        "findings": shown(comparison),
+        "limits": [sentence(limit) for limit in limits(comparison)],
         "differences": comparison.differences.to_dict("records"),
         "outcomes": rows[:MAX_SETTINGS],
         "left_out": max(0, len(rows) - MAX_SETTINGS),
@@ -58,6 +60,11 @@ def write(comparison: Comparison, path: Path) -> Path:
             f"you may write to"
         ) from error
     return path
+
+
+def shown(comparison: Comparison) -> list[str]:
+    """The findings in sentences; differences of single settings are in a table of their own."""
+    return [sentence(told) for told in findings(comparison) if told.kind != ONE_SETTING]
 
 
 def outcome_rows(comparison: Comparison) -> list[dict[str, Any]]:

@@ -42,8 +42,8 @@ def _line(text: str) -> str:
 
 
 def spelled_out(text: str) -> str:
-    """`lr 0.003` as `learning rate 0.003`."""
-    return re.sub(r"\blr (?=[\d.])", "learning rate ", text)
+    """`lr 0.003` as `learning rate 0.003`; `train.lr`, a key of the file, stays."""
+    return re.sub(r"(?<!\.)\blr\b", "learning rate", text)
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def _macros() -> dict[str, Callable[[Finding | Verdict], str]]:
         "number": number, "p": p_value, "named": named, "plural": plural, "split": _SPLITS.get,
         "share": share,
     }  # fmt: skip
-    environment.globals["interval"] = interval
+    environment.globals |= {"interval": interval, "infinity": math.inf}
     macros: dict[str, Callable[[Finding | Verdict], str]] = {}
     for name in environment.list_templates():
         module = environment.get_template(name).module

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.results import Results
 from vitbench.records.labels import entropy
@@ -67,16 +68,12 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_curves(data: pd.DataFrame) -> str:
+def describe_curves(data: pd.DataFrame) -> Finding:
     """Training loss and information gained of each label at the last epoch."""
     last = data[data["epoch"] == data["epoch"].max()]
-    parts = []
-    for label, part in last.groupby("label", sort=False):
-        by = part.set_index("what")["mean"]
-        parts.append(
-            f"{label}: training loss {by['train_loss']:.3g}, information gained {by['val_rig']:.2f}"
-        )
-    return f"At epoch {int(data['epoch'].max())}: {'; '.join(parts)}."
+    ends = last.pivot(index="label", columns="what", values="mean").loc[last["label"].unique()]
+    facts = {"epoch": int(data["epoch"].max()), "ends": ends.to_dict("index")}
+    return Finding("drawn_label_curves", facts=facts)
 
 
 def difficulty_data(results: Results) -> pd.DataFrame | None:
@@ -139,14 +136,12 @@ def draw_difficulty(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_difficulty(data: pd.DataFrame) -> str:
-    """The labels by each measure, from the easiest to the hardest."""
-    parts = []
-    for title, part in data.groupby("title", sort=False):
-        ranked = part.drop_duplicates("label").sort_values("rank").to_dict("records")
-        named = ", ".join(f"{row['label']} {row['mean']:.3g}" for row in ranked)
-        parts.append(f"{title}: {named}")
-    return f"From the easiest label to the hardest. {'; '.join(parts)}."
+def describe_difficulty(data: pd.DataFrame) -> Finding:
+    """The mean of each label by each measure."""
+    ranked = data.drop_duplicates(["title", "label"]).sort_values("rank").set_index("label")
+    titles = data["title"].unique()
+    measures = {name: ranked[ranked["title"] == name]["mean"].to_dict() for name in titles}
+    return Finding("drawn_difficulty", facts={"measures": measures})
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (

@@ -23,6 +23,7 @@ from vitbench.analysis.findings.arms import (
     shape_names,
     standing_in,
 )
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.results import Results, computed_once
 from vitbench.config import AXES
@@ -93,16 +94,21 @@ def _sensitivity_line(ax: Axes, part: pd.DataFrame, number: int, label: str) -> 
         )  # fmt: skip
 
 
-def describe_sensitivity(data: pd.DataFrame) -> str:
-    """The lowest mean loss and the safe window of that model."""
+def describe_sensitivity(data: pd.DataFrame) -> Finding:
+    """The lowest mean loss, and the safe window of that model."""
     best = data.sort_values("loss").iloc[0]
-    text = (
-        f"Mean validation loss from {data['lr'].min():g} to {data['lr'].max():g}, lowest "
-        f"({best['loss']:.3g}) at {best['lr']:g}"
+    names = data.columns.drop(list(_CURVE))
+    return Finding(
+        kind="drawn_sensitivity",
+        arms=(in_words(names, best[names]),),
+        metric="val_loss",
+        effect=best["loss"],
+        facts={
+            "lowest_lr": data["lr"].min(),
+            "highest_lr": data["lr"].max(),
+            **best[["lr", "safe_low", "safe_high"]],
+        },
     )
-    if math.isfinite(best["safe_low"]):
-        text += f"; safe window from {best['safe_low']:.2g} to {best['safe_high']:.2g}"
-    return text + "."
 
 
 def heat_data(results: Results, axis: str) -> pd.DataFrame | None:
@@ -150,14 +156,12 @@ def draw_heat(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_heat(data: pd.DataFrame) -> str:
+def describe_heat(data: pd.DataFrame) -> Finding:
     """The best learning rate of each value of the setting."""
     name = str(data["setting"].iloc[0])
-    cells = ", ".join(
-        f"{row['lr']:g} at {setting(name, row['value'])} (loss {row['loss']:.3g})"
-        for row in data[data["best"]].to_dict("records")
-    )
-    return f"Learning rate of lowest mean validation loss: {cells}."
+    best = data[data["best"]]
+    rows = best.assign(named=[setting(name, value) for value in best["value"]])
+    return Finding("drawn_heat", metric="val_loss", facts={"best": rows.to_dict("records")})
 
 
 @computed_once
@@ -258,22 +262,20 @@ def _draw_trials(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_curves(data: pd.DataFrame) -> str:
+def describe_curves(data: pd.DataFrame) -> Finding:
     """The losses at the end: of a grid by learning rate, of a search the best."""
     if "split" not in data:
         best = data.loc[data["best"], "val_loss"].min()
-        return (
-            f"Validation loss by epoch of {data['trial_id'].nunique()} trials; the best one "
-            f"reaches {best:.3g}."
-        )
+        count = data["trial_id"].nunique()
+        return Finding("drawn_curves_of_trials", metric="val_loss", effect=best, n=count)
     last = data[(data["split"] == "test") & (data["epoch"] == data["epoch"].max())]
-    by_lr = last.groupby("lr").agg(mean=("mean", "mean"), gone=("diverged", "sum"))
-    ends = ", ".join(
-        f"{row.Index:g}: {row.mean:.3g}"
-        + (f" ({row.gone} diverged, at the loss before training)" if row.gone else "")
-        for row in by_lr[::-1].head(12).itertuples()
+    ends = last.groupby("lr").agg(mean=("mean", "mean"), gone=("diverged", "sum")).reset_index()
+    return Finding(
+        kind="drawn_curves_by_lr",
+        metric="test_loss",
+        n=int(last.groupby("lr").size().max()),
+        facts={"epoch": int(data["epoch"].max()), "ends": ends[::-1].head(12).to_dict("records")},
     )
-    return f"Mean test loss at epoch {int(data['epoch'].max())} by learning rate: {ends}."
 
 
 def loss_by_lr_data(results: Results) -> pd.DataFrame | None:
@@ -319,17 +321,20 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_loss_by_lr(data: pd.DataFrame) -> str:
+def describe_loss_by_lr(data: pd.DataFrame) -> Finding:
     """Where the mean validation loss is lowest, and how many trials diverged."""
     means = standing_in(data, "val_loss").groupby(data["lr"]).mean().dropna()
     if means.empty:
-        return "No trial has a validation loss."
-    gone = int((data["status"] == "diverged").sum())
-    return (
-        f"{len(data)} trials at {data['lr'].nunique()} learning rates from {data['lr'].min():.3g} "
-        f"to {data['lr'].max():.3g}; the mean validation loss is lowest, {means.min():.3g}, at "
-        f"{means.idxmin():.3g}; {gone} diverged and count{'s' if gone == 1 else ''} with the loss "
-        f"before training."
+        return Finding("drawn_loss_by_lr", metric="val_loss")
+    facts = {
+        "rates": data["lr"].nunique(),
+        "lowest_lr": data["lr"].min(),
+        "highest_lr": data["lr"].max(),
+        "lr": means.idxmin(),
+        "gone": int((data["status"] == "diverged").sum()),
+    }
+    return Finding(
+        "drawn_loss_by_lr", metric="val_loss", effect=means.min(), n=len(data), facts=facts
     )
 
 

@@ -15,6 +15,7 @@ from vitbench.analysis.attention import figures as attention_figures
 from vitbench.analysis.figure_spec import Drawn
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.arms import in_words, named_trials, names_of, shape_names
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import claim_sentence, sentence, spelled_out
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
@@ -73,7 +74,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     means = curves_data(results) if grid and not results.epochs.empty else None
     rates = grid and results.trials["lr"].nunique() > 1
     conclusions, times = summary.summarise(results), speed.times_of(results)
-    spread = [one.spec.describe(one.data) for one in drawn if one.spec.section == "attention"]
+    spread = [finding for finding in conclusions.findings if finding.kind == "spread_association"]
     counts = results.trials["status"].value_counts()
     return {
         "name": results.sweep["name"],
@@ -93,7 +94,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "search": None if grid else results.sweep["search"],
         "plates": _plates(results, embedder),
         "looks": attention_figures.table(results.folder),
-        "spread_words": " ".join(spread),
+        "spread": [sentence(finding) for finding in spread],
         "trials": _trial_table(results),
         "states": [(s, counts[s], meaning) for s, meaning in STATUSES.items() if s in counts],
         "budget": _budget(results),
@@ -111,11 +112,12 @@ def _plates(results: Results, embedder: Embedder) -> list[Picture]:
             parts = [] if row.arm == "all" else [spelled_out(str(row.arm))]
             parts += [f"label {label}"] if label else []
             title = f"Attention of {', '.join([*parts, f'seed {row.seed}'])}"
-            alt = f"{title}: images, the attention of the last layer, and both overlaid"
-            pictures.append(embedder.picture(title, alt, [png]))
+            shown = Finding("drawn_plate", facts={"title": title})
+            pictures.append(embedder.picture(title, sentence(shown), [png]))
     if (photos := folder / "plate_photos.png").is_file():
         title = "Attention on pictures of your own"
-        pictures.append(embedder.picture(title, f"{title}, with predictions", [photos]))
+        shown = Finding("drawn_plate", facts={"title": title})
+        pictures.append(embedder.picture(title, sentence(shown), [photos]))
     return pictures
 
 
@@ -136,9 +138,8 @@ def _trial_table(results: Results) -> dict[str, Any]:
         cells = [(number(row[name], 6), _sort_key(row[name])) for name in names]
         cells += [(number(row[name]), _sort_key(row[name])) for name in _RESULT_COLUMNS]
         reason = "" if pd.isna(row["error"]) else str(row["error"])
-        if row["status"] == "diverged" and not reason and not pd.isna(row["diverged_epoch"]):
-            reason = f"loss not finite at epoch {row['diverged_epoch']}"
-        rows.append({"id": row["trial_id"], "cells": cells, "reason": reason})
+        gone = None if pd.isna(row["diverged_epoch"]) else row["diverged_epoch"]
+        rows.append({"id": row["trial_id"], "cells": cells, "reason": reason, "gone": gone})
     heads = [*(name.replace("_", " ") for name in names), *_RESULT_COLUMNS.values()]
     return {"heads": heads, "rows": rows, "left_out": max(0, len(ordered) - MAX_ROWS)}
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec, several
 from vitbench.analysis.findings.arms import in_words
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import numbers as search
 from vitbench.analysis.search import overview
@@ -49,13 +50,11 @@ def draw_best_so_far(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_best_so_far(data: pd.DataFrame) -> str:
+def describe_best_so_far(data: pd.DataFrame) -> Finding:
     """The lowest loss, and when it was reached."""
     best = data.iloc[int(data["best"].argmin())]  # the first row that has it
-    return (
-        f"{len(data)} suggestions; the lowest validation loss, {best['best']:.3g}, was reached "
-        f"after {best['epochs_spent']} of {data['epochs_spent'].max()} epochs."
-    )
+    facts = {"spent": best["epochs_spent"], "epochs": data["epochs_spent"].max()}
+    return Finding("drawn_best_so_far", effect=best["best"], n=len(data), facts=facts)
 
 
 def _dots(ax: Axes, data: pd.DataFrame, x: str) -> None:
@@ -98,14 +97,12 @@ def draw_slices(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_slices(data: pd.DataFrame) -> str:
+def describe_slices(data: pd.DataFrame) -> Finding:
     """The settings of the lowest loss."""
     best = data.sort_values("loss").iloc[0]
     names = data.columns.drop(["loss", "status"])
-    return (
-        f"{len(data)} suggestions; the lowest loss, {best['loss']:.3g}, at "
-        f"{in_words(names, best[names])}."
-    )
+    named = in_words(names, best[names])
+    return Finding("drawn_slices", arms=(named,), effect=best["loss"], n=len(data))
 
 
 @computed_once
@@ -152,15 +149,10 @@ def _out_of_bag(data: pd.DataFrame) -> str:
     return f"p adjusted, from permuted losses; out-of-bag R² of the forest {data['r2'].iloc[0]:.2f}"
 
 
-def describe_importance(data: pd.DataFrame) -> str:
+def describe_importance(data: pd.DataFrame) -> Finding:
     """The largest shares; of a forest with the adjusted p of each."""
-    forest = data["method"].iloc[0] == "forest"
-    parts = [
-        f"{row['setting']}: {row['share']:.0%}" + (f" (p = {row['p_adjusted']:.2f})" * forest)
-        for row in data.head(8).to_dict("records")
-    ]
-    end = f" ({_out_of_bag(data)})" if forest else ""
-    return f"Share of the variance of the validation loss{end}. {', '.join(parts)}."
+    shares = data.head(8).to_dict("records")
+    return Finding("drawn_importance", facts={"shares": shares, "r2": data["r2"].iloc[0]})
 
 
 @of_search
@@ -180,12 +172,11 @@ def draw_best_of_k(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_best_of_k(data: pd.DataFrame) -> str:
+def describe_best_of_k(data: pd.DataFrame) -> Finding:
     """The expected best of one suggestion and of all."""
-    return (
-        f"The expected lowest loss falls from {data['expected'].iloc[0]:.3g} with one suggestion "
-        f"to {data['expected'].iloc[-1]:.3g} with {data['k'].iloc[-1]}."
-    )
+    one, every = data.iloc[0], data.iloc[-1]
+    facts = {"alone": one["expected"]}
+    return Finding("drawn_best_of_k", effect=every["expected"], n=int(every["k"]), facts=facts)
 
 
 @of_search
@@ -217,11 +208,9 @@ def draw_rungs(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_rungs(data: pd.DataFrame) -> str:
+def describe_rungs(data: pd.DataFrame) -> Finding:
     """Kendall's tau at each rung."""
-    taus = data.groupby("epoch")["tau"].first()
-    parts = [f"epoch {epoch}: {tau:.2f}" for epoch, tau in taus.items()]
-    return f"Kendall's tau between the loss at a rung and at the end. {', '.join(parts)}."
+    return Finding("drawn_rungs", facts={"taus": data.groupby("epoch")["tau"].first().to_dict()})
 
 
 _OBJECTIVES = {
@@ -262,13 +251,11 @@ def draw_pareto(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_pareto(data: pd.DataFrame) -> str:
+def describe_pareto(data: pd.DataFrame) -> Finding:
     """How many suggestions are on the front."""
     names = data.columns.drop(["number", "stack_id", "pareto"]).str.replace("_", " ")
-    return (
-        f"{int(data['pareto'].sum())} of {len(data)} suggestions are beaten by no other in "
-        f"{' and '.join(names)}."
-    )
+    facts = {"front": int(data["pareto"].sum()), "objectives": list(names)}
+    return Finding("drawn_pareto", n=len(data), facts=facts)
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (

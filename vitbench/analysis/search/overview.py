@@ -15,6 +15,7 @@ from matplotlib.path import Path as Curve
 
 from vitbench.analysis import style
 from vitbench.analysis.findings.arms import in_words, setting, standing_in
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.results import Results
 from vitbench.analysis.search import numbers as search
 from vitbench.analysis.statistics import Floats
@@ -86,14 +87,14 @@ def draw_parallel(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_parallel(data: pd.DataFrame) -> str:
+def describe_parallel(data: pd.DataFrame) -> Finding:
     """The settings of the three best suggestions."""
     names = data.columns.drop(["loss", "status"])
-    best = "; ".join(
-        f"{row['loss']:.3g} with {in_words(names, (row[name] for name in names))}"
+    best = [
+        {"loss": row["loss"], "named": in_words(names, (row[name] for name in names))}
         for row in data.sort_values("loss").head(3).to_dict("records")
-    )
-    return f"A line through the settings of each of {len(data)} suggestions. The best: {best}."
+    ]
+    return Finding("drawn_parallel", n=len(data), facts={"best": best})
 
 
 def _through(heights: Floats) -> Curve:
@@ -238,12 +239,11 @@ def draw_interactions(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_interactions(data: pd.DataFrame) -> str:
+def describe_interactions(data: pd.DataFrame) -> Finding:
     """The cell of the lowest mean loss for each pair of settings."""
     best = data.loc[data.groupby(["x", "y"], sort=False)["loss"].idxmin()].to_dict("records")
-    cells = "; ".join(
-        f"{setting(row['x'], row['x_label'])} and {setting(row['y'], row['y_label'])}: "
-        f"{row['loss']:.3g} (n = {row['count']})"
+    cells = [
+        {**row, "settings": [setting(row[axis], row[f"{axis}_label"]) for axis in "xy"]}
         for row in best
-    )
-    return f"Cell of the lowest mean loss for each pair. {cells}."
+    ]
+    return Finding("drawn_interactions", facts={"best": cells})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.results import Results
 from vitbench.analysis.time_to_target import numbers as speed
 
@@ -68,17 +67,11 @@ def _staircases(figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series) -
     return ax
 
 
-def describe_target(data: pd.DataFrame) -> str:
+def describe_target(data: pd.DataFrame) -> Finding:
     """The medians of the first arms."""
-    medians = data.groupby("arm", sort=False)["median"].first().head(8)
-    parts = [
-        f"{arm}: {median:g} epochs" if math.isfinite(median) else f"{arm}: not reached by half"
-        for arm, median in medians.items()
-    ]
-    return (
-        f"Kaplan-Meier median of the epochs to validation accuracy {data['target'].iloc[0]:g}. "
-        f"{', '.join(parts)}."
-    )
+    medians = data.groupby("arm", sort=False)["median"].first().head(8).to_dict()
+    facts = {"target": data["target"].iloc[0], "medians": medians}
+    return Finding("drawn_target", metric="epochs_to_target", facts=facts)
 
 
 def profile_data(results: Results) -> pd.DataFrame | None:
@@ -99,14 +92,10 @@ def draw_profile(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_profile(data: pd.DataFrame) -> str:
+def describe_profile(data: pd.DataFrame) -> Finding:
     """The score of each arm."""
-    scores = data.groupby("arm", sort=False)["score"].first().head(8)
-    parts = [f"{arm}: {value:.2f}" for arm, value in scores.items()]
-    return (
-        f"Score over {data['workloads'].iloc[0]} workloads, 1 being the fastest on all. "
-        f"{', '.join(parts)}."
-    )
+    scores = data.groupby("arm", sort=False)["score"].first().head(8).to_dict()
+    return Finding("drawn_profile", n=int(data["workloads"].iloc[0]), facts={"scores": scores})
 
 
 def _at_target(data: pd.DataFrame) -> str:
