@@ -1,8 +1,8 @@
 """Write docs/sweep-file.md and docs/results.md out of the code: `make docs`.
 
 What a sweep file may say is declared on the models of vitbench.config, what the tables hold in
-vitbench.records.rows, what findings hold in vitbench.analysis.summary and compare.findings; these pages are those
-declarations as text, and a test keeps them current.
+vitbench.records.rows, what findings hold in vitbench.analysis.summary, of a comparison in
+compare.findings; these pages are those declarations as text, and a test keeps them current.
 """
 
 from __future__ import annotations
@@ -177,8 +177,8 @@ def results() -> str:
             "",
             "## A comparison of results folders",
             "",
-            "`vitbench compare A B... --json` prints one JSON object and nothing else, and writes no "
-            "page. An effect is the other folder's value less the reference's, with the same "
+            "`vitbench compare A B... --json` prints one JSON object and nothing else, and writes "
+            "no page. An effect is the other folder's value less the reference's, with the same "
             "setting and seeds in both; all differences of all folders are one family.",
             "",
             *_keys(comparison.ComparisonJson),

@@ -134,4 +134,4 @@ def test_a_label_that_looks_elsewhere_is_told_from_the_others() -> None:
 def test_few_seeds_claim_nothing_of_where_labels_look() -> None:
     """Five seeds, however large the difference."""
     (only,) = looks(looked(5.0, seeds=5))
-    assert not only.asserts and "nothing is claimed" in sentence(only)
+    assert not only.asserts and "no label is claimed to look elsewhere" in sentence(only)

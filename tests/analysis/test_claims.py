@@ -16,6 +16,7 @@ import result_folder
 
 from vitbench.analysis.findings import claims, power
 from vitbench.analysis.findings.claims import NOT_TESTED, REFUTED, SUPPORTED, UNDECIDED
+from vitbench.analysis.findings.render import claim_sentence
 from vitbench.analysis.results import Results, load
 from vitbench.config import load_sweep
 from vitbench.records import environment
@@ -75,7 +76,7 @@ def test_fewer_than_six_seeds_decide_nothing(seeds: int) -> None:
     claim = {"is": "higher", "of": {"lr": 2.0}, "than": {"lr": 1.0}}
     (found,) = judged(losses(0.5, 0.9, seeds=seeds), claim)
     assert (found.verdict, found.p_adjusted) == (UNDECIDED, 2 / 2**seeds)
-    assert "6 seeds are the fewest" in found.why
+    assert "6 seeds are the fewest" in claim_sentence(found)
 
 
 def test_units_of_another_metric_do_not_matter() -> None:

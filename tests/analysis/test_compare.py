@@ -12,11 +12,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import result_folder
+from json_schema import matches
 from scipy import stats
 
 from vitbench.analysis import results
 from vitbench.analysis.compare import numbers as comparison
-from vitbench.analysis.compare.findings import changed_settings, limits
+from vitbench.analysis.compare.findings import (
+    ONE_SETTING,
+    ComparisonJson,
+    FolderJson,
+    changed_settings,
+    findings,
+    limits,
+)
 from vitbench.analysis.compare.page import shown
 from vitbench.analysis.findings.render import sentence
 from vitbench.commands import compare
@@ -155,7 +163,10 @@ def test_without_a_common_setting_the_best_are_compared(tmp_path: Path) -> None:
     text = result_folder.GRID.replace("[0.0001, 0.001, 0.01, 0.1, 1.0]", "[0.002, 0.02]")
     found = comparison.compare([one, result_folder.make(tmp_path / "two", text)])
     assert list(found.paired["setting"]) == [comparison.BEST]
-    assert found.paired["pairs"].iloc[0] == 6
+    # Told apart, but both were picked on these seeds: no claim.
+    row = found.paired.iloc[0]
+    assert row["pairs"] == 6 and row["p_adjusted"] < 0.05 and row["claim"] == "none"
+    assert not any(told.asserts for told in findings(found))
     best = found.curves[found.curves["panel"] == comparison.BEST]
     assert set(best["setting"]) == {"lr 0.01", "lr 0.02"}
     assert "no setting and seed in common" in " ".join(shown(found))
@@ -177,6 +188,35 @@ def test_the_page_is_one_file(
     assert (
         len(re.findall(r"<img src=\"data:image/png;base64,[^\"]+\" alt=\"[^\"]{40,}\"", text)) == 2
     )
+
+
+def test_json_is_one_object_of_the_schema(
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every key and type, each claimed difference with the table's numbers, and no page."""
+    monkeypatch.chdir(tmp_path)
+    assert compare.main([*map(str, folders), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert matches(shown, ComparisonJson) and list(tmp_path.iterdir()) == []
+    assert [one["folder"] for one in shown["folders"]] == [str(folder) for folder in folders]
+    claimed = {f["arms"][0]: f for f in shown["findings"] if f["kind"] == ONE_SETTING}
+    paired = comparison.compare(folders).paired
+    rows = paired[paired["claim"] == "less"]
+    assert set(claimed) == {f"A: {setting}" for setting in rows["setting"]} and len(rows) == 3
+    for row in rows.to_dict("records"):
+        told = claimed[f"A: {row['setting']}"]
+        assert told["asserts"] and told["family"] and told["n"] == row["pairs"]
+        for key, column in {"effect": "difference", "p": "p", "p_adjusted": "p_adjusted"}.items():
+            assert told[key] == pytest.approx(row[column])
+        assert "of B is lower than that of A" in told["text"]
+    (count,) = (f for f in shown["findings"] if f["kind"] == "folder_pairs")
+    assert count["asserts"] and count["p_adjusted"] == max(rows["p_adjusted"])
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    for schema in (ComparisonJson, FolderJson):
+        assert all(f"| `{key}` |" in page for key in schema.__annotations__)
 
 
 def test_merged_curves_are_means_over_seeds(folders: tuple[Path, Path]) -> None:

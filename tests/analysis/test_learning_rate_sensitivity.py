@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import integrate
 
+from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.learning_rate import sensitivity
+from vitbench.analysis.learning_rate.findings import no_sensitivity
 
 NINE = [float(f"{m}e{e}") for e in range(-5, -1) for m in (1, 3)] + [0.1]
 
@@ -77,7 +80,9 @@ def test_fewer_than_five_rates_give_no_s_and_say_why() -> None:
     """The paper's three learning rates rank, and nothing more."""
     found = sensitivity.measure(trials([3e-3, 3e-4, 3e-5], 3))
     assert math.isnan(found.s_trapz) and math.isnan(found.s_grid) and math.isnan(found.safe_low)
-    assert "3 learning rates" in found.why_not and "5" in found.why_not
+    assert found.why_not == "few_rates"
+    said = sentence(no_sensitivity(asdict(found)))
+    assert said.startswith("3 learning rates can be ranked") and "at least 5" in said
     assert found.best_lr == 3e-4 or found.best_lr == 3e-3
 
 
@@ -118,7 +123,8 @@ def test_trials_without_an_end_are_left_out_and_counted() -> None:
     found = sensitivity.measure(frame)
     assert found.seeds == 2 and found.left_out == 2
     nothing = sensitivity.measure(frame.assign(status="running"))
-    assert nothing.why_not and nothing.seeds == 0
+    assert nothing.why_not == "no_whole_seed" and nothing.seeds == 0
+    assert sentence(no_sensitivity(asdict(nothing))) == "No seed has an end at every learning rate."
 
 
 def test_the_table_has_a_row_per_model() -> None:

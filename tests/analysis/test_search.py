@@ -61,7 +61,7 @@ def test_importance_finds_the_setting_that_matters_despite_one_huge_loss() -> No
     told = findings.important(table.reset_index())
     assert told[0].asserts and told[0].arms == ("lr",)
     assert "heads" in told[-1].arms and not told[-1].asserts
-    assert "Setting lr matters in this space" in sentence(told[0])
+    assert "Learning rate matters in this space" in sentence(told[0])
     assert "heads" in sentence(told[-1]) and "not told from noise" in sentence(told[-1])
 
 

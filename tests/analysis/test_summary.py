@@ -7,14 +7,14 @@ import math
 import shutil
 import subprocess
 import sys
-import types
-import typing
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import result_folder
+from json_schema import matches
+from scipy import stats
 
 from vitbench.analysis import __main__, results, summary
 from vitbench.analysis.findings import settings
@@ -30,25 +30,6 @@ SHORT = result_folder.GRID.replace("[0.0001, 0.001, 0.01, 0.1, 1.0]", "[0.001, 0
 
 def texts(folder: Path) -> list[str]:
     return [sentence(f) for f in summary.summarise(results.load(folder)).findings]
-
-
-def matches(value: Any, hint: Any) -> bool:
-    """Whether a JSON value is of the type that the schema names, down to the last key."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Annotated:
-        return matches(value, parts[0])
-    if origin in (typing.Union, types.UnionType):
-        return any(matches(value, part) for part in parts)
-    if origin is list:
-        return isinstance(value, list) and all(matches(v, parts[0]) for v in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(isinstance(k, str) for k in value)
-    if typing.is_typeddict(hint):
-        fields = typing.get_type_hints(hint, include_extras=True)
-        return set(value) == set(fields) and all(matches(value[k], fields[k]) for k in fields)
-    if hint is float:
-        return isinstance(value, float) and math.isfinite(value)
-    return type(value) is hint
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda p: p.name)
@@ -67,6 +48,9 @@ def test_json_is_one_object_of_the_schema(
         assert not finding["asserts"] or finding["family"]
         assert finding["text"][0].isupper() and finding["text"][-1] in ".!?"
         assert finding["p"] is None or 0 < finding["p"] <= finding["p_adjusted"] <= 1
+    if any(finding["asserts"] for finding in shown["findings"]):
+        every = [*shown["limits"], *(finding["text"] for finding in shown["findings"])]
+        assert not any("nothing is claimed" in text for text in every)
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for keys in (shown, shown["findings"][0], shown["arms"][0]):
         assert all(f"| `{key}` |" in page for key in keys)
@@ -159,7 +143,7 @@ def test_an_arm_that_diverged_is_worse_and_named(tmp_path: Path) -> None:
     assert ("lr 1", "lr 0.01") in [f.arms for f in found if f.kind == "setting_is_higher"]
     said = " ".join(map(sentence, found))
     assert "Diverged: learning rate 1 (6 seeds)" in said
-    assert "From 1 on, at every rate some seed diverges" in said
+    assert "From 1 on, at every rate tried some seed diverges" in said
 
 
 def test_curves_and_their_words_do_not_average_survivors(tmp_path: Path) -> None:
@@ -257,6 +241,20 @@ def test_images_are_those_that_were_used(tmp_path: Path) -> None:
     older = results.Results(older.folder, older.trials, older.epochs, older.sweep, nothing)
     said = [sentence(limit) for limit in summary.summarise(older).limits]
     assert any("number of test images was not recorded" in text for text in said)
+
+
+def test_the_interval_of_an_accuracy_is_wilsons(tmp_path: Path) -> None:
+    """All test images right of 50: the accuracy is not known to be 1."""
+    found = results.load(result_folder.make(tmp_path / "r", SHORT))
+    found.trials["test_accuracy"] = 1.0
+    (limit,) = [
+        limit
+        for limit in summary.summarise(found).limits
+        if limit.kind == "limit_few_images" and limit.metric == "test_accuracy"
+    ]
+    expected = stats.binomtest(50, 50).proportion_ci(method="wilson")
+    assert (limit.low, limit.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
+    assert "1.000, may stand for anything from 0.929 to 1.000" in sentence(limit)
 
 
 def test_claims_come_first_with_their_verdicts(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypedDict
 
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison, Side
 from vitbench.analysis.findings.finding import Finding
-from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, smallest_p
+from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.summary import FindingJson, findings_json
 
@@ -118,8 +118,6 @@ def _pairs(comparison: Comparison, side: Side) -> list[Finding]:
         "lower": int((rows["claim"] == "less").sum()),
         "higher": int((rows["claim"] == "greater").sum()),
         "comparisons": len(paired),
-        "can_claim": seeds >= MIN_SEEDS_TO_CLAIM,
-        "smallest_p": smallest_p(seeds),
     }
     worst = apart["p_adjusted"].max() if len(apart) else None
     told = [
@@ -156,8 +154,7 @@ def limits(comparison: Comparison) -> list[Finding]:
         ("machine" in kinds, Finding("limit_other_machine")),
         (comparison.repeated, Finding("limit_repeated", arms=tuple(comparison.repeated))),
         ((paired["setting"] == BEST).any(), Finding("limit_picked_on_same_seeds")),
-        (most < MIN_SEEDS_TO_CLAIM,
-         Finding("limit_few_common_seeds", n=most, facts={"needed": MIN_SEEDS_TO_CLAIM})),
+        (most < MIN_SEEDS_TO_CLAIM, Finding("limit_few_common_seeds", n=most)),
         (len(learned) > 1, Finding("limit_other_labels")),
     ]  # fmt: skip
     return [limit for holds, limit in told if holds]

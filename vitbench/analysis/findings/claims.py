@@ -20,7 +20,7 @@ import pandas as pd
 
 from vitbench.analysis.findings.arms import COLUMNS, Arms, by_arm, labels, setting
 from vitbench.analysis.findings.measures import MissingMeasureError, by_trial
-from vitbench.analysis.findings.pairs import LEVEL, MIN_SEEDS_TO_CLAIM, sign_flip
+from vitbench.analysis.findings.pairs import LEVEL, sign_flip
 from vitbench.analysis.results import Results
 from vitbench.analysis.statistics import Floats, mean_interval
 from vitbench.config.claims import Arm, Claim
@@ -232,7 +232,6 @@ def _compared(claim: Claim, comparisons: Sequence[_Comparison], p: Sequence[floa
     one = comparisons[decisive]
     back = -1.0 if claim.relation in ("lowest", "lower") else 1.0
     interval = mean_interval(back * (one.d_S + claim.margin))
-    few = f"; {MIN_SEEDS_TO_CLAIM} seeds are the fewest that can decide"
     return Verdict(
         claim,
         verdict,
@@ -241,7 +240,7 @@ def _compared(claim: Claim, comparisons: Sequence[_Comparison], p: Sequence[floa
         high=interval.high,
         p_adjusted=p[decisive],
         n=interval.n,
-        why=f"{one.a} against {one.b}" + (few if interval.n < MIN_SEEDS_TO_CLAIM else ""),
+        why=f"{one.a} against {one.b}",
     )
 
 

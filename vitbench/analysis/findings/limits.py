@@ -7,11 +7,12 @@ import math
 import pandas as pd
 
 from vitbench.analysis.findings.finding import Finding
-from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, smallest_p
+from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM
 from vitbench.analysis.results import Results
 from vitbench.analysis.statistics import MIN_SEEDS
 
 _MANY_IMAGES = 2000
+_Z = 1.96  # of a 95 % interval
 
 
 def limits(results: Results) -> list[Finding]:
@@ -21,19 +22,12 @@ def limits(results: Results) -> list[Finding]:
     waiting = int(trials["status"].isin(["planned", "running"]).sum())
     if waiting:
         told.append(Finding("limit_partial", n=waiting))
-    seeds = int(trials["seed"].nunique())
+    if results.sweep.get("claims"):
+        told.append(Finding("limit_claims_apart"))
+    seeds, has_labels = int(trials["seed"].nunique()), not results.labels.empty
     if seeds < MIN_SEEDS_TO_CLAIM:
-        told.append(
-            Finding(
-                "limit_few_seeds",
-                n=seeds,
-                facts={
-                    "smallest_p": smallest_p(seeds),
-                    "needed": MIN_SEEDS_TO_CLAIM,
-                    "intervals": seeds >= MIN_SEEDS,
-                },
-            )
-        )
+        facts = {"labels": has_labels, "intervals": seeds >= MIN_SEEDS}
+        told.append(Finding("limit_few_seeds", n=seeds, facts=facts))
     if seeds > 1:
         told.append(Finding("limit_one_subset", n=seeds))
     scale = results.environment.get("scale", "paper")
@@ -59,7 +53,8 @@ def limits(results: Results) -> list[Finding]:
     failed = int(trials["status"].isin(["crashed", "oom"]).sum())
     if failed:
         told.append(Finding("limit_failed", n=failed))
-    told.append(Finding("limit_last_epoch"))
+    facts = {"labels": has_labels, "search": not results.is_grid}
+    told.append(Finding("limit_last_epoch", facts=facts))
     return told
 
 
@@ -81,7 +76,11 @@ def _images(results: Results, split: str) -> int | None:
 
 
 def _few_images(results: Results) -> list[Finding]:
-    """How far an accuracy is known from so many images, by the accuracy that was reached."""
+    """How far an accuracy is known from so many images, by the accuracy that was reached.
+
+    The interval is Wilson's (1927, doi:10.1080/01621459.1927.10502953), which has a width where
+    all images or none are right.
+    """
     told = []
     for split in ("val", "test"):
         count = _images(results, split)
@@ -90,7 +89,14 @@ def _few_images(results: Results) -> list[Finding]:
         elif count < _MANY_IMAGES:
             reached = results.trials[f"{split}_accuracy"].astype(float).max()
             if math.isfinite(reached):
-                points = 196 * math.sqrt(reached * (1 - reached) / count)
-                facts = {"split": split, "accuracy": reached, "points": points}
-                told.append(Finding("limit_few_images", n=int(count), facts=facts))
+                part = _Z**2 / count
+                middle = (reached + part / 2) / (1 + part)
+                spread = reached * (1 - reached) / count + part / (4 * count)
+                half = _Z * math.sqrt(spread) / (1 + part)
+                told.append(
+                    Finding(
+                        "limit_few_images", metric=f"{split}_accuracy", effect=reached,
+                        low=middle - half, high=middle + half, n=count, facts={"split": split},
+                    )
+                )  # fmt: skip
     return told

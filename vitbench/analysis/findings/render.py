@@ -15,6 +15,7 @@ import jinja2
 
 from vitbench.analysis.findings.claims import Verdict
 from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, smallest_p
 
 _FOLDER = Path(__file__).parent / "sentences"
 _MAX_NAMED = 6
@@ -56,9 +57,11 @@ def _macros() -> dict[str, Callable[[Finding | Verdict], str]]:
     )
     environment.filters |= {
         "number": number, "p": p_value, "named": named, "plural": plural, "split": _SPLITS.get,
-        "share": share,
+        "share": share, "smallest_p": smallest_p,
     }  # fmt: skip
-    environment.globals |= {"interval": interval, "infinity": math.inf}
+    environment.globals |= {
+        "interval": interval, "infinity": math.inf, "seeds_needed": MIN_SEEDS_TO_CLAIM,
+    }  # fmt: skip
     macros: dict[str, Callable[[Finding | Verdict], str]] = {}
     for name in environment.list_templates():
         module = environment.get_template(name).module

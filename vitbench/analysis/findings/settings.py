@@ -15,11 +15,9 @@ import pandas as pd
 from vitbench.analysis.findings.arms import Arms, by_arm
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import (
-    MIN_SEEDS_TO_CLAIM,
     Pair,
     adjusted,
     contrasts,
-    smallest_p,
 )
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import Floats, chosen_by_others, mean_interval
@@ -122,9 +120,6 @@ def _lowest(best: str, label: str, arms: list[str], judged: Arms, pairs: Sequenc
             "worse": worse,
             "better": better,
             "unclear": unclear,
-            "smallest_p": smallest_p(seeds),
-            "can_claim": seeds >= MIN_SEEDS_TO_CLAIM,
-            "seeds_needed": MIN_SEEDS_TO_CLAIM,
         },
     )
 

@@ -14,11 +14,9 @@ import pandas as pd
 
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import (
-    MIN_SEEDS_TO_CLAIM,
     Pair,
     adjusted,
     contrasts,
-    smallest_p,
 )
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.labels.numbers import Measure
@@ -132,9 +130,6 @@ def _order(rows: pd.DataFrame, table: pd.DataFrame, measure: Measure, pairs: lis
             "constants": constants,
             "unclear": unclear,
             "matched": matched,
-            "smallest_p": smallest_p(seeds),
-            "can_claim": seeds >= MIN_SEEDS_TO_CLAIM,
-            "seeds_needed": MIN_SEEDS_TO_CLAIM,
         },
     )
 
@@ -147,10 +142,7 @@ def _turns(pairs: dict[Measure, list[Pair]], seeds: int) -> list[Finding]:
         turned = [pair for pair in after if pair.told_apart and (pair.b, pair.a) in first]
         if not turned:
             continue
-        sentences = [
-            f"{pair.a} is the easier one by the former, and harder than {pair.b} by the latter"
-            for pair in turned
-        ]
+        names = [(pair.a, pair.b) for pair in turned]
         told.append(
             Finding(
                 kind="label_order_turns",
@@ -160,7 +152,7 @@ def _turns(pairs: dict[Measure, list[Pair]], seeds: int) -> list[Finding]:
                 metric=other.column,
                 p_adjusted=max(pair.p_adjusted for pair in turned),
                 n=seeds,
-                facts={"one": one.title, "other": other.title, "turned": sentences},
+                facts={"one": one.title, "other": other.title, "turned": names},
             )
         )
     return told

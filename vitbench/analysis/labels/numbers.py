@@ -32,7 +32,7 @@ class Measure:
     less_is_easier: bool
 
 
-RAW = Measure("train_loss", "training loss (the paper's measure)", True)
+RAW = Measure("train_loss", "training loss", True)
 OVER_CONSTANT = Measure("train_loss_over_constant", "training loss over H(base rate)", True)
 NCE = Measure("nce", "normalised cross entropy, test", True)
 EXCESS = Measure("excess", "normalised cross entropy above the noise floor, test", True)

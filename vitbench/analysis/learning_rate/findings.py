@@ -33,13 +33,23 @@ def findings(results: Results) -> list[Finding]:
             low=_known(row["s_trapz_low"]),
             high=_known(row["s_trapz_high"]),
             n=row["seeds"],
-            facts={str(name): _known(value) for name, value in row.items()},
+            facts=_facts(row),
         )
         for row in rows[:_MAX_MODELS]
     ]
     if len(rows) > _MAX_MODELS:
         told.append(Finding("lr_more_models", n=len(rows) - _MAX_MODELS))
     return told + _movement(results, rows, shape)
+
+
+def no_sensitivity(row: Mapping[Any, Any]) -> Finding:
+    """Why a model (a row of `sensitivity.table`) has no S."""
+    return Finding("no_sensitivity", metric="val_loss", n=row["seeds"], facts=_facts(row))
+
+
+def _facts(row: Mapping[Any, Any]) -> dict[str, Any]:
+    known = {str(name): _known(value) for name, value in row.items()}
+    return known | {"rates_needed": sensitivity.MIN_RATES, "learned": sensitivity.LEARNED}
 
 
 def _known(value: Any) -> Any:

@@ -22,7 +22,7 @@ from vitbench.analysis.statistics import Floats, chosen_by_others, mean_interval
 
 MIN_RATES = 5  # three rates over two decades rank the rates, and neither S nor a window follows
 DELTA_NATS = 0.1
-_LEARNED = 0.05  # a run that closed less of the gap from l0 to l* has learned nothing
+LEARNED = 0.05  # a run that closed less of the gap from l0 to l* has learned nothing
 _ENDED = ("finished", "diverged")
 
 
@@ -58,7 +58,9 @@ class Sensitivity:
     failed_alone: str = ""  # other rates at which some seed diverged or learned nothing
     diverged: int = 0  # runs
     left_out: int = 0  # trials without an end, and seeds that lack a rate: not in any number
-    why_not: str = ""  # why there is no S
+    initial: float = math.nan  # loss before training
+    # Why there is no S: `no_whole_seed`, `few_rates` or `nothing_learned`; empty where there is.
+    why_not: str = ""
 
 
 def losses_by_seed(trials: pd.DataFrame) -> pd.DataFrame:
@@ -107,13 +109,14 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
         delta=delta,
         diverged=int((trials["status"] == "diverged").sum()),
         left_out=int((~trials["status"].isin(_ENDED)).sum()) + len(table) - len(whole),
-        why_not="no seed has an end at every learning rate",
+        why_not="no_whole_seed",
     )
     if not len(whole):
         return result
     values = whole[lrs].to_numpy(dtype=np.float64)
     mean = values.mean(axis=0)
     best, last = int(mean.argmin()), len(lrs) - 1
+    start = float(trials["initial_val_loss"].astype(float).mean())
     result = replace(
         result,
         best_lr=float(lrs[best]),
@@ -121,20 +124,15 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
         best_loss_unseen=float(np.mean(chosen_by_others(values))) if len(values) > 1 else math.nan,
         agree=int((values.argmin(axis=1) == best).sum()),
         boundary="" if 0 < best < last else ("low" if best == 0 else "high"),
-        why_not=f"{len(lrs)} learning rates rank the rates but give no S and no safe window; "
-        f"at least {MIN_RATES} are needed",
+        initial=start,
+        why_not="few_rates",
     )
     if len(lrs) < MIN_RATES:
         return result
-    start = float(trials["initial_val_loss"].astype(float).mean())
-    if mean[best] > (1 - _LEARNED) * start:
-        why = (
-            f"nothing was learned: the lowest mean loss, {mean[best]:.3g}, is within "
-            f"{_LEARNED:.0%} of the loss before training, {start:.3g}"
-        )
-        return replace(result, why_not=why)
+    if mean[best] > (1 - LEARNED) * start:
+        return replace(result, why_not="nothing_learned")
     s_low, s_high = mean_interval([_log_mean(lrs, row) - row[best] for row in values]).ends
-    failed = (values >= mean[best] + (1 - _LEARNED) * (start - mean[best])).any(axis=0)
+    failed = (values >= mean[best] + (1 - LEARNED) * (start - mean[best])).any(axis=0)
     edge = len(lrs)
     while edge > best + 1 and failed[edge - 1]:
         edge -= 1

@@ -20,6 +20,7 @@ from vitbench.analysis.findings.render import claim_sentence, sentence, spelled_
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.learning_rate.figures import curves_data
+from vitbench.analysis.learning_rate.findings import no_sensitivity
 from vitbench.analysis.page import Embedder, Picture, number
 from vitbench.analysis.report import svg_curves
 from vitbench.analysis.results import Results, load
@@ -125,8 +126,10 @@ def _sensitivity_rows(results: Results) -> list[dict[Any, Any]]:
     """A row per model with its settings in words; none for a single model."""
     names = shape_names(results)
     rows = lr_sensitivity.table(results.trials, names).to_dict("records")
-    named = [{**row, "cell": in_words(names, (row[name] for name in names))} for row in rows]
-    return named if len(named) > 1 else []
+    for row in rows:
+        row["cell"] = in_words(names, (row[name] for name in names))
+        row["why_not"] = row["why_not"] and sentence(no_sensitivity(row))
+    return rows if len(rows) > 1 else []
 
 
 def _trial_table(results: Results) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from vitbench.analysis.findings.finding import Finding
-from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, all_pairs, smallest_p
+from vitbench.analysis.findings.pairs import all_pairs
 from vitbench.analysis.results import Results
 from vitbench.analysis.statistics import MIN_SEEDS
 from vitbench.analysis.time_to_target import numbers as speed
@@ -51,11 +51,6 @@ def _sooner(compared: speed.Restricted, target: float | None) -> list[Finding]:
     facts: dict[str, object] = {"horizon": compared.horizon, "target": target, "pairs": len(pairs)}
     told += [pair.assertion("target_sooner", FAMILY, METRIC, facts=facts) for pair in apart]
     if not apart:
-        facts |= {
-            "can_claim": seeds >= MIN_SEEDS_TO_CLAIM,
-            "smallest_p": smallest_p(seeds),
-            "seeds_needed": MIN_SEEDS_TO_CLAIM,
-        }
         told.append(Finding("target_none_sooner", FAMILY, metric=METRIC, n=seeds, facts=facts))
     return told
 
