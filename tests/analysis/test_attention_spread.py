@@ -49,6 +49,14 @@ def test_many_units_can_carry_a_direction(slope: float, direction: str) -> None:
     assert not second.asserts and "no direction can be told" in sentence(second)
 
 
+def test_losses_without_noise_have_no_floor() -> None:
+    """No label is wrong: the loss is not called one above a noise floor."""
+    clean = models(8, 0.02).assign(excess=lambda data: data["nce"])
+    assert "noise floor" not in sentence(associations(clean)[1])
+    noisy = clean.assign(excess=clean["nce"] - 0.1)
+    assert "above the noise floor" in sentence(associations(noisy)[1])
+
+
 def test_three_labels_carry_none_however_many_models() -> None:
     """Three labels of 50 models each in perfect order are three units."""
     first, _ = associations(models(3, 0.02, seeds=50))
