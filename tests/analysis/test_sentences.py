@@ -123,10 +123,13 @@ def test_sentences_of_a_report_with_plates_and_models_without_s(
     text = result_folder.GRID.replace("0.1, 1.0]", "0.1]").replace("0.0001, ", "")
     made = result_folder.make(tmp_path / "r", text.replace("seed:", "depth: [1, 2], seed:"))
     (made / "attention").mkdir()
-    (made / "attention" / "plate_a_1.png").write_bytes(b"")
-    content = report._content(results.load(made), [])
-    (plate,) = content["plates"]
-    assert plate.alt == "Images, their attention and both laid over each other: a 1."
+    opened = results.load(made)
+    for name in (opened.trials["trial_id"].iloc[0], "photos"):
+        (made / "attention" / f"plate_{name}.png").write_bytes(b"")
+    content = report._content(opened, [])
+    for plate in content["plates"]:
+        assert plate.alt.startswith(f"{plate.heading}: images, their attention")
+    assert len(content["plates"]) == 2
     reasons = [row["why_not"] for row in content["sensitivity"]]
     assert len(reasons) == 2 and all("at least 5 are needed" in reason for reason in reasons)
     assert heard.strangers(content, content["description"]) == []
