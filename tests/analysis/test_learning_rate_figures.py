@@ -98,7 +98,7 @@ def test_sentences_carry_range_interval_window_edge_and_warnings() -> None:
     found = results(RATES, {16: [2.0, 1.0, 0.5, 2.3, math.nan], 64: [2.0, 1.5, 0.9, 0.8, 0.4]})
     first, second, movement = map(sentence, lr_findings.findings(found))
     assert "[1e-05, 0.1]" in first and "95 % interval" in first and "decades" in first
-    assert "From 0.01 on, at every rate some seed diverges" in first and "WARNING" not in first
+    assert "From 0.01 on, at every rate tried some seed" in first and "WARNING" not in first
     assert "WARNING: that is the highest rate tried" in second
     assert "0.001 at batch size 16; 0.1 at batch size 64" in movement
 
@@ -122,4 +122,5 @@ def test_an_edge_is_only_called_one_where_all_rates_above_fail() -> None:
 def test_nothing_learned_gives_no_s() -> None:
     """2.27 of 2.3 everywhere is not "safe over four decades"."""
     text = sentence(lr_findings.findings(results(RATES, {16: [2.27] * 5}))[0])
-    assert "No S: nothing was learned" in text and "decades" not in text
+    assert "No sensitivity S, since nothing was learned" in text and "decades" not in text
+    assert "WARNING" not in text
