@@ -41,8 +41,8 @@ def sweep_file() -> str:
         "and all problems of a file are reported at once. *Stackable* settings are those in which "
         "models that train together may differ. In `search.space` and `search.inner` the settings "
         "of `model` and `train`, and `image_size`, go by their own name, e.g. `lr`; `--set` takes "
-        "the whole path, e.g. `--set train.lr=0.001`. `extends: base.yaml` lays a file over another "
-        "one: sections are merged, axes and lists replaced.",
+        "the whole path, e.g. `--set train.lr=0.001`. `extends: base.yaml` lays a file over "
+        "another one: sections are merged, axes and lists replaced.",
         "",
     ]
     for name, model in _sections(Sweep, ""):

@@ -165,6 +165,7 @@ def test_titles_name_a_users_folder_and_no_scale_that_nobody_chose(reported: Pat
     opened = results.load(reported)
     assert " scale, " in opened.subtitle
     opened.environment.update(dataset="photos", scales=[])
+    opened.sweep["dataset"]["name"] = "folder"
     assert opened.subtitle.startswith("photos, ") and " scale" not in opened.subtitle
 
 

@@ -45,7 +45,8 @@ class Results:
     @property
     def dataset(self) -> str:
         """The data set that was really used; a user's own folder by its name."""
-        return str(self.environment.get("dataset") or self.sweep["dataset"]["name"])
+        name = str(self.sweep["dataset"]["name"])
+        return str(self.environment.get("dataset", name)) if name == "folder" else name
 
     @property
     def subtitle(self) -> str:
