@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
 import sweep_runs
+
+# What no command foresaw shows itself, here and in processes that tests start.
+os.environ["VITBENCH_DEBUG"] = "1"
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from vitbench import __version__
+from vitbench.net import net
 from vitbench.words import did_you_mean
 
 EXIT_BAD_INPUT = 2
@@ -34,6 +35,7 @@ commands:
 `vitbench COMMAND --help` says more; `vitbench --version` names the version."""
 
 
+@net
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code.
 

@@ -21,6 +21,8 @@ from vitbench.plan.resume import find
 from vitbench.storage.mirror import fetch_latest
 from vitbench.storage.place import Place, is_bucket
 
+_MOST_SEEDS = 10_000
+
 
 @dataclass(frozen=True)
 class Request:
@@ -97,9 +99,9 @@ def settle(request: Request) -> Settled:
     written = file.sweep(overrides=request.overrides)
     overrides = request.overrides
     if request.seeds is not None:
-        if request.seeds < 1:
+        if not 1 <= request.seeds <= _MOST_SEEDS:
             count = request.seeds
-            raise UserError(f"--seeds {count}: is not a number of seeds; name 1 or more.")
+            raise UserError(f"--seeds {count}: name 1 or more, and at most {_MOST_SEEDS:,}")
         # The grid's own axis, or models that a suggestion trains together.
         key = "search.space.seed" if written.search.is_grid else "search.inner.seed"
         overrides += (f"{key}={list(range(request.seeds))}",)

@@ -23,6 +23,7 @@ from vitbench.data.prepare import prepare
 from vitbench.errors import UserError
 from vitbench.exports import tools as exports
 from vitbench.forecast import dry_run, paper_cost_s
+from vitbench.net import net
 from vitbench.plan.names import varying_fields
 from vitbench.plan.resume import check_same, restore_record
 from vitbench.records import environment, tables
@@ -44,6 +45,7 @@ _FINDINGS = 4  # so many are printed at the end
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
+@net
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     request = Request.parse(sys.argv[1:] if argv is None else argv)

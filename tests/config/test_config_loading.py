@@ -94,7 +94,7 @@ def test_a_file_is_laid_over_the_one_that_it_extends(tmp_path: Path) -> None:
             "[a]",
             "s.yaml:1: extends=['a']: must be the path of a sweep file, from this one's folder",
         ),
-        ("none.yaml", "none.yaml: there is no such file; check the path"),
+        ("none.yaml", "s.yaml:1: extends=none.yaml: there is no such file; check the path"),
     ],
 )
 def test_what_cannot_be_extended(tmp_path: Path, named: str, message: str) -> None:

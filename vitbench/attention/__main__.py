@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.errors import UserError
+from vitbench.net import net
 
 
+@net
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
     parser = argparse.ArgumentParser(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from vitbench.config import claim_checks
+from vitbench.config import claim_checks, number_checks
 from vitbench.config.models import AXES, Dataset, Sweep, is_stackable, is_whole
 from vitbench.config.problems import Path, Problem, below, shorten, translate
 from vitbench.config.search import Range, Search
@@ -25,6 +25,7 @@ def problems(sweep: Sweep) -> list[Problem]:
     independent = [
         *of_axes,
         *_search_problems(sweep.search),
+        *number_checks.model_problems(sweep.search),
         *_dataset_problems(sweep.dataset),
         *_label_problems(sweep),
         *claim_checks.problems(sweep, axes_are_right=not of_axes),

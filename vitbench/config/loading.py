@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vitbench.config import checks, yaml_file
+from vitbench.config import checks, number_checks, yaml_file
 from vitbench.config.models import Sweep
 from vitbench.config.problems import (
     UNKNOWN_KEY,
@@ -21,6 +21,7 @@ from vitbench.config.problems import (
     Problem,
     dotted,
     known_keys,
+    shorten,
     translate,
 )
 from vitbench.config.yaml_file import Document
@@ -76,14 +77,15 @@ class SweepFile:
 
     def located(self, message: str) -> str:
         """A message that begins with `key=value` of the file (or of a scale), with its line."""
-        start = re.match(r"([a-z_.]+)=([^:]+):", message)
+        start = re.match(r"([a-z_.]+)=([^:]*):", message)
         if start is None:
             return message
         key: Path = tuple(start[1].split("."))
         scales = _section(self.document.values, ("scales",))
         for path in (key, *(("scales", name, *key) for name in scales)):
             value = _section(self.document.values, path[:-1]).get(str(path[-1]))
-            if path in self.document.lines and str(value) == start[2]:
+            values = [str(item) for item in (value if isinstance(value, list) else [value])]
+            if path in self.document.lines and start[2] in values:
                 file, line = self.document.place(path)
                 return f"{file or self.path}:{line}: {message}"
         return message
@@ -116,6 +118,8 @@ def resolved_yaml(sweep: Sweep) -> str:
 
 
 def _validate(values: dict[str, Any]) -> list[Problem]:
+    if too_large := list(number_checks.problems(values)):
+        return too_large + _problems_of_the_rest(values, too_large)
     try:
         sweep = Sweep.model_validate(values)
     except ValidationError as error:
@@ -209,6 +213,8 @@ def _read(file: FilePath, above: tuple[FilePath, ...] = ()) -> Document:
     if not isinstance(named, str):
         raise ConfigError([f"{place}: must be the path of a sweep file, from this one's folder"])
     base_file = file.parent / named
+    if not base_file.is_file():
+        raise ConfigError([f"{place}: there is no such file; check the path"])
     if base_file.resolve() in (file.resolve(), *above):
         raise ConfigError([f"{place}: comes back to this file; name another"])
     base = _read(base_file, (file.resolve(), *above))
@@ -247,7 +253,7 @@ def _merge(
 def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) -> list[Problem]:
     key, equals, right = text.partition("=")
     path: Path = tuple(key.strip().split("."))
-    places[path] = f"--set {text}"
+    places[path] = f"--set {shorten(text, quoted=False)}"
     if not equals or not all(path):
         places[path] = "--set"
         return [Problem(path, "", f"'{text}' is not KEY=VALUE", "write e.g. train.epochs=2")]

@@ -194,7 +194,9 @@ class TrialConfig(Section):
 class Sweep(Section):
     """A whole sweep file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="names the results")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, description="names the results"
+    )
     description: str = ""
     dataset: Dataset
     model: Model = Model()

@@ -12,6 +12,7 @@ from vitbench.errors import UserError
 from vitbench.words import did_you_mean, nearest
 
 Path = tuple[str | int, ...]
+_MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ class ConfigError(UserError):
 
     def __init__(self, lines: Sequence[str]) -> None:
         count = f"{len(lines)} problems" if len(lines) > 1 else "1 problem"
-        super().__init__("\n".join([f"{count}, nothing was started:", *(f"  {x}" for x in lines)]))
+        shown = [f"  {line}" for line in lines[:_MOST_SHOWN]]
+        if len(lines) > _MOST_SHOWN:
+            shown.append(f"  and {len(lines) - _MOST_SHOWN:,} more")
+        super().__init__("\n".join([f"{count}, nothing was started:", *shown]))
         self.lines = list(lines)
 
 
@@ -48,7 +52,8 @@ def dotted(path: Path) -> str:
     """`search.space.lr[2]`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
+        key = shorten(part, quoted=False)
+        text += f"[{key}]" if isinstance(part, int) else (f".{key}" if text else key)
     return text
 
 
@@ -75,7 +80,10 @@ _BOUNDS = {
 
 def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     """Turn one of pydantic's errors into a problem in this project's words."""
-    kind, path, value = error["type"], _strip_unions(error["loc"]), error["input"]
+    kind, value, loc = error["type"], error["input"], error["loc"]
+    # The last part of these is a key of the file, whatever it looks like.
+    last = 1 if kind in ("extra_forbidden", "missing") else 0
+    path = (*_strip_unions(loc[: len(loc) - last]), *loc[len(loc) - last :])
     shown = "" if isinstance(value, dict) else shorten(value)
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
@@ -101,9 +109,9 @@ def translate(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     return Problem(path, shown, str(error["msg"]).lower(), "correct the value")
 
 
-def shorten(value: Any) -> str:
+def shorten(value: Any, *, quoted: bool = True) -> str:
     """A value as it stands in a message."""
-    text = repr(value) if isinstance(value, str) else str(value)
+    text = repr(value) if quoted and isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-from vitbench.config.problems import ConfigError, Path
+from vitbench.config.problems import ConfigError, Path, shorten
+
+_LARGEST_CHARACTERS, _MOST_VALUES, _DEEPEST = 1_000_000, 100_000, 20
 
 
 class _Loader(yaml.SafeLoader):
@@ -67,29 +69,49 @@ def read(file: FilePath) -> Document:
         raise ConfigError([f"{file}: cannot be read as text: {error}"]) from None
     lines: dict[Path, int] = {}
     repeated: list[str] = []
+    if len(text) > _LARGEST_CHARACTERS:
+        raise ConfigError([f"{file}: has {len(text):,} characters; a sweep file has at most "
+                           f"{_LARGEST_CHARACTERS:,}"])  # fmt: skip
     try:
         root = yaml.compose(text, Loader=_Loader)
         if root is None:
             raise ConfigError([f"{file}: is empty; start from one of the files in sweeps/"])
         values = _build(root, (), lines, repeated)
+    except RecursionError:
+        raise ConfigError([f"{file}: nests too deep; a sweep file has few levels"]) from None
     except yaml.YAMLError as error:
         raise ConfigError([_syntax_problem(file, error)]) from None
     if repeated:
         raise ConfigError([f"{file}:{problem}" for problem in repeated])
     if not isinstance(values, dict):
-        raise ConfigError([f"{file}:1: must be `key: value` lines at the top; this is {values!r}"])
+        raise ConfigError(
+            [f"{file}:1: must be `key: value` lines at the top; this is {shorten(values)}"]
+        )
     return Document(values, lines)
 
 
 def _build(node: yaml.Node, path: Path, lines: dict[Path, int], repeated: list[str]) -> Any:
     """The value of a node; notes the line of every path below it, and keys that stand twice."""
     lines.setdefault(path, node.start_mark.line + 1)
+    if len(path) > _DEEPEST or len(lines) > _MOST_VALUES:
+        # Also what aliases of aliases would grow to, and what contains itself.
+        rule = f"nests deeper than {_DEEPEST} levels, or holds more than {_MOST_VALUES:,} values"
+        raise yaml.constructor.ConstructorError(problem=rule, problem_mark=node.start_mark)
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, n), lines, repeated) for n, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return _Loader("").construct_object(node, deep=True)
+        try:
+            return _Loader("").construct_object(node, deep=True)
+        except ValueError as error:  # a date in month 13, `!!int abc`
+            what = f"{shorten(node.value)} is not what its tag or form says: {error}"
+            raise yaml.constructor.ConstructorError(
+                problem=what, problem_mark=node.start_mark
+            ) from None
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            rule = "a list or a section stands where a key belongs"
+            raise yaml.constructor.ConstructorError(problem=rule, problem_mark=key_node.start_mark)
         key, line = str(key_node.value), key_node.start_mark.line + 1
         below = (*path, key)
         if key in mapping:

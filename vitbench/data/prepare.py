@@ -12,6 +12,8 @@ from vitbench import data
 from vitbench.config import Dataset, Sweep
 from vitbench.data import ImageSet, Resolved, mnist
 from vitbench.data.image_set import SPLITS
+from vitbench.errors import UserError
+from vitbench.words import did_you_mean
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -96,12 +98,18 @@ def _with_images(sweep: Sweep, resolved: Resolved, images: ImageSet) -> Sweep:
 
 def _check_labels(sweep: Sweep, images: ImageSet) -> None:
     """Refuse labels of the sweep that are not there, or have too few images to match."""
-    axes = [sweep.search.space.get("label"), sweep.search.inner.get("label")]
-    varied = [label for axis in axes if isinstance(axis, list) for label in axis]
-    for label in varied or [sweep.train.label]:
+    keyed = [
+        (f"search.{part}.label", label)
+        for part, axes in (("space", sweep.search.space), ("inner", sweep.search.inner))
+        if isinstance(axis := axes.get("label"), list)
+        for label in axis
+    ]
+    for key, label in keyed or [("train.label", sweep.train.label)]:
         if label is None:
             continue
-        images.binary_targets("train", str(label))
+        if label not in images.labels:
+            hint = did_you_mean(str(label), images.labels)
+            raise UserError(f"{key}={label}: is not a label of {images.name}; {hint}")
         if sweep.train.matched is not None:
             for split in SPLITS:
                 images.matched(split, str(label), sweep.train.matched)

@@ -1,0 +1,38 @@
+"""What nobody foresaw: one line, code 70, and the whole story in a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from vitbench import cli, sweep
+
+
+def broken(*_: object) -> NoReturn:
+    raise ZeroDivisionError("of all things")
+
+
+@pytest.mark.parametrize("main", [cli.main, sweep.main])
+def test_a_bug_is_one_line_and_a_log(
+    main: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever way a command is started."""
+    monkeypatch.delenv("VITBENCH_DEBUG")
+    monkeypatch.setattr(sweep, "run", broken)
+    words = ["s.yaml"] if main is sweep.main else ["sweep", "s.yaml"]
+    assert main(words) == 70  # type: ignore[operator]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ZeroDivisionError: of all things" in line
+    (log,) = re.findall(r"the full log: (\S+)\)", line)
+    assert "in broken" in Path(log).read_text()
+    Path(log).unlink()
+
+
+def test_whoever_debugs_sees_it_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VITBENCH_DEBUG=1 is how the tests run, so that none of them hides a bug."""
+    monkeypatch.setattr(sweep, "run", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["sweep", "s.yaml"])
