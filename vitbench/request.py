@@ -18,6 +18,7 @@ from vitbench.config import EXPORTERS, PAPER, Sweep, SweepFile
 from vitbench.errors import UserError
 from vitbench.hardware import local_gpu_count
 from vitbench.plan.resume import find
+from vitbench.records import environment
 from vitbench.storage.mirror import fetch_latest
 from vitbench.storage.place import Place, is_bucket
 
@@ -126,9 +127,8 @@ def _scale(request: Request, sweep: Sweep, resume_from: Path | None) -> str:
     """
     if request.scale != "auto":
         return request.scale
-    if resume_from is not None:
-        environment = (resume_from / "environment.json").read_text(encoding="utf-8")
-        return str(json.loads(environment)["scale"])
+    if resume_from is not None and (scale := environment.read(resume_from).get("scale")):
+        return str(scale)
     on_gpu = request.address is not None or local_gpu_count() > 0
     return PAPER if on_gpu or "laptop" not in sweep.scales else "laptop"
 

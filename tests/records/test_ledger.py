@@ -21,7 +21,10 @@ def test_lines_come_back_in_order_and_in_value(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with Ledger(path) as out:
         out.append("run", argv=["a"])
-        out.extend("epoch", [{"epoch": 1, "train_loss": math.inf}, {"epoch": 2, "train_loss": 0.1}])
+        losses = {1: math.inf, 2: 0.1}
+        out.extend(
+            "epoch", [{"trial_id": "a", "epoch": n, "train_loss": losses[n]} for n in losses]
+        )
     found = lines(path)
     assert [line["kind"] for line in found] == ["run", "epoch", "epoch"]
     assert found[1]["train_loss"] == math.inf

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 
 from vitbench.config import results_values
 from vitbench.errors import UserError
-from vitbench.records import tables
+from vitbench.records import environment, tables
 
 Computed = TypeVar("Computed")
 
@@ -84,7 +83,7 @@ def load(folder: Path, target: float | None = None) -> Results:
     The target is the validation accuracy to time the arms by; the sweep's own if left out.
 
     Raises:
-        UserError: if the folder holds no results.
+        UserError: if the folder holds no results, or damaged ones.
     """
     ledger = folder / tables.LEDGER
     sweep, parquet = folder / "sweep.yaml", folder / "trials.parquet"
@@ -93,16 +92,7 @@ def load(folder: Path, target: float | None = None) -> Results:
             f"{folder}: holds no results of a sweep (no sweep.yaml with ledger.jsonl or "
             f"trials.parquet); name a folder such as results/mnist_lr/20260101-120000-ab12"
         )
-    if ledger.is_file() and (
-        not parquet.is_file() or ledger.stat().st_mtime > parquet.stat().st_mtime
-    ):
-        trials, epochs, labels = tables.build_all(folder)
-    else:
-        trials = pd.read_parquet(parquet)
-        epochs = pd.read_parquet(folder / "epochs.parquet")
-        of_labels = folder / "labels.parquet"
-        labels = pd.read_parquet(of_labels) if of_labels.is_file() else tables.no_labels()
-    values, environment = results_values(folder), folder / "environment.json"
-    facts = json.loads(environment.read_text("utf-8")) if environment.is_file() else {}
+    trials, epochs, labels = tables.load(folder)
+    values, facts = results_values(folder), environment.read(folder)
     target = values.get("target_accuracy") if target is None else target
     return Results(folder, trials, epochs, values, facts, target, labels)

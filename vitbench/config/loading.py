@@ -105,8 +105,13 @@ def load_results_sweep(results_dir: FilePath) -> Sweep:
 
 def results_values(results_dir: FilePath) -> dict[str, Any]:
     """What the sweep.yaml of a results folder says, under today's keys, as plain values."""
-    values = yaml_file.read(results_dir / "sweep.yaml").values
+    file = results_dir / "sweep.yaml"
+    values = yaml_file.read(file).values
     _rename(values)
+    for key, kind in (("name", str), ("dataset", dict), ("train", dict), ("search", dict)):
+        if not isinstance(values.get(key), kind):
+            rule = f"has no `{key}:`, which the sweep.yaml of results has; put it back from a copy"
+            raise ConfigError([f"{file}: {rule}"])
     return values
 
 

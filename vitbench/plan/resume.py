@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from pydantic import ValidationError
 
@@ -61,11 +60,15 @@ def restore_record(results_dir: Path) -> None:
     Raises:
         UserError: if the sweep file there does not tell what some trial's settings were.
     """
+    for name in ("trials", "epochs", "labels"):
+        for path in (results_dir / f"{name}.parquet", results_dir / f"{name}.csv"):
+            if path.is_dir():
+                raise UserError(f"{path}: a folder stands where a file belongs; move it away")
     if (results_dir / tables.LEDGER).is_file():
         return
     sweep = load_results_sweep(results_dir)
     axes = [*sweep.search.space, *sweep.search.inner]
-    table = pd.read_parquet(results_dir / "trials.parquet")
+    table = tables.read(results_dir / "trials.parquet", ("trial_id", "status"))
     planned = {trial.trial_id: trial for trial in expand(sweep)} if sweep.search.is_grid else {}
     configs = {}
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench import __version__
+from vitbench.errors import UserError, in_a_line
 from vitbench.records.files import write_atomically
 
 _PACKAGES = (
@@ -46,6 +47,28 @@ def write(results_dir: Path, *, argv: Sequence[str], **facts: Any) -> None:
     write_atomically(results_dir / "environment.json", json.dumps(content, indent=1) + "\n")
 
 
+def read(results_dir: Path) -> dict[str, Any]:
+    """What environment.json says; nothing where it is not there.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    file = results_dir / "environment.json"
+    if not file.exists():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        content = in_a_line(error)
+    if not isinstance(content, dict):
+        why = f" ({content})" if isinstance(content, str) else ""
+        raise UserError(
+            f"{file}: is no JSON object{why}; it was edited or the disk is damaged; put it back, "
+            f"or remove it to go on without scale, data set and command in the report"
+        )
+    return content
+
+
 def claims_at_start(results_dir: Path, fingerprints: Sequence[str], *, resumed: bool) -> list[str]:
     """Claims that were stated before the first trial: those of now, or a resumed run's own.
 
@@ -53,9 +76,7 @@ def claims_at_start(results_dir: Path, fingerprints: Sequence[str], *, resumed: 
     """
     if not resumed:
         return list(fingerprints)
-    file = results_dir / "environment.json"
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return [str(fingerprint) for fingerprint in before.get("claims") or ()]
+    return [str(fingerprint) for fingerprint in read(results_dir).get("claims") or ()]
 
 
 def _version(package: str) -> str | None:

@@ -7,14 +7,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitbench.errors import UserError
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to; the file becomes `path` when the block ends well."""
+    """Give a name beside `path` to write to; the file becomes `path` when the block ends well.
+
+    Raises:
+        UserError: if a folder stands in the file's place.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except IsADirectoryError:
+            raise UserError(f"{path}: a folder stands where a file belongs; move it away") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -26,21 +26,25 @@ from typing import Any
 
 from vitbench.errors import UserError
 
-_AT_ONCE = 200
+_AT_ONCE, _FIRST_LINE = 200, 2**20
 
 
 class Ledger:
     """The one writer of a ledger; use as a context manager.
 
     Raises:
-        UserError: on entering, if another driver has the ledger open.
+        UserError: on entering, if another driver has the ledger open, or the file is none.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __enter__(self) -> Ledger:
-        self._file = self.path.open("a+b")
+        try:
+            self._file = self.path.open("a+b")
+        except IsADirectoryError:
+            rule = "a folder stands where a file belongs; move it away"
+            raise UserError(f"{self.path}: {rule}") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -49,6 +53,9 @@ class Ledger:
                 f"{self.path}: another vitbench is running on this folder; wait for it to end, "
                 f"or stop it with Ctrl-C before you resume"
             ) from None
+        self._file.seek(0)
+        if b"\n" in (start := self._file.read(_FIRST_LINE)):
+            _parse(self.path, start.split(b"\n")[0].decode(errors="replace"), 1)
         # Cut off a last line that a killed driver left half-written.
         self._file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
         return self
@@ -78,7 +85,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         UserError: if a line before the last one is not JSON.
     """
     first = 1
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         while lines := list(itertools.islice(file, _AT_ONCE)):
             if not lines[-1].endswith("\n"):
                 lines.pop()  # a driver is writing it now, or died while it did
@@ -86,17 +93,41 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                 objects = json.loads(f"[{','.join(lines)}]")  # faster than one by one
             except ValueError:
                 objects = []
-            if len(objects) != len(lines):  # one of them is not whole: which?
+            if len(objects) != len(lines) or not all(map(_is_whole, objects)):  # which?
                 objects = [_parse(path, line, number) for number, line in enumerate(lines, first)]
             yield from objects
             first += len(lines)
 
 
+def _is_whole(line: Any) -> bool:
+    """Whether an object is a line of a ledger, with what its kind needs."""
+    if not isinstance(line, dict) or not isinstance(line.get("time_s"), int | float):
+        return False
+    match line.get("kind"):
+        case "epoch":
+            return isinstance(line.get("trial_id"), str) and isinstance(line.get("epoch"), int)
+        case "outcome":
+            return isinstance(line.get("trial_id"), str)
+        case "trial":
+            config = line.get("config")
+            return (
+                isinstance(line.get("trial_id"), str)
+                and isinstance(line.get("stack_id"), str)
+                and isinstance(config, dict)
+                and all(isinstance(config.get(n), dict) for n in ("dataset", "model", "train"))
+            )
+        case kind:
+            return isinstance(kind, str)
+
+
 def _parse(path: Path, line: str, number: int) -> Any:
     try:
-        return json.loads(line)
+        content = json.loads(line)
     except ValueError:
+        content = None
+    if not _is_whole(content):
         raise UserError(
-            f"{path}:{number}: is not a whole JSON object; the file was edited or the "
+            f"{path}:{number}: is not a whole line of a ledger; the file was edited or the "
             f"disk is damaged; remove this line to read the rest"
-        ) from None
+        )
+    return content

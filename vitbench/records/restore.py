@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vitbench.config import TrialConfig
-from vitbench.records import tables
+from vitbench.records import environment, tables
 from vitbench.records.files import write_atomically
 from vitbench.records.types import Status
 
@@ -35,8 +35,11 @@ def restore_ledger(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Non
 
 
 def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[dict[str, Any]]:
-    environment = json.loads((results_dir / "environment.json").read_text(encoding="utf-8"))
-    time_s = datetime.fromisoformat(environment["time_utc"]).timestamp()
+    facts = environment.read(results_dir)
+    try:
+        time_s = datetime.fromisoformat(str(facts.get("time_utc"))).timestamp()
+    except ValueError:  # not known: about when the tables were written
+        time_s = (results_dir / "trials.parquet").stat().st_mtime
     trials = _rows(results_dir / "trials.parquet")
     ids = {
         row["trial_id"]: row["trial_id"]
@@ -44,7 +47,7 @@ def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[di
         else configs[row["trial_id"]].trial_id
         for row in trials
     }
-    run = {"argv": environment["command"][3:], "scale": environment["scale"]}
+    run = {"argv": facts.get("command", [])[3:], "scale": facts.get("scale")}
     yield {"kind": "run", "time_s": time_s, **run, "restored": "from the tables"}
     for row in trials:
         known = {"trial_id": ids[row["trial_id"]], "stack_id": row["stack_id"]}
@@ -66,7 +69,7 @@ def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[di
 
 def _rows(table: Path) -> list[dict[str, Any]]:
     """Rows of a table as JSON values: None where a whole number, a text or a truth is missing."""
-    frame = pd.read_parquet(table)
+    frame = tables.read(table, ("trial_id",))
     columns = {str(name): map(_plain, frame[name].tolist()) for name in frame}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

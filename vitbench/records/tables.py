@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vitbench.config.search import OBJECTIVES
+from vitbench.errors import UserError, in_a_line
 from vitbench.records import ledger
 from vitbench.records.files import replacing
 from vitbench.records.labels import label_row
@@ -35,6 +36,50 @@ def build_all(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFra
     """Build (trials, epochs, labels); labels have no row where models learned classes."""
     trials, epochs = _read(results_dir)
     return _frame(trials, TRIALS), epochs, _labels(trials, epochs)
+
+
+def load(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """(trials, epochs, labels): the tables as written, or from the ledger where that is newer.
+
+    Raises:
+        UserError: if a table is damaged, and there is no ledger to build it from.
+    """
+    record, parquet = results_dir / LEDGER, results_dir / "trials.parquet"
+    if record.is_file():
+        try:
+            if record.stat().st_mtime <= parquet.stat().st_mtime:
+                return _written(results_dir)
+        except (OSError, UserError):  # gone or damaged: the ledger holds all that they held
+            pass
+        return build_all(results_dir)
+    return _written(results_dir)
+
+
+def _written(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    labels = results_dir / "labels.parquet"
+    return (
+        read(results_dir / "trials.parquet", ("trial_id", "status", "seed")),
+        read(results_dir / "epochs.parquet", ("trial_id", "epoch")),
+        read(labels, ("trial_id", "label")) if labels.exists() else no_labels(),
+    )
+
+
+def read(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
+    """A table from its parquet file.
+
+    Raises:
+        UserError: if it cannot be read, or lacks a column that it needs.
+    """
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise UserError(
+            f"{path}: cannot be read as a table ({in_a_line(error)}); put it back from a copy, or "
+            f"the folder's ledger.jsonl, from which tables are built"
+        ) from error
+    if missing := [name for name in needed if name not in table]:
+        raise UserError(f"{path}: is another table: it has no column '{missing[0]}'; put it back")
+    return table
 
 
 def no_labels() -> pd.DataFrame:
@@ -106,7 +151,7 @@ def pareto_stacks(results_dir: Path) -> set[str] | None:
     path = results_dir / "suggestions.parquet"
     if not path.is_file():
         return None
-    rows = pd.read_parquet(path)
+    rows = read(path)
     objectives = set(OBJECTIVES) & set(rows.columns)
     return set(rows.loc[rows["pareto"], "stack_id"]) if len(objectives) > 1 else None
 

@@ -12,6 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from vitbench.config import Sweep
 from vitbench.errors import UserError
+from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.tuning.search.objective import direction
 from vitbench.tuning.search.study import distributions
@@ -36,7 +37,7 @@ def restore_study(sweep: Sweep, results_dir: Path, history: History) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objectives = list(sweep.search.objectives)
     trials = []
-    for row in pd.read_parquet(table).sort_values("number").to_dict("records"):
+    for row in tables.read(table, ("number", "state")).sort_values("number").to_dict("records"):
         state = TrialState[row["state"]]
         space = {
             name: distribution

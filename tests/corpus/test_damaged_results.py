@@ -1,0 +1,178 @@
+"""Results folders that are damaged: rebuilt from what is whole, or refused in one message."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import result_folder
+
+from vitbench import sweep
+from vitbench.analysis import __main__ as analysis
+from vitbench.analysis.report import report
+from vitbench.commands import compare, ls
+from vitbench.records import tables
+
+SWEEP = result_folder.GRID
+FILES = (
+    "ledger.jsonl", "trials.parquet", "epochs.parquet", "sweep.yaml",
+    "environment.json",
+)  # fmt: skip
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _line(change: Callable[[str], str]) -> Callable[[Path], None]:
+    """Change the line in the middle of a text file."""
+
+    def damage(path: Path) -> None:
+        if path.suffix == ".parquet":  # has no lines: the byte in its middle
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 0xFF
+            path.write_bytes(bytes(content))
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        lines[len(lines) // 2] = change(lines[len(lines) // 2])
+        path.write_text("".join(lines))
+
+    return damage
+
+
+def _half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _as(content: bytes) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        path.write_bytes(content)
+
+    return damage
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "gone": Path.unlink,
+    "empty": _as(b""),
+    "cut in half": _half,
+    "two bytes short": lambda path: _as(path.read_bytes()[:-2])(path),
+    "zeros": _as(b"\0" * 1000),
+    "noise": _as(bytes(range(256)) * 8),
+    "a picture": _as(b"\x89PNG\r\n\x1a\n" + b"\0" * 64),
+    "a text": _as(b"hello\nworld\n"),
+    "an empty list": _as(b"[]"),
+    "an empty mapping": _as(b"{}\n"),
+    "a number": _as(b"3\n"),
+    "a page of HTML": _as(b"<html><body>404</body></html>"),
+    "a folder": _folder,
+    "twice": lambda path: _as(path.read_bytes() * 2)(path),
+    "a garbled line": _line(lambda line: line[: len(line) // 2] + "\n"),
+    "a line of something else": _line(lambda line: '{"kind": "epoch", "time_s": "x"}\n'),
+    "a line with a wrong type": _line(lambda line: line.replace(": ", ': ["x"], "also": ', 1)),
+}
+ONLY_TABLES = (
+    "trials.parquet",
+    "epochs.parquet",
+    "sweep.yaml",
+    "environment.json",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has ended: `<out>/made/<run>`, with its sweep file beside."""
+    out = tmp_path_factory.mktemp("whole")
+    result_folder.make(out / "made" / "20260101-000000-aaaa")
+    (out / "made.yaml").write_text(SWEEP)
+    return out
+
+
+@pytest.fixture
+def damaged(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "out"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+COMMANDS: dict[str, Callable[[Path], list[str]]] = {
+    "analysis": lambda run: [str(run), "--json"],
+    "ls": lambda run: [str(run.parent.parent), "--json"],
+    "compare": lambda run: [str(run), str(run), "--out", str(run.parent.parent / "c.html")],
+    "resume": lambda run: [
+        str(run.parent.parent / "made.yaml"), "--out", str(run.parent.parent), "--resume", str(run),
+        "--scale", "paper",
+    ],
+}  # fmt: skip
+MAINS = {
+    "analysis": analysis.main,
+    "ls": ls.main,
+    "compare": compare.main,
+    "resume": sweep.main,
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No training, no figures: what is read is judged, not what is drawn of it."""
+    from vitbench.analysis.compare import page
+    from vitbench.tuning import runner
+    from vitbench.tuning.cluster import connect
+
+    monkeypatch.setattr(runner, "run", lambda *_: runner.Ending())
+    monkeypatch.setattr(connect, "connect", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(report, "draw_and_write_opened", lambda results: [results.folder / "r"])
+    monkeypatch.setattr(page, "write", lambda made, out: out)
+
+
+def survives(name: str, run: Path, capsys: pytest.CaptureFixture[str]) -> int:
+    """Run a command on a damaged folder: it goes well, or is refused in one message."""
+    before = content(run)
+    started_s = time.monotonic()
+    code = MAINS[name](COMMANDS[name](run))
+    took_s = time.monotonic() - started_s
+    shown = capsys.readouterr()
+    assert code in (0, 2), shown.err
+    assert "Traceback" not in shown.err and took_s < 10
+    if code == 2:
+        message = shown.err.strip()
+        assert message and len(message.splitlines()) <= 12, message
+        assert str(run) in message or run.name in message, message
+        assert content(run) == before, "a refused command has changed the results"
+    elif name == "analysis":
+        json.loads(shown.out)
+    return code
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_file_is_rebuilt_or_named(
+    file: str, damage: str, command: str, damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the ledger whole, tables are rebuilt; else the message names what is wrong."""
+    (run,) = (damaged / "made").iterdir()
+    DAMAGES[damage](run / file)
+    code = survives(command, run, capsys)
+    if file.endswith(".parquet") and command != "compare":
+        assert code == 0, "the ledger is whole, so the tables can be rebuilt"
+
+
+@pytest.mark.parametrize("command", ["analysis", "ls", "resume"])
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", ONLY_TABLES)
+def test_tables_alone_that_are_damaged(
+    file: str, damage: str, command: str, damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Results that ship hold no ledger: a damaged table is named, nothing is made up."""
+    (run,) = (damaged / "made").iterdir()
+    (run / tables.LEDGER).unlink()
+    DAMAGES[damage](run / file)
+    survives(command, run, capsys)
