@@ -161,7 +161,8 @@ def test_a_damaged_file_is_rebuilt_or_named(
     (run,) = (damaged / "made").iterdir()
     DAMAGES[damage](run / file)
     code = survives(command, run, capsys)
-    if file.endswith(".parquet") and command != "compare":
+    in_the_way = damage == "a folder" and command == "resume"  # which must not be removed
+    if file.endswith(".parquet") and command != "compare" and not in_the_way:
         assert code == 0, "the ledger is whole, so the tables can be rebuilt"
 
 
