@@ -12,8 +12,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from vitbench import hardware
 from vitbench.analysis.findings import power
-from vitbench.config import Range, Sweep, is_whole
+from vitbench.config import Precision, Range, Sweep, is_whole
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import (
@@ -47,7 +48,9 @@ def _wall_s(plans: Sequence[StackPlan], s_per_flop: float, slots: int) -> float:
     return max(busy_until_s)
 
 
-def _measured_s_per_flop(plans: Sequence[StackPlan], images: ImageSet) -> float:
+def _measured_s_per_flop(
+    plans: Sequence[StackPlan], images: ImageSet, precision: Precision
+) -> float:
     """Time a few real steps of the cheapest stack, evaluation included, on this machine."""
     import torch
 
@@ -56,7 +59,7 @@ def _measured_s_per_flop(plans: Sequence[StackPlan], images: ImageSet) -> float:
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cheapest = min(plans, key=stack_flops)
-    epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS)
+    epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS, precision=precision)
     return epoch_s * cheapest.shared.train.epochs / stack_flops(cheapest)
 
 
@@ -82,7 +85,13 @@ def dry_run(
     say(f"disk:   {_disk_text(sweep, members, largest, min(slots, len(plans)) * plans[0].size)}")
     for number, line in enumerate(power.forecast(sweep)):
         say(f"{'        ' if number else 'claims: '}{line}")
-    wall_s = _wall_s(plans, _measured_s_per_flop(plans, images), slots)
+    slow = hardware.slow_in_bfloat16(on_gpu=on_gpu)
+    precision: Precision = "float32" if slow else "bfloat16"
+    asked = {plan.shared.train.precision for plan in plans}
+    if "auto" in asked:
+        because = slow or f"this {'GPU' if on_gpu else 'processor'} is fast in it"
+        say(f"precision: {precision} ({because}; every node that trains is asked at the start)")
+    wall_s = _wall_s(plans, _measured_s_per_flop(plans, images, precision), slots)
     on = f"{slots} {'GPU' if on_gpu else 'CPU core'}{'s' * (slots > 1)}"
     work = f"{members} trials in {len(plans)} stacks on {on}"
     how = f"({work}; from a probe of {_PROBE_STEPS} training steps)"

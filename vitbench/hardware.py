@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 # Training allocates and frees the same large tensors every step. With glibc's defaults each of them
@@ -35,3 +36,20 @@ def has_amx() -> bool:
     except OSError:  # not Linux
         return False
     return re.search(r"^flags\s*:.*\bamx_bf16\b", cpuinfo, re.MULTILINE) is not None
+
+
+def slow_in_bfloat16(*, on_gpu: bool) -> str:
+    """Why this machine multiplies bfloat16 matrices slowly; empty where it is fast in them.
+
+    GPUs have instructions for them from compute capability 8 on; a processor needs AMX, without
+    which bfloat16 is many times slower than float32.
+    """
+    if not on_gpu:
+        return "" if has_amx() else "no AMX"
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        lowest = min(float(line) for line in done.stdout.splitlines())
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return "nvidia-smi does not tell the GPU's compute capability"
+    return "" if lowest >= 8 else f"a GPU of compute capability {lowest:g}"

@@ -35,7 +35,8 @@ PAIR = """
 name: pair
 dataset: {name: digits, image_size: 8}
 model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
-train: {epochs: 3, batch_size: 64, train_images: 300, val_images: 60, test_images: 60}
+train:
+  {epochs: 3, batch_size: 64, precision: float32, train_images: 300, val_images: 60, test_images: 9}
 search: {space: {lr: [0.001, 0.003]}}
 attention: {top: 0}
 """

@@ -105,7 +105,7 @@ def cores() -> Iterator[Finding]:
     count = hardware.cpu_count()
     detail = f"{count} usable of {os.cpu_count()}"
     if hardware.has_amx():
-        detail += "; AMX: `--set train.precision=bfloat16` trains 1.5 to 2 times as fast"
+        detail += "; AMX: sweeps train in bfloat16, 1.5 to 2 times as fast"
     quota = _cgroup_cpus(Path("/sys/fs/cgroup/cpu.max")) or count
     if quota < count:
         detail += f", but the container's quota is {quota:g}"

@@ -21,6 +21,7 @@ from vitbench.config.models import (
     Sweep,
     Train,
     TrialConfig,
+    UsedPrecision,
     is_stackable,
     is_whole,
 )
@@ -30,6 +31,6 @@ from vitbench.config.search import Budget, Checkpoints, Range, Search
 __all__ = [
     "AXES", "EXPORTERS", "PAPER", "Budget", "Checkpoints", "ConfigError", "Dataset", "Evaluation",
     "Model", "Precision", "Range", "Resources", "Search", "SharedTrain", "Sweep", "SweepFile",
-    "Train", "TrialConfig", "broken_shape_rule", "divisors", "is_stackable", "is_whole",
-    "load_results_sweep", "load_sweep", "resolved_yaml", "results_values",
+    "Train", "TrialConfig", "UsedPrecision", "broken_shape_rule", "divisors", "is_stackable",
+    "is_whole", "load_results_sweep", "load_sweep", "resolved_yaml", "results_values",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from vitbench.config.claims import Claim
 from vitbench.config.search import Budget, Checkpoints, Search, Section
 
 Precision = Literal["auto", "float32", "bfloat16"]
+UsedPrecision = Literal["float32", "bfloat16"]  # what auto is decided to be
 Exporter = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 EXPORTERS: tuple[str, ...] = get_args(Exporter)
 STACKABLE: JsonDict = {"stackable": True}
@@ -101,9 +102,9 @@ class SharedTrain(Section):
     )
     precision: Precision = Field(
         default="auto",
-        description="of matrix products; weights are kept in float32. auto is bfloat16 on GPUs of "
-        "compute capability 8 and up, else float32; on a CPU bfloat16 is faster only with AMX "
-        "(`vitbench doctor` knows)",
+        description="of matrix products; weights are kept in float32. auto is bfloat16 where every "
+        "node that trains is fast in it (GPUs of compute capability 8 and up, processors with "
+        "AMX), else float32: decided once, before the first trial, and kept by --resume",
     )
     matched: int | None = Field(
         default=None,

@@ -69,6 +69,12 @@ def read(results_dir: Path) -> dict[str, Any]:
     return content
 
 
+def add(results_dir: Path, **facts: Any) -> None:
+    """Add facts to environment.json that are known only after the start."""
+    content = {**read(results_dir), **facts}
+    write_atomically(results_dir / "environment.json", json.dumps(content, indent=1) + "\n")
+
+
 def claims_at_start(results_dir: Path, fingerprints: Sequence[str], *, resumed: bool) -> list[str]:
     """Claims that were stated before the first trial: those of now, or a resumed run's own.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.records import ledger
-from vitbench.records.types import EpochRow, Status, TrialOutcome
+from vitbench.records.types import Decided, EpochRow, Status, TrialOutcome
 
 _APART = {"trial_id", "epoch", "attention_entropy", "grad_norm", "weight_norm"}
 _NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in _APART)
@@ -52,6 +52,7 @@ class History:
     outcomes: dict[str, TrialOutcome] = field(default_factory=dict)  # the last of each trial
     curves: dict[str, Curve] = field(default_factory=dict)
     spent_s: float = 0.0  # wall-clock, of all runs together
+    decided: Decided | None = None  # None also for sweeps of versions that decided nothing
 
     @classmethod
     def read(cls, path: Path) -> History:
@@ -82,6 +83,8 @@ class History:
                 history.outcomes[trial_id] = TrialOutcome.from_json(line)
             elif kind == "outcome":  # its checkpoint was removed
                 history.outcomes[trial_id] = replace(history.outcomes[trial_id], checkpoint=None)
+            elif kind == "decided":
+                history.decided = Decided.from_json(line)
             elif kind == "epoch":
                 history.curves.setdefault(trial_id, Curve()).add(line)
         if run_started_s is not None:

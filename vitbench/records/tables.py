@@ -92,6 +92,7 @@ def _read(results_dir: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     trials: dict[str, dict[str, Any]] = {}
     parts: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []
+    precision = None
     for line in ledger.read(results_dir / LEDGER):
         kind = line.pop("kind")
         line.pop("time_s", None)
@@ -99,6 +100,8 @@ def _read(results_dir: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
             planned = planned_row(line["config"])
             ids = {"trial_id": line["trial_id"], "stack_id": line["stack_id"]}
             trials[line["trial_id"]] = {**planned, **ids, "status": Status.PLANNED.value}
+        elif kind == "decided":
+            precision = line["precision"]
         elif kind == "outcome":
             trials.setdefault(line["trial_id"], {}).update(line)
         elif kind == "epoch":
@@ -106,6 +109,9 @@ def _read(results_dir: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
             if len(rows) == _PART:  # columns take a tenth of the memory of dicts
                 parts.append(_frame(rows, EPOCHS))
                 rows.clear()
+    for trial in trials.values():
+        asked = trial.get("precision")
+        trial.setdefault("precision_used", precision if asked == "auto" else asked)
     epochs = pd.concat([*parts, _frame(rows, EPOCHS)], ignore_index=True)
     epochs = epochs.drop_duplicates(["trial_id", "epoch"], keep="last")
     ids = pd.Index(epochs["trial_id"].astype("object"))

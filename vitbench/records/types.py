@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
+from vitbench.config.models import UsedPrecision
+
 
 class Status(StrEnum):
     """Where a trial stands, or how it ended; each with its `meaning`."""
@@ -86,6 +88,14 @@ class Record:
     @classmethod
     def _fields_of(cls, line: Mapping[str, Any]) -> dict[str, Any]:
         return {field.name: line[field.name] for field in fields(cls) if field.name in line}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided(Record):
+    """What a sweep decided before its first trial and keeps whenever it is resumed."""
+
+    precision: UsedPrecision  # what `train.precision: auto` stands for
+    because: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +275,9 @@ class TrialOutcome(Record):
     test_brier: Annotated[float | None, "Brier score on test images after the last epoch"] = None
     best_test_ece: Annotated[float | None, "expected calibration error at best_epoch"] = None
     best_test_brier: Annotated[float | None, "Brier score at best_epoch"] = None
+    precision_used: Annotated[
+        str | None, "what matrix products were computed in: what `auto` was decided to be"
+    ] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 
     @classmethod

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitbench.config import Evaluation
+from vitbench.config import Evaluation, Precision
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan
@@ -117,6 +117,7 @@ def fit(
     checkpoint_every_s: float = 30.0,
     compile: When = False,
     dtype: torch.dtype = torch.float32,
+    precision: Precision = "auto",
     evaluation: Evaluation = Evaluation(fixed_train_images=0, predictions=False),  # noqa: B008
 ) -> FitResult:
     """Train a stack to its last epoch, until `report` returns False, or until all diverged.
@@ -135,13 +136,14 @@ def fit(
         checkpoint_every_s: seconds between states; an early end always writes one.
         compile: whether to compile the stack with torch.compile (see `Compiling`).
         dtype: of weights and optimiser; float64 serves tests.
+        precision: what the plan's `auto` stands for; `auto` leaves that to the device.
         evaluation: what to measure beside losses and accuracies.
 
     Raises:
         torch.OutOfMemoryError: if the stack does not fit; the caller may halve it.
         UserError: if the store's states were trained on other images, or are damaged.
     """
-    run = _Run(plan, images, device, store, parallel, compile, dtype, evaluation)
+    run = _Run(plan, images, device, store, parallel, compile, dtype, precision, evaluation)
     first = run.resume() + 1 if resume else 1
     if first == 1:
         run.measure_start()
@@ -162,9 +164,16 @@ def fit(
     return run.finish(stopped=False)
 
 
-def probe(plan: StackPlan, images: ImageSet, *, device: torch.device, steps: int = 4) -> float:
+def probe(
+    plan: StackPlan,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    steps: int = 4,
+    precision: Precision = "auto",
+) -> float:
     """Seconds that one epoch would take, evaluation included, from a few real steps."""
-    stack = Stack(plan, images, device)
+    stack = Stack(plan, images, device, precision=precision)
     # First-use costs are not part of an epoch; on a GPU they end with the capture of the graph.
     stack.train_epoch(1, max_steps=12 if device.type == "cuda" else 1)
     started_s = time.perf_counter()
@@ -188,6 +197,7 @@ class _Run:
     parallel: Parallel
     compile: When
     dtype: torch.dtype
+    precision: Precision
     evaluation: Evaluation
 
     def __post_init__(self) -> None:
@@ -199,6 +209,7 @@ class _Run:
             parallel=self.parallel,
             dtype=self.dtype,
             fixed_train_images=self.evaluation.fixed_train_images,
+            precision=self.precision,
         )
         key = f"{self._stack.model.shape} {plan.size} {plan.shared.train.batch_size} {self.dtype}"
         self._compiling = Compiling(self._stack, self.compile, on_gpu=on_gpu, key=key)
@@ -390,6 +401,7 @@ class _Run:
             diverged_epoch=member.diverged_epoch,
             checkpoint=path,
             train_images=self._stack.images_per_epoch,
+            precision_used=self._stack.precision,
             labels=tuple(labels) if member.best is not None else (),
             **scores,
         )

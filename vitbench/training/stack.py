@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitbench.config import Precision
 from vitbench.data.image_set import ImageSet
 from vitbench.model.layers import Dropout
 from vitbench.model.layout import VitShape
@@ -58,6 +59,7 @@ class Stack:
 
     Attributes:
         binary: whether outputs are labels, each there or not.
+        precision: what matrix products are computed in, e.g. `bfloat16`.
         alive_K: bool; False for members that have diverged.
         images_per_epoch: training images of one member.
     """
@@ -71,6 +73,7 @@ class Stack:
         parallel: Parallel = SOLO,
         dtype: torch.dtype = torch.float32,
         fixed_train_images: int = 0,
+        precision: Precision = "auto",
     ) -> None:
         train = plan.shared.train
         self.plan = plan
@@ -79,7 +82,9 @@ class Stack:
         self._clip_norm, self._batch_size = train.clip_norm, train.batch_size
         self._seeds = [member.train.seed for member in plan.members]
 
-        rounded = dtype == torch.float32 and uses_bfloat16(train.precision, device)
+        asked = precision if train.precision == "auto" else train.precision
+        rounded = dtype == torch.float32 and uses_bfloat16(asked, device)
+        self.precision = str(torch.bfloat16 if rounded else dtype).removeprefix("torch.")
         self.model = StackedVit(shape_of(plan, images), plan.size, rounded=rounded)
         self.model.initialise(self._seeds)
         self.model = self.model.to(device=device, dtype=dtype)
@@ -264,8 +269,8 @@ def _means(sums_2K: Tensor, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether matrix products are rounded.
 
-    `auto` does it on GPUs that have such instructions (compute capability 8 and up); on a CPU
-    without them it is many times slower.
+    `auto`, where no sweep has decided what it is: on GPUs that have such instructions (compute
+    capability 8 and up).
     """
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8

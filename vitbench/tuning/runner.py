@@ -14,14 +14,14 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from rich.console import Console
 
-from vitbench.config import Sweep
+from vitbench.config import Precision, Sweep
 from vitbench.data.image_set import ImageSet
 from vitbench.exports.tensorboard import TensorBoard
 from vitbench.plan import TrialConfig, stack_flops
 from vitbench.plan.names import describe
 from vitbench.plan.resume import remainder
 from vitbench.plan.stacks import stacks_of
-from vitbench.records import tables
+from vitbench.records import environment, tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.records.types import Status
@@ -30,6 +30,7 @@ from vitbench.storage.place import Place
 from vitbench.terminal.progress import LiveProgress, Progress, SweepView
 from vitbench.tuning import ddp
 from vitbench.tuning.cluster.capacity import Capacity, LiveSlots, capacity
+from vitbench.tuning.cluster.precision import decide, kept, leaves_precision_open
 from vitbench.tuning.cluster.storage_check import require_on_every_node
 from vitbench.tuning.events import StackObserver
 from vitbench.tuning.observers import (
@@ -108,6 +109,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     budget = BudgetMeter(sweep.budget, history, gpus_each=gpus * workers)
     if spent := budget.exceeded():
         return Ending(spent=spent)
+    precision = _precision(job, ledger, history, cluster, console)
     requests = StopRequests()
     source = _source(job, history, cluster, console)
     live_slots = LiveSlots(sweep.resources, gpus_each=gpus, at_most=sweep.search.concurrency)
@@ -146,6 +148,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         every_epoch=sweep.search.scheduler != "none",
         stop=requests,
         compile=sweep.compile,
+        precision=precision,
         evaluation=sweep.evaluation,
     )
     scheduler = _scheduler(job, source, requests)
@@ -162,6 +165,22 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         tables.write_suggestions(job.results_dir, source.suggestions())
     shutil.rmtree(job.results_dir / "ray", ignore_errors=True)  # Tune's working state
     return Ending(interrupt.requested, giving_up.cause, limits.spent)
+
+
+def _precision(
+    job: Job, ledger: Ledger, history: History, cluster: Capacity, console: Console
+) -> Precision:
+    """What `train.precision: auto` stands for; decided and written down by a sweep's first run."""
+    if not leaves_precision_open(job.sweep):
+        return "auto"
+    now = decide(job.sweep.resources, cluster)
+    decided = kept(now, history, on_gpu=cluster.gpus_each > 0)
+    if history.decided is None:
+        ledger.append("decided", **decided.to_json())
+    environment.add(job.results_dir, decided=(history.decided or decided).to_json())
+    text = f"precision: {decided.precision} ({decided.because})"
+    console.print(text, soft_wrap=True, highlight=False)
+    return decided.precision
 
 
 def _tensorboard(

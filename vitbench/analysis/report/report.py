@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,12 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
     return rows + [(text, f"{limit:g}", "see above") for text, limit in limited if limit]
 
 
+def _precision(env: Mapping[str, Any]) -> dict[str, str]:
+    """What `train.precision: auto` was decided to be, where a sweep left it open."""
+    decided = env.get("decided")
+    return {"precision": f"{decided['precision']} ({decided['because']})"} if decided else {}
+
+
 def _provenance(results: Results) -> dict[str, Any]:
     """Versions, hardware, commit, checksum, and the command that runs it again."""
     env = results.environment
@@ -189,6 +195,7 @@ def _provenance(results: Results) -> dict[str, Any]:
         "commit": f"{commit}{' with uncommitted changes' if env.get('git_dirty') else ''}",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
         "hardware": f"{known['cpu']}, {known['cpus']} CPUs, {memory}, {gpus}",
+        **_precision(env),
         "system": known["platform"],
         "started": known["time_utc"],
     }

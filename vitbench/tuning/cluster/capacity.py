@@ -36,6 +36,7 @@ class Capacity:
     gpus_each: float  # of one worker
     slots: int  # stacks that fit on an empty cluster
     free_slots: int  # stacks that fit beside what others run there now; at least 1
+    growing: bool  # whether an autoscaler may start nodes that are not up
 
 
 def capacity(resources: Resources) -> Capacity:
@@ -61,7 +62,7 @@ def capacity(resources: Resources) -> Capacity:
             f"({listed or 'none'}{more}), so it can never start. Lower resources.workers, cpus or "
             f"gpus, or join a larger cluster with --address."
         )
-    free = slots_of(resources, map(_node, free_resources_per_node()), gpus_each=gpus_each)
+    free = slots_of(resources, map(node_of, free_resources_per_node()), gpus_each=gpus_each)
     growing = len(nodes) > len(_nodes_up())
     return Capacity(
         cpus=sum(cpus for cpus, _ in nodes),
@@ -70,6 +71,7 @@ def capacity(resources: Resources) -> Capacity:
         gpus_each=gpus_each,
         slots=slots,
         free_slots=slots if growing else max(1, min(slots, free)),
+        growing=growing,
     )
 
 
@@ -94,7 +96,7 @@ class LiveSlots:
 
 
 def _nodes_up() -> list[Node]:
-    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return [node_of(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 def _nodes_at_most() -> list[Node]:
@@ -128,9 +130,10 @@ def _nodes_of_autoscaler() -> list[Node]:
         ]
     else:
         groups = []
-    nodes = [_node(resources) for count, resources in groups for _ in range(count)]
+    nodes = [node_of(resources) for count, resources in groups for _ in range(count)]
     return [node for node in nodes if node != (0.0, 0.0)]
 
 
-def _node(resources: Mapping[str, Any]) -> Node:
+def node_of(resources: Mapping[str, Any]) -> Node:
+    """CPUs and GPUs among a node's resources as Ray tells them."""
     return float(resources.get("CPU", 0.0)), float(resources.get("GPU", 0.0))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from vitbench.config import Evaluation
+from vitbench.config import Evaluation, Precision
 from vitbench.plan import StackPlan
 from vitbench.records.types import EpochRow, StackReport, Status, TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
@@ -46,6 +46,7 @@ class WorkerContext:
     stop: StopRequests
     evaluation: Evaluation
     compile: When = False
+    precision: Precision = "auto"  # what `train.precision: auto` stands for in this sweep
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -148,6 +149,7 @@ def train_part(
         parallel=parallel,
         checkpoint_every_s=context.checkpoint_every_s,
         compile=context.compile,
+        precision=context.precision,
         evaluation=context.evaluation,
     )
     if parallel.rank == 0:
