@@ -28,8 +28,10 @@ from vitbench.plan import (
 )
 from vitbench.plan.names import settings, varying_fields
 from vitbench.plan.stacks import local_slots, stacks_of
+from vitbench.plan.threads import ends_s, in_words, parallel_share, speedup
 from vitbench.records import tables
 from vitbench.records.history import History
+from vitbench.tuning.stack_cpus import StackCpus, threads_of
 from vitbench.words import duration
 
 if TYPE_CHECKING:
@@ -39,13 +41,33 @@ _MAX_ROWS = 60
 _PROBE_STEPS = 4
 
 
-def _wall_s(plans: Sequence[StackPlan], s_per_flop: float, slots: int) -> float:
-    """Seconds until the last of the stacks is done, placed in order on the first free slot."""
-    busy_until_s = [0.0] * slots
-    for plan in plans:
-        slot = busy_until_s.index(min(busy_until_s))
-        busy_until_s[slot] += stack_flops(plan) * s_per_flop
-    return max(busy_until_s)
+def _wall_s(
+    plans: Sequence[StackPlan],
+    s_per_flop: float,
+    slots: int,
+    threads: Sequence[int] | None = None,
+) -> float:
+    """Seconds until the last of the stacks is done, placed in order on what is free first.
+
+    `s_per_flop` is that of one thread. Without `threads` each stack takes one slot.
+    """
+    threads = threads or [1] * len(plans)
+    seconds = [
+        stack_flops(plan) * s_per_flop / speedup(count, parallel_share(plan))
+        for plan, count in zip(plans, threads, strict=True)
+    ]
+    return max(ends_s(seconds, threads, [slots]))
+
+
+def _threads(sweep: Sweep, plans: Sequence[StackPlan], slots: int, on_gpu: bool) -> list[int]:
+    """Threads of each stack on this machine, where `resources.cpus: auto` plans them."""
+    search, on_cpus = sweep.search, not on_gpu and sweep.resources.workers == 1
+    cpus = StackCpus(sweep.resources, [slots], {}, on_cpus=on_cpus)
+    if search.is_grid and search.concurrency is None:
+        cpus.plan(plans)
+    else:
+        cpus.plan_any(min(search.concurrency or len(plans), len(plans)))
+    return [threads_of(cpus(plan)) for plan in plans]
 
 
 def _measured_s_per_flop(
@@ -91,8 +113,10 @@ def dry_run(
     if "auto" in asked:
         because = slow or f"this {'GPU' if on_gpu else 'processor'} is fast in it"
         say(f"precision: {precision} ({because}; every node that trains is asked at the start)")
-    wall_s = _wall_s(plans, _measured_s_per_flop(plans, images, precision), slots)
+    threads = _threads(sweep, plans, slots, on_gpu) if sweep.resources.cpus == "auto" else None
+    wall_s = _wall_s(plans, _measured_s_per_flop(plans, images, precision), slots, threads)
     on = f"{slots} {'GPU' if on_gpu else 'CPU core'}{'s' * (slots > 1)}"
+    on += f", {in_words(threads)}" if threads and not on_gpu else ""
     work = f"{members} trials in {len(plans)} stacks on {on}"
     how = f"({work}; from a probe of {_PROBE_STEPS} training steps)"
     say(f"time:   about {duration(wall_s)} on this machine {how}")

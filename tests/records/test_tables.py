@@ -31,7 +31,7 @@ def test_contract_columns_stand_in_order(tmp_path: Path) -> None:
     """The names that users and later versions rely on."""
     plan = stack()
     with Ledger(tmp_path / tables.LEDGER) as out:
-        out.extend("trial", planned_rows(plan))
+        out.extend("trial", planned_rows(plan, 1))
     trials, epochs = tables.write(tmp_path)
     assert tuple(trials.columns) == TRIAL_COLUMNS
     assert tuple(epochs.columns) == EPOCH_COLUMNS
@@ -50,7 +50,7 @@ def test_a_repeated_epoch_replaces_the_one_before(tmp_path: Path) -> None:
     plan = stack()
     first = plan.members[0].trial_id
     with Ledger(tmp_path / tables.LEDGER) as out:
-        out.extend("trial", planned_rows(plan))
+        out.extend("trial", planned_rows(plan, 1))
         out.extend("epoch", [epoch_row(first, 1, 0.9), epoch_row(first, 2, 0.8)])
         out.extend("epoch", [epoch_row(first, 2, 0.7)])
     trials, epochs = tables.build(tmp_path)
@@ -65,10 +65,10 @@ def test_a_resumed_trial_has_no_end(tmp_path: Path) -> None:
     plan = stack()
     ids = [member.trial_id for member in plan.members]
     with Ledger(tmp_path / tables.LEDGER) as out:
-        out.extend("trial", planned_rows(plan))
+        out.extend("trial", planned_rows(plan, 1))
         out.append("outcome", trial_id=ids[0], status="interrupted", epochs=1)
         out.append("outcome", trial_id=ids[1], status="finished", epochs=3)
-        out.extend("trial", planned_rows(plan)[:1])
+        out.extend("trial", planned_rows(plan, 1)[:1])
     trials, _ = tables.build(tmp_path)
     assert dict(zip(trials["trial_id"], trials["status"], strict=True)) == {
         ids[0]: "planned",
@@ -82,7 +82,7 @@ def test_history_counts_what_was_spent(tmp_path: Path) -> None:
     a, b = (member.trial_id for member in plan.members)
     with Ledger(tmp_path / tables.LEDGER) as out:
         out.append("run", argv=[])
-        out.extend("trial", planned_rows(plan))
+        out.extend("trial", planned_rows(plan, 1))
         out.extend("epoch", [epoch_row(a, 1, 0.9), epoch_row(b, 1, 0.9)])
         out.extend("epoch", [epoch_row(a, 1, 0.9)])
         out.append("outcome", trial_id=a, status="finished")

@@ -37,7 +37,7 @@ FLOAT32 = Decided(precision="float32", because="no AMX")
 def cluster(gpus_each: float = 0.0, growing: bool = False) -> Capacity:
     return Capacity(
         cpus=4, gpus=4 * gpus_each, nodes=2, gpus_each=gpus_each, slots=4, free_slots=4,
-        growing=growing,
+        cores=(2, 2), growing=growing,
     )  # fmt: skip
 
 

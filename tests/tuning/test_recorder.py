@@ -86,7 +86,7 @@ class World:
         self.events = Events(folder / tables.LEDGER)
         progress = ProgressObserver(shown, lambda plan: plan.stack_id)
         self.recorder = Recorder(
-            LedgerObserver(out),
+            LedgerObserver(out, lambda plan: 1),
             [
                 self.events,
                 ErrorLog(folder / "errors"),

@@ -20,7 +20,7 @@ from vitbench.tuning.search.source import ListSource, PlanSearcher
 
 
 def searcher_of(*plans: StackPlan, slots: int = 1) -> PlanSearcher:
-    return PlanSearcher(ListSource(plans), lambda: slots)
+    return PlanSearcher(ListSource(plans), lambda: slots, lambda plan: 1)
 
 
 def test_a_stack_that_crashed_comes_before_new_ones() -> None:
@@ -111,7 +111,7 @@ def test_a_stack_whose_process_dies_while_it_takes_over_is_trained(tmp_path: Pat
             out.write(f"{config['stack_id']}\n")
         tune.report({"epoch": 0, "rows": [], "outcomes": []})
 
-    searcher = Deadly(ListSource([first, second]), lambda: 1)
+    searcher = Deadly(ListSource([first, second]), lambda: 1, lambda plan: 1)
     events = Events()
     recorder = Recorder(events, [], searcher.hand_out_again)
     tune.Tuner(

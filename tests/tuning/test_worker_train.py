@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,20 @@ class GoOn:
 
     def reason_to_end(self, stack_id: str) -> Status | None:
         return None
+
+
+def context_in(folder: Path) -> WorkerContext:
+    return WorkerContext(
+        images=Images(),  # type: ignore[arg-type]
+        checkpoints=checkpoints_in(folder),
+        checkpoint_every_s=0.0,
+        workers=1,
+        cpus=1,
+        gpus=0,
+        every_epoch=False,
+        stop=GoOn(),  # type: ignore[arg-type]
+        evaluation=Evaluation(layers=True),
+    )
 
 
 def not_called(report: StackReport) -> None:
@@ -87,17 +102,7 @@ def test_halves_report_under_the_planned_stack(tmp_path: Path) -> None:
     plan = tiny.plan(*({"lr": lr} for lr in (0.003, 0.001, 0.01)), epochs=2)
     found = []
     for most in (3, 2):
-        context = WorkerContext(
-            images=Images(),  # type: ignore[arg-type]
-            checkpoints=checkpoints_in(tmp_path / f"{most}"),
-            checkpoint_every_s=0.0,
-            workers=1,
-            cpus=1,
-            gpus=0,
-            every_epoch=False,
-            stop=GoOn(),  # type: ignore[arg-type]
-            evaluation=Evaluation(layers=True),
-        )
+        context = context_in(tmp_path / f"{most}")
         sent: list[StackReport] = []
         reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, sent.append)
 
@@ -118,6 +123,20 @@ def test_halves_report_under_the_planned_stack(tmp_path: Path) -> None:
             assert getattr(one, name) == getattr(two, name), name
         for name in ("train_loss", "val_loss", "test_loss", "best_val_loss", "initial_val_loss"):
             assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-4), name
+
+
+def test_a_reused_process_takes_the_threads_of_its_next_stack(tmp_path: Path) -> None:
+    """Each stack computes on the threads that were planned for it, not on those of the last."""
+    context, plan, before = context_in(tmp_path / "r"), tiny.plan(epochs=1), torch.get_num_threads()
+    found = []
+    try:
+        for cpus in (2, 1, 1.5):
+            reporter = Reporter(plan.stack_id, 1, context, lambda report: None)
+            train_part(plan, replace(context, cpus=cpus), reporter, torch.device("cpu"))
+            found.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert found == [2, 1, 1]
 
 
 def test_a_request_to_end_ends_the_other_halves_too() -> None:

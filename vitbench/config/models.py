@@ -173,10 +173,21 @@ class Resources(Section):
         ge=1,
         description="processes that share a stack's batches, on one machine or several",
     )
-    cpus: float = Field(default=1, gt=0, description="CPUs per worker; also its threads")
+    cpus: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="CPUs per worker; also its threads. auto plans them before the first trial, so "
+        "that no core idles: 1 where there are stacks enough, more where there are fewer than "
+        "cores and for the last ones; written down and kept by --resume. 1 on GPUs and with "
+        "several workers",
+    )
     gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         default="auto", description="GPUs per worker; auto is 1 where there is one, else 0"
     )
+
+    @property
+    def cpus_at_least(self) -> float:
+        """CPUs without which no worker starts."""
+        return 1.0 if self.cpus == "auto" else self.cpus
 
 
 class TrialConfig(Section):

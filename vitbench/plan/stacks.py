@@ -166,7 +166,7 @@ def slots_of(
     """
     workers = 0
     for cpus, gpus in nodes:
-        fits = int(cpus // resources.cpus)
+        fits = int(cpus // resources.cpus_at_least)
         workers += min(fits, int(gpus // gpus_each)) if gpus_each else fits
     return workers // resources.workers
 

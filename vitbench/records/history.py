@@ -52,6 +52,7 @@ class History:
     outcomes: dict[str, TrialOutcome] = field(default_factory=dict)  # the last of each trial
     curves: dict[str, Curve] = field(default_factory=dict)
     spent_s: float = 0.0  # wall-clock, of all runs together
+    threads: dict[str, int] = field(default_factory=dict)  # as last planned; 1 by older versions
     decided: Decided | None = None  # None also for sweeps of versions that decided nothing
 
     @classmethod
@@ -75,6 +76,7 @@ class History:
             trial_id = line.get("trial_id", "")
             if kind == "trial":
                 history.configs[trial_id] = line["config"]
+                history.threads[trial_id] = line.get("threads", 1)
                 if trial_id in stack_of:  # a resume may have regrouped it
                     history.stacks[stack_of[trial_id]].remove(trial_id)
                 stack_of[trial_id] = line["stack_id"]

@@ -4,7 +4,7 @@ Tables are built from it, so whatever happens to the driver, all that was report
 `kind` says what a line is:
 
     run      a driver started (time, command line)
-    decided  what holds for all trials of the sweep: the precision that `auto` stands for
+    decided  what holds for all trials of the sweep: precision and threads where `auto`
     trial    a planned trial: its stack and its whole configuration
     epoch    one row of epochs.parquet
     outcome  how a trial ended: the measured columns of trials.parquet

@@ -54,6 +54,8 @@ def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[di
     for row in trials:
         known = {"trial_id": ids[row["trial_id"]], "stack_id": row["stack_id"]}
         config = configs[row["trial_id"]].model_dump(mode="json")
+        if row.get("threads") is not None:
+            known["threads"] = row["threads"]
         yield {"kind": "trial", "time_s": time_s, **known, "config": config}
     for row in _rows(results_dir / "epochs.parquet"):
         yield {"kind": "epoch", "time_s": time_s, **row, "trial_id": ids[row["trial_id"]]}

@@ -99,9 +99,10 @@ def _read(results_dir: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
         if kind == "trial":  # again after a resume: its end from before does not stand
             planned = planned_row(line["config"])
             ids = {"trial_id": line["trial_id"], "stack_id": line["stack_id"]}
-            trials[line["trial_id"]] = {**planned, **ids, "status": Status.PLANNED.value}
+            ids |= {"status": Status.PLANNED.value, "threads": line.get("threads")}
+            trials[line["trial_id"]] = {**planned, **ids}
         elif kind == "decided":
-            precision = line["precision"]
+            precision = line.get("precision")
         elif kind == "outcome":
             trials.setdefault(line["trial_id"], {}).update(line)
         elif kind == "epoch":

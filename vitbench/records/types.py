@@ -94,8 +94,9 @@ class Record:
 class Decided(Record):
     """What a sweep decided before its first trial and keeps whenever it is resumed."""
 
-    precision: UsedPrecision  # what `train.precision: auto` stands for
-    because: str
+    precision: UsedPrecision | None = None  # what `train.precision: auto` stands for, if anything
+    because: str = ""
+    threads: int | None = None  # of a search's stacks at most; those of a grid are with its trials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +279,7 @@ class TrialOutcome(Record):
     precision_used: Annotated[
         str | None, "what matrix products were computed in: what `auto` was decided to be"
     ] = None
+    threads: Annotated[int | None, "of each process that trains its stack, as planned"] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 
     @classmethod

@@ -18,17 +18,18 @@ from vitbench.tuning.events import Crashed, MembersEnded, StackEnded, StackEvent
 
 
 class LedgerObserver:
-    """Writes down plans, epochs, retries and outcomes."""
+    """Writes down plans with their threads, epochs, retries and outcomes."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, threads: Callable[[StackPlan], int]) -> None:
         self._ledger = ledger
+        self._threads = threads
         self._planned: set[str] = set()
 
     def plan(self, plan: StackPlan) -> None:
         """Write down a stack's members, once."""
         if plan.stack_id not in self._planned:
             self._planned.add(plan.stack_id)
-            self._ledger.extend("trial", planned_rows(plan))
+            self._ledger.extend("trial", planned_rows(plan, self._threads(plan)))
 
     def observe(self, event: StackEvent) -> None:
         """Append the event's lines."""
@@ -125,13 +126,14 @@ class TensorBoardObserver:
                 self._tensorboard.ended(plan, outcomes)
 
 
-def planned_rows(stack: StackPlan) -> list[dict[str, Any]]:
+def planned_rows(stack: StackPlan, threads: int) -> list[dict[str, Any]]:
     """Ledger rows that say what a stack's members are, before it starts."""
     return [
         {
             "trial_id": member.trial_id,
             "stack_id": stack.stack_id,
             "config": member.model_dump(mode="json"),
+            "threads": threads,
         }
         for member in stack.members
     ]

@@ -6,7 +6,7 @@ import functools
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,18 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from rich.console import Console
 
-from vitbench.config import Precision, Sweep
+from vitbench.config import Sweep
 from vitbench.data.image_set import ImageSet
 from vitbench.exports.tensorboard import TensorBoard
 from vitbench.plan import TrialConfig, stack_flops
 from vitbench.plan.names import describe
 from vitbench.plan.resume import remainder
 from vitbench.plan.stacks import stacks_of
+from vitbench.plan.threads import in_words
 from vitbench.records import environment, tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
-from vitbench.records.types import Status
+from vitbench.records.types import Decided, Status
 from vitbench.storage.checkpoints import Checkpoints
 from vitbench.storage.place import Place
 from vitbench.terminal.progress import LiveProgress, Progress, SweepView
@@ -45,6 +46,7 @@ from vitbench.tuning.recorder import Recorder
 from vitbench.tuning.search.early_stopping import EarlyStopping
 from vitbench.tuning.search.source import ListSource, PlanSearcher, SourceObserver, StackSource
 from vitbench.tuning.search.study import StudySource
+from vitbench.tuning.stack_cpus import StackCpus, threads_of
 from vitbench.tuning.stop import (
     BudgetMeter,
     BudgetObserver,
@@ -109,17 +111,24 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     budget = BudgetMeter(sweep.budget, history, gpus_each=gpus * workers)
     if spent := budget.exceeded():
         return Ending(spent=spent)
-    precision = _precision(job, ledger, history, cluster, console)
+    on_cpus = not gpus and workers == 1
+    stack_cpus = StackCpus(sweep.resources, cluster.cores, history.threads, on_cpus=on_cpus)
+    decided = _decided(job, ledger, history, cluster, stack_cpus)
+    if decided.precision is not None:
+        text = f"precision: {decided.precision} ({decided.because})"
+        console.print(text, soft_wrap=True, highlight=False)
     requests = StopRequests()
-    source = _source(job, history, cluster, console)
+    source = _source(job, history, cluster, stack_cpus, console)
     live_slots = LiveSlots(sweep.resources, gpus_each=gpus, at_most=sweep.search.concurrency)
-    searcher = PlanSearcher(source, live_slots)
+    searcher = PlanSearcher(source, live_slots, stack_cpus)
     slots = min(cluster.free_slots, live_slots(), source.total)
     if source.total == 0:
         return Ending()
-    console.print(_opening_line(source, slots, cluster), soft_wrap=True, highlight=False)
+    console.print(
+        _opening_line(source, slots, cluster, stack_cpus), soft_wrap=True, highlight=False
+    )
 
-    flops, recorded = None, LedgerObserver(ledger)
+    flops, recorded = None, LedgerObserver(ledger, lambda plan: threads_of(stack_cpus(plan)))
     if isinstance(source, ListSource):  # a search plans as it goes
         flops = sum(map(stack_flops, source.plans))
         for plan in source.plans:
@@ -143,12 +152,12 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         checkpoints=job.checkpoints,
         checkpoint_every_s=sweep.checkpoints.every_s,
         workers=workers,
-        cpus=sweep.resources.cpus,
+        cpus=sweep.resources.cpus_at_least,
         gpus=gpus,
         every_epoch=sweep.search.scheduler != "none",
         stop=requests,
         compile=sweep.compile,
-        precision=precision,
+        precision=decided.precision or "auto",
         evaluation=sweep.evaluation,
     )
     scheduler = _scheduler(job, source, requests)
@@ -167,20 +176,24 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     return Ending(interrupt.requested, giving_up.cause, limits.spent)
 
 
-def _precision(
-    job: Job, ledger: Ledger, history: History, cluster: Capacity, console: Console
-) -> Precision:
-    """What `train.precision: auto` stands for; decided and written down by a sweep's first run."""
-    if not leaves_precision_open(job.sweep):
-        return "auto"
-    now = decide(job.sweep.resources, cluster)
-    decided = kept(now, history, on_gpu=cluster.gpus_each > 0)
+def _decided(
+    job: Job, ledger: Ledger, history: History, cluster: Capacity, stack_cpus: StackCpus
+) -> Decided:
+    """What holds for the whole sweep, with the reasons of now; its first run writes it down."""
+    sweep, search, decided = job.sweep, job.sweep.search, Decided()
+    if leaves_precision_open(sweep):
+        now = decide(sweep.resources, cluster)
+        decided = kept(now, history, on_gpu=cluster.gpus_each > 0)
+    if not search.is_grid or search.concurrency is not None:
+        stacks = min(
+            search.concurrency or search.suggestions, len(job.trials) or search.suggestions
+        )
+        before = None if history.decided is None else history.decided.threads
+        decided = replace(decided, threads=stack_cpus.plan_any(stacks, before))
     if history.decided is None:
         ledger.append("decided", **decided.to_json())
     environment.add(job.results_dir, decided=(history.decided or decided).to_json())
-    text = f"precision: {decided.precision} ({decided.because})"
-    console.print(text, soft_wrap=True, highlight=False)
-    return decided.precision
+    return decided
 
 
 def _tensorboard(
@@ -197,8 +210,10 @@ def _tensorboard(
     return TensorBoard(job.results_dir / "tensorboard", job.fields, history.rows, failed)
 
 
-def _source(job: Job, history: History, cluster: Capacity, console: Console) -> StackSource:
-    """Where stacks come from: what is left of the grid, or the study."""
+def _source(
+    job: Job, history: History, cluster: Capacity, stack_cpus: StackCpus, console: Console
+) -> StackSource:
+    """Where stacks come from: what is left of the grid, its threads planned, or the study."""
     sweep = job.sweep
     if not sweep.search.is_grid:
         return StudySource(
@@ -218,6 +233,14 @@ def _source(job: Job, history: History, cluster: Capacity, console: Console) -> 
         if sizes.message:
             console.print(sizes.message, highlight=False, soft_wrap=True)
     new = stacks_of(sweep, left.new, slots=slots, on_gpu=gpus > 0, auto=auto)
+    if sweep.search.concurrency is None:
+        stack_cpus.plan(new)
+    if larger := stack_cpus.too_many(left.stacks):
+        text = (
+            f"{len(larger)} stacks were planned with more threads than a node here has CPUs; "
+            "trained with fewer, their numbers differ by rounding"
+        )
+        console.print(text, highlight=False, soft_wrap=True)
     return ListSource([*left.stacks, *new])
 
 
@@ -253,10 +276,13 @@ def _tuner(
         callbacks.append(ddp.GroupCleanup(channel, context))
         trainable = functools.partial(ddp.train_stack, context=context, channel=channel)
         # What it trains with belongs to its workers, which may be on machines that vanish.
-        resources: dict[str, Any] = {"cpu": 0, **ON_HEAD}
+        resources: Any = {"cpu": 0, **ON_HEAD}
     else:
         trainable = functools.partial(train_stack, context=context)
-        resources = {name.lower(): amount for name, amount in context.bundle.items()}
+
+        def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+            return tune.PlacementGroupFactory([replace(context, cpus=config["cpus"]).bundle])
+
     return tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
@@ -277,11 +303,12 @@ def _tuner(
     )
 
 
-def _opening_line(source: StackSource, slots: int, cluster: Capacity) -> str:
+def _opening_line(source: StackSource, slots: int, cluster: Capacity, stack_cpus: StackCpus) -> str:
     hardware = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
     where = f"{cluster.nodes} nodes with " if cluster.nodes > 1 else ""
     first = f"up to {source.total} stacks"
     if isinstance(source, ListSource):
         trials = sum(plan.size for plan in source.plans)
         first = f"{trials} trials" + (f" in {source.total} stacks" if trials > source.total else "")
+        hardware += f", {in_words([threads_of(stack_cpus(plan)) for plan in source.plans])}"
     return f"{first}, {slots} side by side on {where}{hardware}"

@@ -177,8 +177,8 @@ def _differences(folders: Mapping[str, Results]) -> pd.DataFrame:
         row["data", "checksum"] = str(env.get("data_checksum", "?"))
         row["machine", "cpu"] = f"{env.get('cpu', '?')}, {env.get('cpus', '?')} CPUs"
         row["machine", "gpus"] = ", ".join(env.get("gpus") or []) or "none"
-        if decided := env.get("decided"):
-            row["machine", "precision"] = str(decided["precision"])
+        if precision := env.get("decided", {}).get("precision"):
+            row["machine", "precision"] = str(precision)
         facts.append(row)
     kinds = ("setting", "code", "data", "machine")
     keys = sorted(dict.fromkeys(k for row in facts for k in row), key=lambda k: kinds.index(k[0]))

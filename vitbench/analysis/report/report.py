@@ -178,8 +178,10 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
 
 def _precision(env: Mapping[str, Any]) -> dict[str, str]:
     """What `train.precision: auto` was decided to be, where a sweep left it open."""
-    decided = env.get("decided")
-    return {"precision": f"{decided['precision']} ({decided['because']})"} if decided else {}
+    decided = env.get("decided", {})
+    if "precision" not in decided:
+        return {}
+    return {"precision": f"{decided['precision']} ({decided['because']})"}
 
 
 def _provenance(results: Results) -> dict[str, Any]:

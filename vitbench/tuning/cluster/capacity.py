@@ -36,6 +36,7 @@ class Capacity:
     gpus_each: float  # of one worker
     slots: int  # stacks that fit on an empty cluster
     free_slots: int  # stacks that fit beside what others run there now; at least 1
+    cores: tuple[int, ...]  # whole CPUs for training of each node that can train a stack
     growing: bool  # whether an autoscaler may start nodes that are not up
 
 
@@ -49,7 +50,7 @@ def capacity(resources: Resources) -> Capacity:
     gpus_each = gpus_per_worker(resources, max((gpus for _, gpus in nodes), default=0.0))
     slots = slots_of(resources, nodes, gpus_each=gpus_each)
     if slots == 0:
-        asked = f"cpus={resources.cpus:g}, gpus={gpus_each:g}"
+        asked = f"cpus={resources.cpus_at_least:g}, gpus={gpus_each:g}"
         if resources.workers > 1:
             asked = f"workers={resources.workers} with {asked} each"
         listed = ", ".join(
@@ -62,8 +63,11 @@ def capacity(resources: Resources) -> Capacity:
             f"({listed or 'none'}{more}), so it can never start. Lower resources.workers, cpus or "
             f"gpus, or join a larger cluster with --address."
         )
-    free = slots_of(resources, map(node_of, free_resources_per_node()), gpus_each=gpus_each)
+    free_nodes = [node_of(node) for node in free_resources_per_node()]
+    free = slots_of(resources, free_nodes, gpus_each=gpus_each)
     growing = len(nodes) > len(_nodes_up())
+    # Where others occupy everything, stacks wait for what the empty cluster has.
+    usable = nodes if growing or not free else free_nodes
     return Capacity(
         cpus=sum(cpus for cpus, _ in nodes),
         gpus=sum(gpus for _, gpus in nodes),
@@ -71,6 +75,7 @@ def capacity(resources: Resources) -> Capacity:
         gpus_each=gpus_each,
         slots=slots,
         free_slots=slots if growing else max(1, min(slots, free)),
+        cores=tuple(int(cpus) for cpus, gpus in usable if cpus >= 1 and gpus >= gpus_each) or (1,),
         growing=growing,
     )
 

@@ -63,8 +63,10 @@ def kept(now: Decided, history: History, *, on_gpu: bool) -> Decided:
     before = history.decided
     if before is None and history.curves and not on_gpu:
         before = Decided(precision="float32", because="a sweep of an earlier version")
-    if before is None or before.precision == now.precision:
-        return before or now
+    if before is None or before.precision is None:
+        return now
+    if before.precision == now.precision:
+        return before
     return replace(before, because=f"as the sweep began, though now: {now.because}")
 
 

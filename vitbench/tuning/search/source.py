@@ -74,12 +74,16 @@ class PlanSearcher(Searcher):
     Args:
         source: of the stacks.
         slots: stacks that may run side by side now; asked again for every stack.
+        cpus: that one worker of a stack is given.
     """
 
-    def __init__(self, source: StackSource, slots: Callable[[], int]) -> None:
+    def __init__(
+        self, source: StackSource, slots: Callable[[], int], cpus: Callable[[StackPlan], float]
+    ) -> None:
         super().__init__(metric=None, mode=None)
         self._source = source
         self._slots = slots
+        self._cpus = cpus
         self._live: set[str] = set()
         self._again: list[StackPlan] = []
         self._finished = False
@@ -110,7 +114,7 @@ class PlanSearcher(Searcher):
             self._finished = True
             return None if self._live else Searcher.FINISHED
         self._live.add(trial_id)
-        return {"stack_id": plan.stack_id, "plan": plan.to_json()}
+        return {"stack_id": plan.stack_id, "plan": plan.to_json(), "cpus": self._cpus(plan)}
 
     def _next(self) -> StackPlan | None:
         if self._again:

@@ -65,7 +65,11 @@ class StackSizes:
         members: dict[str, int] = {}
         if not waiting or sweep.resources.workers > 1:
             return cls(members)
-        options = {"num_cpus": sweep.resources.cpus, "num_gpus": gpus_each, "max_retries": 0}
+        options = {
+            "num_cpus": sweep.resources.cpus_at_least,
+            "num_gpus": gpus_each,
+            "max_retries": 0,
+        }
         ask = functools.partial(_ask, options)
         shared: SharedImages | None = None
         known, started_s = _read(file), time.monotonic()

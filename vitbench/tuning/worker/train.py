@@ -16,6 +16,7 @@ from vitbench.config import Evaluation, Precision
 from vitbench.plan import StackPlan
 from vitbench.records.types import EpochRow, StackReport, Status, TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
+from vitbench.tuning.stack_cpus import threads_of
 from vitbench.tuning.stop import StopRequests
 from vitbench.tuning.worker.images import SharedImages
 
@@ -108,6 +109,7 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
 
     device = torch.device("cuda" if context.gpus else "cpu")
     plan = StackPlan.from_json(config["plan"])
+    context = replace(context, cpus=config["cpus"])
     reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, report_to_tune)
     release = torch.cuda.empty_cache if context.gpus else lambda: None
     fit_or_halve(
@@ -133,7 +135,7 @@ def train_part(
 
     parallel = parallel or SOLO
     # A reused process keeps what the trial before it set.
-    threads = max(1, int(context.cpus))
+    threads = threads_of(context.cpus)
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
