@@ -82,8 +82,11 @@ def _train(ledger: Ledger, trial: TrialConfig, end: float, labels: list[dict[str
     diverged = not math.isfinite(end)
     for epoch in range(1, epochs + 1):
         value = math.nan if diverged else end + (start - end) * 0.3**epoch
-        losses = {f"{split}_loss": value for split in ("train", "val", "test")}
-        accuracies = {f"{split}_accuracy": 0.5 for split in ("train", "val", "test")}
+        judged = (
+            ("train", "val", "test") if diverged or trial.train.evaluates(epoch) else ("train",)
+        )
+        losses = {f"{split}_loss": value for split in judged}
+        accuracies = {f"{split}_accuracy": 0.5 for split in judged}
         ledger.append(
             "epoch", trial_id=trial.trial_id, epoch=epoch, epoch_s=0.5, **losses, **accuracies
         )

@@ -39,6 +39,8 @@ def tables(
                     "trial_id": name,
                     "epoch": epoch,
                     "epoch_s": 3.0,
+                    "train_loss": 1.0,
+                    "val_loss": 1.0,
                     "val_accuracy": 0.95 if there else 0.5,
                 }
             )
@@ -202,3 +204,13 @@ def test_too_few_workloads_give_no_profile() -> None:
     """Two workloads or one arm make no profile: nothing would be behind it."""
     times = times_of({(0.1, 0): 2, (0.1, 1): 4, (0.01, 0): 4, (0.01, 1): 2})
     assert speed.profile(speed.ratios(times)).empty
+
+
+def test_arrivals_are_seen_at_evaluations_alone() -> None:
+    """Where every third epoch is evaluated: when it was seen, and until when the others were."""
+    trials, epochs = tables({(0.1, 0): 6, (0.2, 0): None}, {(0.2, 0): ("interrupted", 8)})
+    passed = epochs["epoch"] % 3 != 0
+    epochs.loc[passed, ["val_loss", "val_accuracy"]] = np.nan
+    times = speed.time_to_target(trials, epochs, 0.9, ["lr"]).set_index("arm")
+    assert times["epochs"].tolist() == [6, math.inf] and times["seconds"].iloc[0] == 9
+    assert times["last"].tolist() == [6, 6]  # epoch 8 was trained, and nobody looked

@@ -200,6 +200,39 @@ def test_an_override_is_named_as_the_place(tmp_path: Path, override: str, messag
     assert any(message in line for line in problems(tmp_path, GOOD, overrides=[override]))
 
 
+ASHA = """\
+name: asha
+dataset: {name: digits}
+train: {epochs: 20}
+search: {method: random, space: {lr: {low: 0.001, high: 0.1}}, scheduler: asha}
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.evaluate_every=1"], None),
+        (["train.evaluate_every=log", "search.reduction_factor=2"], None),
+        (["train.evaluate_every=2", "search.grace_epochs=2"], None),
+        (["train.evaluate_every=log"], "evaluate_every=log: asha compares after epoch 3, which"),
+        (["train.evaluate_every=2"], "evaluate_every=2: asha compares after epoch 1, which"),
+        (["search.space.evaluate_every=[1,5]"], "evaluate_every=5: asha compares after epoch 1"),
+        (["search.objectives=[parameters]"], "scheduler=asha: asha compares by epochs, and param"),
+    ],
+)
+def test_asha_compares_only_where_models_are_evaluated(
+    tmp_path: Path, overrides: list[str], message: str | None
+) -> None:
+    """A rung without an objective would stop nobody, or whoever came next."""
+    path = tmp_path / "s.yaml"
+    path.write_text(ASHA)
+    if message is None:
+        assert load_sweep(path, overrides=overrides)
+    else:
+        found = problems(tmp_path, ASHA, overrides=overrides)
+        assert len(found) == 1 and message in found[0]
+
+
 OLD_WORDS = """\
 name: old
 dataset: {name: digits}

@@ -108,6 +108,24 @@ def test_history_has_the_last_row_of_each_epoch(tmp_path: Path) -> None:
     assert history.rows("another") == {}
 
 
+def test_an_epoch_that_was_not_evaluated_is_no_divergence(tmp_path: Path) -> None:
+    """None beside a training loss, NaN beside none; a partial table has the last evaluation."""
+    plan = stack()
+    (a, b) = (member.trial_id for member in plan.members)
+    evaluated = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
+    passed = {k: v for k, v in epoch_row(a, 2, 0.7).items() if k not in evaluated}
+    with Ledger(tmp_path / tables.LEDGER) as out:
+        out.append("run", argv=[])
+        out.extend("trial", planned_rows(plan, 1))
+        out.extend("epoch", [epoch_row(a, 1, 0.9), passed, epoch_row(b, 1, math.nan)])
+    history = History.read(tmp_path / tables.LEDGER)
+    assert history.rows(a)[2].val_loss is None and history.rows(a)[2].train_loss == 0.7
+    assert math.isnan(history.rows(b)[1].val_loss)
+    trials, epochs = tables.build(tmp_path)
+    assert list(tables.not_evaluated(epochs)) == [False, True, False]
+    assert (trials["epochs"][0], trials["train_loss"][0], trials["val_loss"][0]) == (2, 0.7, 0.9)
+
+
 def test_a_checkpoint_that_was_removed_changes_nothing_else(tmp_path: Path) -> None:
     """Retention adds a line to the ledger of a trial that has ended long before."""
     with Ledger(tmp_path / tables.LEDGER) as out:

@@ -337,6 +337,56 @@ def test_nothing_touches_the_global_random_state() -> None:
     assert np.array_equal(numpy_before, np.random.get_state()[1])
 
 
+@pytest.mark.parametrize(
+    ("every", "evaluated"),
+    [(1, [1, 2, 3, 4, 5, 6, 7]), (3, [3, 6, 7]), (9, [7]), ("log", [1, 2, 4, 7])],
+)
+def test_evaluations_change_what_is_known_not_what_is_trained(
+    every: int | str, evaluated: list[int]
+) -> None:
+    """Rows of all epochs, with losses of unseen images where asked and at the end; the best among
+    them; weights are those of a run that is evaluated each epoch."""
+    shared = {"epochs": 7, "lr": 3e-3}
+    every_rows, every_result = train(tiny.plan(**shared))
+    rows, result = train(tiny.plan(**shared, evaluate_every=every))
+    (full,), (sparse,), last = every_rows.values(), rows.values(), result.trials[0]
+    assert [row["epoch"] for row in sparse] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row["train_loss"] for row in sparse] == [row["train_loss"] for row in full]
+    for one, whole in zip(sparse, full, strict=True):
+        seen = one["epoch"] in evaluated
+        for name in ("val_loss", "test_loss", "val_accuracy", "test_accuracy"):
+            assert one[name] == (whole[name] if seen else None)
+    losses = {row["epoch"]: row["val_loss"] for row in full if row["epoch"] in evaluated}
+    assert last.best_epoch == min(losses, key=lambda epoch: losses[epoch])
+    assert last.best_val_loss == losses[last.best_epoch]
+    assert last.val_loss == every_result.trials[0].val_loss
+
+
+def test_a_stop_between_evaluations_is_judged_and_resumed(tmp_path: Path) -> None:
+    """An interrupted model tells its losses at that epoch; the resume is as if nothing was."""
+    plan = tiny.plan(*MIXED, epochs=6, evaluate_every=4)
+    whole_rows, whole = train(plan)
+    _, each = train(tiny.plan(*MIXED, epochs=6), stop_after=5)
+    broken = Checkpoints(Place(str(tmp_path)))
+    _, stopped = train(plan, stop_after=5, store=broken)
+    for k in range(3):
+        assert stopped.trials[k].val_loss == each.trials[k].val_loss
+        assert stopped.trials[k].best_epoch == 4
+    rows, resumed = train(plan, store=broken)
+    assert [outcome(resumed, k) for k in range(3)] == [outcome(whole, k) for k in range(3)]
+    assert rows == {key: of_trial[5:] for key, of_trial in whole_rows.items()}
+
+
+def test_divergence_is_seen_without_an_evaluation() -> None:
+    """In the epoch in which the training loss stops being finite; its losses are NaN, not gaps."""
+    rows, result = train(tiny.plan({"lr": 1e9}, {"lr": 1e-3}, epochs=6, evaluate_every=6))
+    sick = result.trials[0]
+    assert sick.diverged_epoch is not None and sick.diverged_epoch < 6
+    last = rows[sick.trial_id][-1]
+    assert last["epoch"] == sick.diverged_epoch and math.isnan(last["val_loss"])
+    assert result.trials[1].best_epoch == 6
+
+
 def test_probe_forecasts_seconds_per_epoch() -> None:
     """A positive number, also with more steps than an epoch has."""
     assert 0 < probe(tiny.plan(*MIXED), IMAGES, device=CPU, steps=2) < 60

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tiny
@@ -69,6 +70,24 @@ def test_rungs_are_filled_again_after_a_resume() -> None:
     plan = tiny.plan()
     stopping.replay(plan, {2: [row(2, 0.4)], 1: [row(1, 0.8)]})
     assert seen == [(plan.stack_id, 1, 0.8), (plan.stack_id, 2, 0.4)]
+
+
+def test_an_epoch_without_an_evaluation_is_not_compared() -> None:
+    """Neither now nor after a resume; one in which a model diverged is."""
+    seen: list[int] = []
+
+    class Watch(FIFOScheduler):
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            seen.append(result["epoch"])
+            return TrialScheduler.CONTINUE
+
+    stopping = EarlyStopping(Watch(), Requests(), lambda plan, rows: 0.0)
+    plan, passed = tiny.plan(), replace(row(2, 0.5), val_loss=None)
+    trial = Trial("t1", {"stack_id": plan.stack_id, "plan": plan.to_json()})
+    for one in (row(1, 0.5), passed, row(3, math.nan)):
+        stopping.on_trial_result(None, trial, StackReport(epoch=one.epoch, rows=(one,)).to_json())
+    stopping.replay(plan, {1: [row(1, 0.5)], 2: [passed]})
+    assert seen == [1, 3, 1]
 
 
 def test_a_stack_that_is_handed_out_again_is_compared_as_one() -> None:

@@ -58,7 +58,7 @@ def train_tiny(plan: str) -> float:
     losses = []
 
     def report(epoch: EpochReport) -> bool:
-        losses.append(float(epoch.rows[0].val_loss))
+        losses.append(epoch.rows[0].val_loss or 0.0)
         return True
 
     images = data.load(stack.shared.dataset, None).subset(16, 16, 16)

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from vitbench.config import claim_checks, number_checks
 from vitbench.config.models import AXES, Dataset, Sweep, is_stackable, is_whole
 from vitbench.config.problems import Path, Problem, below, shorten, translate
-from vitbench.config.search import Range, Search
+from vitbench.config.search import EACH_EPOCH, Range, Search
 from vitbench.words import did_you_mean
 
 
@@ -34,6 +34,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         *_shape_problems(sweep),
         *_batch_problems(sweep),
         *_compile_problems(sweep),
+        *_rung_problems(sweep),
     ]
 
 
@@ -122,6 +123,9 @@ def _search_problems(search: Search) -> Iterator[Problem]:
     if search.scheduler == "asha" and len(search.objectives) > 1:
         fix = "name one objective or use none"
         yield wrong(("scheduler",), "asha", "asha judges by one objective", fix)
+    if search.scheduler == "asha" and search.objectives[0] not in EACH_EPOCH:
+        rule = f"asha compares by epochs, and {search.objectives[0]} is known at the end alone"
+        yield wrong(("scheduler",), "asha", rule, f"use {' or '.join(EACH_EPOCH)}, or none")
     if len(set(search.objectives)) < len(search.objectives):
         yield wrong(("objectives",), "", "an objective stands twice", "keep one")
     if "lr_sensitivity" in search.objectives and len(search.inner.get("lr", [])) < 3:
@@ -227,6 +231,23 @@ def _batch_problems(sweep: Sweep) -> Iterator[Problem]:
         rule = f"is more than batch_size={smallest:g}: some would have no image"
         fix = f"use at most {smallest:g} workers"
         yield Problem(("resources", "workers"), str(workers), rule, fix)
+
+
+def _rung_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Epochs at which ASHA compares, but after which models are not evaluated."""
+    search, path = sweep.search, ("train", "evaluate_every")
+    axis = search.space.get("evaluate_every", [sweep.train.evaluate_every])
+    if search.scheduler != "asha" or isinstance(axis, Range):
+        return
+    for every in axis:
+        train = sweep.train.model_copy(update={"evaluate_every": every})
+        rung = search.grace_epochs
+        while rung < train.epochs and train.evaluates(rung):
+            rung *= search.reduction_factor
+        if rung < train.epochs:
+            rule = f"asha compares after epoch {rung}, which is not evaluated"
+            fix = "use 1, or grace_epochs and reduction_factor that give evaluated epochs alone"
+            yield Problem(path, str(every), rule, fix)
 
 
 def _compile_problems(sweep: Sweep) -> Iterator[Problem]:

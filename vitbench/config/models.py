@@ -106,6 +106,11 @@ class SharedTrain(Section):
         "node that trains is fast in it (GPUs of compute capability 8 and up, processors with "
         "AMX), else float32: decided once, before the first trial, and kept by --resume",
     )
+    evaluate_every: Annotated[int, Field(ge=1)] | Literal["log"] = Field(
+        default=1,
+        description="epochs between evaluations; log evaluates after epochs 1, 2, 4, 8 ...; the "
+        "last epoch always is. Best epochs and times to a target are among evaluated epochs",
+    )
     matched: int | None = Field(
         default=None,
         ge=1,
@@ -115,6 +120,12 @@ class SharedTrain(Section):
     train_images: int | None = Field(default=None, ge=1, description="all if left out")
     val_images: int | None = Field(default=None, ge=1, description="all if left out")
     test_images: int | None = Field(default=None, ge=1, description="all if left out")
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether models are evaluated after this epoch, counted from 1."""
+        if self.evaluate_every == "log":
+            return epoch == self.epochs or epoch.bit_count() == 1
+        return epoch == self.epochs or epoch % self.evaluate_every == 0
 
 
 class Train(SharedTrain):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Scalar = bool | int | float | str | None
 Objective = Literal["val_loss", "val_accuracy", "parameters", "train_flops", "lr_sensitivity"]
+EACH_EPOCH = ("val_loss", "val_accuracy")  # objectives known of a model that still trains
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
 

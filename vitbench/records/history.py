@@ -14,6 +14,7 @@ from vitbench.records.types import Decided, EpochRow, Status, TrialOutcome
 
 _APART = {"trial_id", "epoch", "attention_entropy", "grad_norm", "weight_norm"}
 _NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in _APART)
+_EVALUATED = {"val_loss", "test_loss", "val_accuracy", "test_accuracy"}
 _OPTIONAL = {f.name for f in fields(EpochRow) if f.default is None}
 
 
@@ -38,7 +39,10 @@ class Curve:
         for at, epoch in enumerate(self._epochs):
             numbers = self._numbers[at * len(_NUMBERS) : (at + 1) * len(_NUMBERS)]
             values: dict[str, Any] = dict(zip(_NUMBERS, numbers, strict=True))
-            known = {k: v for k, v in values.items() if k not in _OPTIONAL or not math.isnan(v)}
+            # In the epoch at which a model diverged NaN is what was measured.
+            measured = _EVALUATED if math.isnan(values["train_loss"]) else set()
+            absent = {k for k in _OPTIONAL - measured if math.isnan(values.get(k, math.nan))}
+            known = {k: v for k, v in values.items() if k not in absent}
             rows_by_epoch[epoch] = EpochRow(trial_id=trial_id, epoch=epoch, **known)
         return rows_by_epoch
 

@@ -77,7 +77,8 @@ def label_row(
 ) -> LabelScore:
     """One row of labels.parquet: a worker's score beside its trial and the best constant answer.
 
-    `curve` has (epoch, validation BCE) of this label in order; empty where a model has several.
+    `curve` has (epoch, validation BCE) of this label in order, of epochs with an evaluation; empty
+    where a model has several labels.
     """
     alone = trial.label is not None
     p = score.test_positives / score.test_images
@@ -117,8 +118,11 @@ def _speed(
     if not curve or constant <= 0.0:
         return None, None, None
     gains = [1.0 - loss / constant for _, loss in curve]
-    finite = list(filter(math.isfinite, gains))
-    alc = sum(finite) / len(finite) if finite else None
+    # Each counts for the epochs since the evaluation before.
+    before = [0, *(epoch for epoch, _ in curve[:-1])]
+    widths = [epoch - last for (epoch, _), last in zip(curve, before, strict=True)]
+    finite = [(g, w) for g, w in zip(gains, widths, strict=True) if math.isfinite(g)]
+    alc = sum(g * w for g, w in finite) / sum(w for _, w in finite) if finite else None
     run = 0
     for (epoch, _), gain in zip(curve, gains, strict=True):
         run = run + 1 if gain >= TARGET_RIG else 0

@@ -130,7 +130,9 @@ def _labels(trials: Sequence[dict[str, Any]], epochs: pd.DataFrame) -> pd.DataFr
     alone = [outcome.trial_id for outcome in asked if outcome.label is not None]
     curves = {
         str(trial_id): list(zip(part["epoch"].tolist(), part["val_loss"].tolist(), strict=True))
-        for trial_id, part in epochs[epochs["trial_id"].isin(alone)].groupby("trial_id")
+        for trial_id, part in epochs[
+            epochs["trial_id"].isin(alone) & ~not_evaluated(epochs)
+        ].groupby("trial_id")
     }
     rows = [
         label_row(outcome, score, curves.get(outcome.trial_id, [])).to_json()
@@ -138,6 +140,12 @@ def _labels(trials: Sequence[dict[str, Any]], epochs: pd.DataFrame) -> pd.DataFr
         for score in outcome.labels
     ]
     return _frame(rows, LABELS)
+
+
+def not_evaluated(epochs: pd.DataFrame) -> pd.Series:
+    """Rows of epochs that `train.evaluate_every` passes over; a diverged model's are not such."""
+    unknown: pd.Series = epochs["val_loss"].isna() & epochs["train_loss"].notna()
+    return unknown
 
 
 def planned_row(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,8 +190,10 @@ def _write(results_dir: Path, name: str, frame: pd.DataFrame) -> None:
 def _fill_running(trials: Mapping[str, dict[str, Any]], epochs: pd.DataFrame) -> None:
     """Show the last epoch of trials that have not ended, so that a partial table says something."""
     waiting = [key for key, trial in trials.items() if trial.get("status") == Status.PLANNED]
-    seen = epochs[epochs["trial_id"].isin(waiting)].drop_duplicates("trial_id", keep="last")
-    for row in seen.to_dict("records"):
+    seen = epochs[epochs["trial_id"].isin(waiting)].copy()
+    evaluated = ["val_loss", "test_loss", "val_accuracy", "test_accuracy"]
+    seen[evaluated] = seen.groupby("trial_id")[evaluated].ffill()  # at the last evaluation
+    for row in seen.drop_duplicates("trial_id", keep="last").to_dict("records"):
         trial = trials[row["trial_id"]]
         trial["epochs"], trial["status"] = row["epoch"], Status.RUNNING.value
         trial.update({str(k): row[k] for k in row if str(k).endswith(("_loss", "_accuracy"))})

@@ -106,11 +106,13 @@ class EpochRow(Record):
     trial_id: Annotated[str, "which model"]
     epoch: Annotated[int, "from 1"]
     train_loss: Annotated[float, "running mean over the epoch's batches, as the model trains"]
-    val_loss: Annotated[float, "at the epoch's end"]
-    test_loss: Annotated[float, "at the epoch's end"]
+    val_loss: Annotated[
+        float | None, "at the epoch's end; empty where `train.evaluate_every` passes over it"
+    ] = None
+    test_loss: Annotated[float | None, "at the same time"] = None
     train_accuracy: Annotated[float, "running mean over the epoch's batches"]
-    val_accuracy: Annotated[float, "at the epoch's end"]
-    test_accuracy: Annotated[float, "at the epoch's end"]
+    val_accuracy: Annotated[float | None, "at the same time"] = None
+    test_accuracy: Annotated[float | None, "at the same time"] = None
     epoch_s: Annotated[float, "seconds that the stack's epoch took, evaluation included"]
     train_end_loss: Annotated[
         float | None, "at the epoch's end, on the first `evaluation.fixed_train_images`"
@@ -279,6 +281,7 @@ class TrialOutcome(Record):
     precision_used: Annotated[
         str | None, "what matrix products were computed in: what `auto` was decided to be"
     ] = None
+    evaluate_every: Annotated[str | None, "epochs between evaluations, or `log`"] = None
     threads: Annotated[int | None, "of each process that trains its stack, as planned"] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 

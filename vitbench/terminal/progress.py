@@ -61,7 +61,8 @@ class StackView:
             self.images_per_s = report.images_per_s
         if rows := report.by_epoch().get(report.epoch):
             self.train_loss = median_high([row.train_loss for row in rows])
-            self.val_accuracy = median_high([row.val_accuracy for row in rows])
+            evaluated = [row.val_accuracy for row in rows if row.val_accuracy is not None]
+            self.val_accuracy = median_high(evaluated or [self.val_accuracy])
 
 
 @dataclass

@@ -34,20 +34,21 @@ from vitbench.training.stack import Stack
 class Metrics:
     """Loss in nats and accuracy of one model on each split; NaN where it diverged.
 
-    `train_end` is of fixed training images after the epoch; None where it is not measured.
+    `train_end` is of fixed training images after the epoch. None is what was not measured.
     """
 
     train_loss: float = math.nan
-    val_loss: float = math.nan
-    test_loss: float = math.nan
+    val_loss: float | None = math.nan
+    test_loss: float | None = math.nan
     train_accuracy: float = math.nan
-    val_accuracy: float = math.nan
-    test_accuracy: float = math.nan
+    val_accuracy: float | None = math.nan
+    test_accuracy: float | None = math.nan
     train_end_loss: float | None = None
     train_end_accuracy: float | None = None
 
 
 METRICS = tuple(f.name for f in fields(Metrics))
+_NOT_EVALUATED = {name: None for name in METRICS if name not in ("train_loss", "train_accuracy")}
 # What a checkpoint says of its images.
 _IMAGES = ("name", "checksum", "mean", "std", "classes", "labels")
 
@@ -96,10 +97,13 @@ class Member:
     def take(self, epoch: int, metrics: Metrics) -> bool:
         """Record an epoch; returns whether it is the best so far (lowest validation loss)."""
         self.epochs, self.last = epoch, metrics
-        if not math.isfinite(metrics.train_loss) or not math.isfinite(metrics.val_loss):
+        val_loss = metrics.val_loss
+        if not math.isfinite(metrics.train_loss) or not math.isfinite(val_loss or 0.0):
             self.diverged_epoch = epoch
             return False
-        if self.best is not None and metrics.val_loss >= self.best.val_loss:
+        if val_loss is None:
+            return False
+        if self.best is not None and val_loss >= (self.best.val_loss or 0.0):
             return False
         self.best, self.best_epoch = metrics, epoch
         return True
@@ -179,7 +183,9 @@ def probe(
     started_s = time.perf_counter()
     stack.train_epoch(1, max_steps=steps)
     train_s = (time.perf_counter() - started_s) / min(steps, stack.steps_per_epoch)
-    evaluated = len(images.val.targets) + len(images.test.targets)
+    train = plan.shared.train
+    evaluations = sum(map(train.evaluates, range(1, train.epochs + 1))) / train.epochs
+    evaluated = evaluations * (len(images.val.targets) + len(images.test.targets))
     started_s = time.perf_counter()
     stack.evaluate("val", max_batches=1)
     per_image_s = (time.perf_counter() - started_s) / min(stack.eval_batch, len(images.val.targets))
@@ -235,22 +241,21 @@ class _Run:
         train = self._stack.train_epoch(epoch)
         train_s = time.perf_counter() - started_s
         self._compiling.epoch_took(train_s, self.plan.shared.train.epochs - epoch)
-        splits = (train, self._stack.evaluate("val"), self._stack.evaluate("test"))
-        losses, accuracies = zip(*splits, strict=True)
-        columns = [*losses, *accuracies]  # as in `Metrics`
-        if self.evaluation.fixed_train_images:
-            columns += self._stack.evaluate("train")
+        evaluated = self.plan.shared.train.evaluates(epoch)
+        columns = dict(zip(("train_loss", "train_accuracy"), train, strict=True))
+        columns |= self._evaluate() if evaluated else {}
         layers: list[dict[str, Any]] = [{} for _ in self._members]
-        if self.evaluation.layers and self.parallel.rank == 0:
+        if self.evaluation.layers and evaluated and self.parallel.rank == 0:
             layers = [asdict(measured) for measured in measure_layers(self._stack)]
         epoch_s = time.perf_counter() - started_s
-        values_KM = torch.stack(columns, dim=1).tolist()
+        values_KM = torch.stack(list(columns.values()), dim=1).tolist()
         rows = []
         for k, alive in enumerate(self._stack.alive_K.tolist()):
             member = self._members[k]
             if member.diverged_epoch is not None:
                 continue
-            metrics = Metrics(*values_KM[k]) if alive else Metrics()
+            values = dict(zip(columns, values_KM[k], strict=True))
+            metrics = Metrics(**{**_NOT_EVALUATED, **values}) if alive else Metrics()
             if member.take(epoch, metrics):
                 self._best_KP[k].copy_(self._flat_KP[k])
             if member.diverged_epoch is not None:
@@ -268,6 +273,27 @@ class _Run:
         for name, more in zip(self._totals, (images, train_s, epoch_s), strict=True):
             self._totals[name] += more
         return EpochReport(epoch, tuple(rows), epoch_s, images * self.plan.size / train_s)
+
+    def _evaluate(self) -> dict[str, Tensor]:
+        """Loss and accuracy by their names in `Metrics`, [K] each, on what is judged on."""
+        splits = {"val": "val", "test": "test"}
+        if self.evaluation.fixed_train_images:
+            splits["train"] = "train_end"
+        found = {}
+        for split, name in splits.items():
+            found[f"{name}_loss"], found[f"{name}_accuracy"] = self._stack.evaluate(split)
+        return found
+
+    def _measure_end(self) -> None:
+        """Evaluate models that were stopped after an epoch without; their best epochs stay."""
+        epoch = max(member.epochs for member in self._members)
+        if self.plan.shared.train.evaluates(epoch):
+            return
+        found = self._evaluate()
+        for k, member in enumerate(self._members):
+            if member.diverged_epoch is None:
+                values = {name: float(value_K[k]) for name, value_K in found.items()}
+                member.last = replace(member.last, **values)
 
     def rank_0_says(self, answer: bool) -> bool:
         """Rank 0 decides for all workers, whose clocks differ."""
@@ -322,6 +348,8 @@ class _Run:
         The states stay: whoever records the outcome removes them afterwards (`keep_only`), so that
         a process killed in between does not train everything again.
         """
+        if stopped:
+            self._measure_end()
         if self.store is not None and self.parallel.rank == 0:
             for k, member in enumerate(self._members):
                 if member.best is not None:

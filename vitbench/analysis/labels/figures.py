@@ -11,6 +11,7 @@ from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.results import Results
 from vitbench.records.labels import entropy
+from vitbench.records.tables import not_evaluated
 
 _MAX_LABELS = 12
 _PANELS_PER_ROW = 3
@@ -28,14 +29,16 @@ def curves_data(results: Results) -> pd.DataFrame | None:
         return None
     columns = ["trial_id", "label", "train_base_rate", "val_base_rate"]
     merged = results.epochs.merge(rows[columns], on="trial_id")
+    evaluated = ~not_evaluated(merged)
     start = results.trials.set_index("trial_id")["initial_val_loss"].astype(float)
     for loss in ("train_loss", "val_loss"):  # a model that diverged is back at its start
         merged[loss] = merged[loss].astype(float).fillna(merged["trial_id"].map(start))
     merged["constant"] = merged["train_base_rate"].map(entropy)
     merged["val_rig"] = 1.0 - merged["val_loss"] / merged["val_base_rate"].map(entropy)
-    grouped = merged.groupby(["label", "epoch", "constant"], sort=False)
     parts = []
     for what in ("train_loss", "val_rig"):
+        measured = merged[evaluated] if what == "val_rig" else merged
+        grouped = measured.groupby(["label", "epoch", "constant"], sort=False)
         part = grouped[what].agg(mean="mean", low="min", high="max", seeds="count")
         parts.append(part.reset_index().assign(what=what))
     return pd.concat(parts, ignore_index=True)

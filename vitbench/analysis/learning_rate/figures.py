@@ -27,6 +27,7 @@ from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.results import Results, computed_once
 from vitbench.config import AXES
+from vitbench.records.tables import not_evaluated
 
 _MAX_LINES = 6
 _MAX_PANELS = 6
@@ -175,7 +176,8 @@ def curves_data(results: Results) -> pd.DataFrame | None:
     if results.is_grid:
         return mean_curves(results.epochs, results.trials, [*shape_names(results), "lr"])
     trials = results.trials[["trial_id", "status", "best_val_loss"]]
-    rows = results.epochs[["trial_id", "epoch", "val_loss"]].merge(trials, on="trial_id")
+    evaluated = results.epochs[~not_evaluated(results.epochs)]
+    rows = evaluated[["trial_id", "epoch", "val_loss"]].merge(trials, on="trial_id")
     rows["best"] = rows["best_val_loss"] == trials["best_val_loss"].min()
     return several(rows.drop(columns="best_val_loss"))
 

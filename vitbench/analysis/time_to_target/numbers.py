@@ -32,6 +32,7 @@ import pandas as pd
 from vitbench.analysis.findings.arms import labels, names_of
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import Floats
+from vitbench.records.tables import not_evaluated
 
 R_MAX = 4.0
 _NEVER = {"epochs_low": math.inf, "epochs_high": math.inf}
@@ -44,7 +45,9 @@ _KEPT = ["trial_id", "seed", "arm", "way", "workload", "epochs", "seconds", "rea
 def time_to_target(
     trials: pd.DataFrame, epochs: pd.DataFrame, target: float, names: Sequence[str]
 ) -> pd.DataFrame:
-    """When each trial first had the validation accuracy `target`; one without an epoch is left out.
+    """When each trial first had the validation accuracy `target`, among epochs with an evaluation.
+
+    A trial without such an epoch is left out.
 
     Seconds are the trial's share of its stack's time, evaluation included: a stack of K members
     that takes 10 s an epoch costs each of them 10 / K. `names` are the settings that vary in the
@@ -60,7 +63,7 @@ def time_to_target(
     rows = rows.assign(spent_s=rows.groupby("trial_id")["epoch_s"].cumsum())
     there = rows[rows["val_accuracy"].astype(float) >= target]
     first = there.drop_duplicates("trial_id").set_index("trial_id")
-    last = rows.groupby("trial_id")[["epoch", "spent_s"]].max()
+    last = rows[~not_evaluated(rows)].groupby("trial_id")[["epoch", "spent_s"]].max()
     frame = trials[trials["trial_id"].isin(last.index)].copy()
     members = frame["stack_size"].astype(float).fillna(1.0).clip(lower=1.0)
     ids = frame["trial_id"]

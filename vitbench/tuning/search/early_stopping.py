@@ -10,6 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from vitbench.plan import StackPlan
 from vitbench.records.types import EpochRow, StackReport, Status
+from vitbench.tuning.search.objective import are_evaluated
 from vitbench.tuning.stop import EndsStacks
 
 Objective = Callable[[StackPlan, Sequence[EpochRow]], float]
@@ -54,7 +55,7 @@ class EarlyStopping(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ask the stack to end where the inner scheduler would kill it."""
         rows, stack_id = StackReport.from_json(result).rows, trial.config["stack_id"]
-        if rows and stack_id not in self._stopping:
+        if rows and are_evaluated(rows) and stack_id not in self._stopping:
             value = self._objective(StackPlan.from_json(trial.config["plan"]), rows)
             judged = {**result, "objective": value}
             stack = self._add(tune_controller, stack_id)
@@ -67,6 +68,6 @@ class EarlyStopping(FIFOScheduler):
         """Fill the inner scheduler's rungs with a stack of a run before the resume."""
         no_controller: Any = None
         past = self._add(no_controller, plan.stack_id)
-        for epoch in sorted(epochs):
+        for epoch in sorted(epoch for epoch, rows in epochs.items() if are_evaluated(rows)):
             value = self._objective(plan, epochs[epoch])
             self._inner.on_trial_result(no_controller, past, {"epoch": epoch, "objective": value})

@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from vitbench.config.search import EACH_EPOCH
 from vitbench.plan import StackPlan, TrialConfig, epoch_images, parameter_count, train_flops
 from vitbench.records.types import EpochRow, TrialOutcome
 
 # Metrics that grow when things get better; every other objective is minimised.
 MAXIMISED = frozenset({"val_accuracy"})
-# What is known of a model that still trains.
-EACH_EPOCH = frozenset({"val_loss", "val_accuracy"})
 
 
 def direction(objective: str) -> Literal["minimize", "maximize"]:
@@ -74,8 +73,13 @@ def lr_sensitivity(members: Sequence[TrialConfig], losses: Mapping[str, float], 
     return sum(means) / len(means) - min(means)
 
 
+def are_evaluated(rows: Iterable[EpochRow]) -> bool:
+    """Whether every model of an epoch was evaluated after it, or has diverged."""
+    return all(row.val_loss is not None for row in rows)
+
+
 def after_epoch(row: EpochRow, objective: str) -> float:
-    """The value of a model that still trains.
+    """The value of a model that still trains, after an epoch with an evaluation.
 
     Raises:
         ValueError: for an objective that an epoch does not have.

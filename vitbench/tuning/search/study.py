@@ -34,6 +34,7 @@ from optuna.distributions import (
 from optuna.trial import Trial, TrialState
 
 from vitbench.config import Range, Search, Sweep, is_whole
+from vitbench.config.search import EACH_EPOCH
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan, broken_rule, members_of
 from vitbench.records.history import History
@@ -208,7 +209,8 @@ class StudySource:
 
     def reported(self, stack_id: str, epoch: int, rows: Sequence[EpochRow]) -> None:
         """An epoch of a running stack (single objective only: Optuna's own limit)."""
-        measured = self._objectives[0] in objectives.EACH_EPOCH
+        measured = self._objectives[0] in EACH_EPOCH
+        measured = measured and objectives.are_evaluated(rows)
         if stack_id in self._live and len(self._objectives) == 1 and measured:
             trial, plan = self._live[stack_id]
             trial.report(self.objective_now(plan, rows), epoch)
