@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 from pathlib import Path
@@ -27,6 +28,16 @@ def local_gpu_count() -> int:
 def cpu_count() -> int:
     """Count the cores that this process may use (a container's share, not the host's)."""
     return len(os.sched_getaffinity(0))
+
+
+def cpu_name() -> str:
+    """The processor's name for people."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def has_amx() -> bool:

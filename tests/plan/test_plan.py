@@ -97,6 +97,12 @@ def test_packing_respects_the_largest_stack() -> None:
     assert len(set(ids)) == 54
 
 
+def test_packing_fills_the_slots_again() -> None:
+    """Nine trials, four a stack at most, two slots: four stacks in two rounds, none waits."""
+    assert [plan.size for plan in pack(trials(9), max_members=4, slots=2)] == [3, 2, 2, 2]
+    assert [plan.size for plan in pack(trials(5), max_members=1, slots=2)] == [1] * 5
+
+
 def test_only_stackable_settings_differ_inside_a_stack() -> None:
     """Different depths never share a stack; the longer stack comes first."""
     plans = pack([*trials(2, depth=1), *trials(2, depth=6)], max_members=16, slots=1)

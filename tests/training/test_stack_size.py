@@ -10,7 +10,7 @@ import tiny
 import torch
 
 from vitbench import data
-from vitbench.config import Dataset, Sweep
+from vitbench.config import Dataset, Precision, Sweep
 from vitbench.plan import StackPlan, expand
 from vitbench.training import stack_size
 from vitbench.tuning.worker import measure_stack as remembered
@@ -44,21 +44,31 @@ def test_sizes_grow_until_one_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> N
     """Out of memory ends the measurement with what was found before."""
     tried: list[int] = []
 
-    def speed(plan: StackPlan, images: object, device: object) -> float:
+    def speed(plan: StackPlan, images: object, device: object, precision: str) -> float:
         tried.append(plan.size)
         if plan.size > 4:
             raise torch.OutOfMemoryError("no")
-        return 100.0 * plan.size
+        return 1000.0 * plan.size
 
     monkeypatch.setattr(stack_size, "_speed", speed)
     (trial,) = tiny.plan().members
     cpu = torch.device("cpu")
     found = stack_size.throughput(trial, tiny.image_set(), cpu, at_most=64)
-    assert found == {1: 100.0, 2: 200.0, 4: 400.0}
+    assert found == {1: 1000.0, 2: 2000.0, 4: 4000.0}
     assert tried == [1, 2, 4, 8]
     tried.clear()
     stack_size.throughput(trial, tiny.image_set(), cpu, at_most=3)
     assert tried == [1, 2]
+
+
+def test_a_cpu_tries_no_stacks_of_large_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of over 30 ms of one model ends the measurement: larger stacks gain nothing then."""
+    (trial,) = tiny.plan().members
+    for step_s, tried in ((0.1, {1}), (0.01, {1, 2, 4})):
+        rate = trial.train.batch_size / step_s
+        monkeypatch.setattr(stack_size, "_speed", lambda plan, *_, rate=rate: rate * plan.size)
+        found = stack_size.throughput(trial, tiny.image_set(), torch.device("cpu"), at_most=4)
+        assert set(found) == tried
 
 
 def test_real_steps_are_measured() -> None:
@@ -69,16 +79,19 @@ def test_real_steps_are_measured() -> None:
 
 
 @pytest.mark.ray
-def test_measured_once_per_architecture(local_ray: None, tmp_path: Path) -> None:
+def test_measured_once_per_architecture(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both shapes are measured on a worker; a second sweep reads what the first one found."""
+    monkeypatch.setattr(remembered, "_WORTH_MEASURING_S", 0.0)
     sweep = Sweep.model_validate(SWEEP)
     images = data.load(Dataset(name="digits", image_size=8), None, tmp_path / "images")
     file = tmp_path / "stack-sizes.json"
     trials = expand(sweep)
 
-    def sizes() -> remembered.StackSizes:
+    def sizes(precision: Precision = "float32") -> remembered.StackSizes:
         return remembered.StackSizes.measured(
-            sweep, trials, images, slots=2, gpus_each=0, file=file
+            sweep, trials, images, slots=2, gpus_each=0, precision=precision, file=file
         )
 
     first = sizes()
@@ -92,6 +105,19 @@ def test_measured_once_per_architecture(local_ray: None, tmp_path: Path) -> None
     second = sizes()
     assert second.message == ""
     assert {second.members(trial) for trial in trials} == {3}
+    # In another precision the same shapes are measured anew.
+    assert "measured in" in sizes("bfloat16").message
+    assert len(json.loads(file.read_text())) == 4
+
+
+def test_a_short_sweep_on_cpus_is_not_made_to_wait(tmp_path: Path) -> None:
+    """Its models are done before a measurement has paid; they train alone."""
+    sweep = Sweep.model_validate(SWEEP)
+    trials = expand(sweep)
+    found = remembered.StackSizes.measured(
+        sweep, trials, tiny.image_set(), slots=2, gpus_each=0, file=tmp_path / "x.json"
+    )
+    assert {found.members(trial) for trial in trials} == {1}
 
 
 def test_nothing_is_measured_where_every_trial_has_a_slot(tmp_path: Path) -> None:

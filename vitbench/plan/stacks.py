@@ -23,8 +23,8 @@ from vitbench.hardware import cpu_count, local_gpu_count
 from vitbench.plan.cost import epoch_images, train_flops
 
 # What `stack_size: auto` is where nothing was measured. On a GPU a stack costs little more than one
-# model until the device is full; on a CPU one process per core is the fastest there is and stacking
-# was measured to gain nothing (benchmarks/RESULTS.md), so there stacks hold one member.
+# model until the device is full; on a CPU one process per core is the fastest there is, and stacks
+# gain for small models alone (benchmarks/RESULTS.md).
 AUTO_MEMBERS_GPU = 16
 AUTO_MEMBERS_CPU = 1
 
@@ -107,9 +107,9 @@ def pack(
     """Group trials into stacks: fill the slots side by side first, then stack the rest.
 
     Each group of stackable trials gets as many stacks as it has members to fill the slots with,
-    or as `max_members` demands, of sizes that differ by one at most and in the trials' order.
-    Groups of more work come first, so that a long stack does not start last and run alone. The
-    first trial of a group may decide on `max_members`.
+    or as `max_members` demands, then as many as fill them again, of sizes that differ by one at
+    most and in the trials' order. Groups of more work come first, so that a long stack does not
+    start last and run alone. The first trial of a group may decide on `max_members`.
     """
     groups = groups_of(trials)
     plans = []
@@ -117,7 +117,7 @@ def pack(
         most = max_members(members[0]) if callable(max_members) else max_members
         at_least = -(-len(members) // most)
         share = max(1, slots // len(groups))
-        count = max(at_least, min(share, len(members)))
+        count = min(-(-at_least // share) * share, len(members))
         size, larger = divmod(len(members), count)
         waiting = iter(members)
         for number in range(count):

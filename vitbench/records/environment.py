@@ -14,6 +14,7 @@ from typing import Any
 
 from vitbench import __version__
 from vitbench.errors import UserError, in_a_line
+from vitbench.hardware import cpu_name
 from vitbench.records.files import write_atomically
 
 _PACKAGES = (
@@ -24,7 +25,6 @@ _PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Versions, git commit and hardware, read without importing any of the packages."""
-    cpu = (*_after_colon(Path("/proc/cpuinfo"), "model name"), platform.processor())
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     return {
         "vitbench": __version__,
@@ -33,7 +33,7 @@ def environment() -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain")),
         "platform": platform.platform(),
-        "cpu": cpu[0] or platform.machine(),
+        "cpu": cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": [name for file in gpus for name in _after_colon(file, "Model:")],

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 import torch
 
-from vitbench.config import TrialConfig
+from vitbench.config import Precision, TrialConfig
 from vitbench.data.image_set import ImageSet
 from vitbench.plan import StackPlan
 from vitbench.training.stack import Stack
@@ -15,22 +15,35 @@ from vitbench.training.stack import Stack
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 # A larger stack must be worth its memory and its coarser scheduling.
 MIN_GAIN = 1.05
-# The first steps allocate; on CUDA five of RAdam and three eager ones precede the capture.
-_WARM_UP_STEPS, _STEPS = 12, 12
+# The first steps allocate; on CUDA five of RAdam and three eager ones precede the capture. A CPU
+# allocates once, and what else runs there disturbs it: the best of three short blocks counts.
+_WARM_UP_STEPS = {"cuda": 12, "cpu": 2}
+_STEPS = {"cuda": [12], "cpu": [4, 4, 4]}
+# On a CPU: no model whose step takes longer has gained by stacking (x0.9 at 80 ms, x1.33 at 6 ms,
+# benchmarks/RESULTS.md), and no larger stack is tried after so long.
+_LARGE_STEP_S, _TRY_S = 0.03, 2.0
 
 
 def throughput(
-    trial: TrialConfig, images: ImageSet, device: torch.device, *, at_most: int
+    trial: TrialConfig,
+    images: ImageSet,
+    device: torch.device,
+    *,
+    at_most: int,
+    precision: Precision = "auto",
 ) -> dict[int, float]:
     """Training images a second of all members together, by stack size.
 
-    Sizes grow until one gains less than 5 % over the one before, or does not fit into memory.
+    Sizes grow until one gains less than 5 % over the one before, or does not fit into memory; on a
+    CPU also until two seconds are over, and where one step is long one model is all there is.
 
     Args:
         trial: one of the models; the others differ from it in their seeds.
         images: cut to the sizes that the trial asks for.
         at_most: members that there are to train.
+        precision: what the trial's `auto` stands for.
     """
+    started_s, on_cpu = time.perf_counter(), device.type == "cpu"
     speeds: dict[int, float] = {}
     for size in (s for s in SIZES if s <= max(1, at_most)):
         members = [
@@ -38,13 +51,15 @@ def throughput(
             for seed in range(size)
         ]
         try:
-            speed = _speed(StackPlan(tuple(members)), images, device)
+            speed = _speed(StackPlan(tuple(members)), images, device, precision)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
         worth_it = _gains(speed, speeds.values())
         speeds[size] = speed
-        if not worth_it:
+        too_long = time.perf_counter() - started_s > _TRY_S
+        too_long |= size == 1 and trial.train.batch_size / speed > _LARGE_STEP_S
+        if not worth_it or (on_cpu and too_long):
             break
     return speeds
 
@@ -63,11 +78,14 @@ def _gains(speed: float, smaller: Collection[float]) -> bool:
     return speed >= MIN_GAIN * max(smaller, default=0.0)
 
 
-def _speed(plan: StackPlan, images: ImageSet, device: torch.device) -> float:
-    stack = Stack(plan, images, device)
-    stack.train_epoch(1, max_steps=_WARM_UP_STEPS)
-    started_s = time.perf_counter()
-    stack.train_epoch(2, max_steps=_STEPS)  # reads its sums back: everything has been computed
-    seconds = time.perf_counter() - started_s
-    steps = min(_STEPS, stack.steps_per_epoch)
-    return plan.size * min(steps * plan.shared.train.batch_size, stack.images_per_epoch) / seconds
+def _speed(plan: StackPlan, images: ImageSet, device: torch.device, precision: Precision) -> float:
+    stack = Stack(plan, images, device, precision=precision)
+    stack.train_epoch(1, max_steps=_WARM_UP_STEPS[device.type])
+    speeds, batch_size = [], plan.shared.train.batch_size
+    for epoch, steps in enumerate(_STEPS[device.type], 2):
+        started_s = time.perf_counter()
+        stack.train_epoch(epoch, max_steps=steps)  # reads its sums back: all has been computed
+        seconds = time.perf_counter() - started_s
+        trained = min(min(steps, stack.steps_per_epoch) * batch_size, stack.images_per_epoch)
+        speeds.append(plan.size * trained / seconds)
+    return max(speeds)

@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from rich.console import Console
 
-from vitbench.config import Sweep
+from vitbench.config import Precision, Sweep
 from vitbench.data.image_set import ImageSet
 from vitbench.exports.tensorboard import TensorBoard
 from vitbench.plan import TrialConfig, stack_flops
@@ -118,7 +118,8 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         text = f"precision: {decided.precision} ({decided.because})"
         console.print(text, soft_wrap=True, highlight=False)
     requests = StopRequests()
-    source = _source(job, history, cluster, stack_cpus, console)
+    precision = decided.precision or "auto"
+    source = _source(job, history, cluster, stack_cpus, precision, console)
     live_slots = LiveSlots(sweep.resources, gpus_each=gpus, at_most=sweep.search.concurrency)
     searcher = PlanSearcher(source, live_slots, stack_cpus)
     slots = min(cluster.free_slots, live_slots(), source.total)
@@ -157,7 +158,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         every_epoch=sweep.search.scheduler != "none",
         stop=requests,
         compile=sweep.compile,
-        precision=decided.precision or "auto",
+        precision=precision,
         evaluation=sweep.evaluation,
     )
     scheduler = _scheduler(job, source, requests)
@@ -211,7 +212,12 @@ def _tensorboard(
 
 
 def _source(
-    job: Job, history: History, cluster: Capacity, stack_cpus: StackCpus, console: Console
+    job: Job,
+    history: History,
+    cluster: Capacity,
+    stack_cpus: StackCpus,
+    precision: Precision,
+    console: Console,
 ) -> StackSource:
     """Where stacks come from: what is left of the grid, its threads planned, or the study."""
     sweep = job.sweep
@@ -227,8 +233,10 @@ def _source(
     if history.configs:
         console.print(left.text(), highlight=False)
     slots, gpus, auto = cluster.free_slots, cluster.gpus_each, None
-    if gpus and sweep.stack_size == "auto":
-        sizes = StackSizes.measured(sweep, left.new, job.images, slots=slots, gpus_each=gpus)
+    if sweep.stack_size == "auto":
+        sizes = StackSizes.measured(
+            sweep, left.new, job.images, slots=slots, gpus_each=gpus, precision=precision
+        )
         auto = sizes.members
         if sizes.message:
             console.print(sizes.message, highlight=False, soft_wrap=True)

@@ -1,7 +1,8 @@
-"""`stack_size: auto` on GPUs: measured once per device and architecture, then remembered.
+"""`stack_size: auto`: measured once per device and architecture, then remembered.
 
-The measurement runs as one short Ray task on a GPU of the cluster. The sizes lie in
-stack-sizes.json beside the image cache; a stack that still does not fit halves itself.
+The measurement runs as one short Ray task on a GPU or a core of the cluster. The sizes lie in
+stack-sizes.json beside the image cache; a stack that still does not fit halves itself. On CPUs
+stacking gains a quarter where models are small, so short sweeps are not made to wait for it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,13 @@ from typing import Any
 
 import ray
 
-from vitbench.config import Sweep, TrialConfig
+from vitbench import hardware
+from vitbench.config import Precision, Sweep, TrialConfig
 from vitbench.data import cache
 from vitbench.data.image_set import ImageSet
-from vitbench.plan import groups_of, shape_key
-from vitbench.plan.stacks import AUTO_MEMBERS_GPU
+from vitbench.plan import StackPlan, groups_of, shape_key
+from vitbench.plan.stacks import AUTO_MEMBERS_CPU, AUTO_MEMBERS_GPU
+from vitbench.plan.threads import one_thread_s
 from vitbench.records.files import write_atomically
 from vitbench.tuning.worker.images import SharedImages
 
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 # Of all architectures of a sweep together; those that are left take the usual size.
 _MEASURE_AT_MOST_S = 60.0
 _ANSWER_WITHIN_S = 120.0
+# Of a group of models on CPUs, roughly: less is trained before a measurement has paid.
+_WORTH_MEASURING_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,12 @@ class StackSizes:
     """Members at most, by architecture (see `_name`); `message` where some were measured now."""
 
     by_shape: dict[str, int]
+    usual: int  # of those that were not measured
     message: str = ""
 
     def members(self, trial: TrialConfig) -> int:
         """Members at most of a stack of trials like this one."""
-        return self.by_shape.get(_name(trial), AUTO_MEMBERS_GPU)
+        return self.by_shape.get(_name(trial), self.usual)
 
     @classmethod
     def measured(
@@ -54,17 +59,22 @@ class StackSizes:
         *,
         slots: int,
         gpus_each: float,
+        precision: Precision = "auto",
         file: Path | None = None,
     ) -> StackSizes:
         """Sizes for every group of trials that are more than the slots hold one by one.
 
-        `gpus_each` are those of one worker; `file`, beside the image cache if left out, remembers.
+        `gpus_each` are those of one worker, `precision` what the trials' `auto` stands for; `file`,
+        beside the image cache if left out, remembers.
         """
         file = file or cache.folder(None).parent / "stack-sizes.json"
+        usual = AUTO_MEMBERS_GPU if gpus_each else AUTO_MEMBERS_CPU
         waiting = [group for group in groups_of(trials) if len(group) > slots]
+        if not gpus_each:
+            waiting = [g for g in waiting if _one_by_one_s(g) / slots > _WORTH_MEASURING_S]
         members: dict[str, int] = {}
         if not waiting or sweep.resources.workers > 1:
-            return cls(members)
+            return cls(members, usual)
         options = {
             "num_cpus": sweep.resources.cpus_at_least,
             "num_gpus": gpus_each,
@@ -76,25 +86,25 @@ class StackSizes:
         device, new = ask(_device_name), False
         for group in waiting:
             name = _name(group[0])
-            key = f"{device}/{name}"
+            key = f"{device}, {precision}/{name}"
             # A group that was smaller than now says nothing about larger stacks.
             at_most = -(-len(group) // slots)
             if key in known and known[key]["at_most"] >= min(at_most, known[key]["tried"]):
                 members[name] = known[key]["members"]
             elif device is not None and time.monotonic() - started_s < _MEASURE_AT_MOST_S:
                 shared = shared or SharedImages.share(images, ship=True)
-                answer = ask(_measure, shared, group[0], at_most)
+                answer = ask(_measure, shared, group[0], at_most, precision)
                 if answer is not None:
                     members[name] = answer["members"]
                     known[key] = {**answer, "at_most": at_most}
                     new = True
         if not new:
-            return cls(members)
+            return cls(members, usual)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(known, indent=1) + "\n")
         sizes = ", ".join(map(str, sorted(set(members.values()))))
         took_s = time.monotonic() - started_s
-        return cls(members, f"stacks of up to {sizes} members, measured in {took_s:.0f} s")
+        return cls(members, usual, f"stacks of up to {sizes} members, measured in {took_s:.0f} s")
 
 
 def _ask(options: dict[str, Any], function: Callable[..., Any], *arguments: object) -> Any:
@@ -113,11 +123,18 @@ def _device_name() -> str:
     import torch
 
     on_gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if on_gpu else f"cpu {os.uname().machine}"
+    name = torch.cuda.get_device_name() if on_gpu else hardware.cpu_name()
     return f"{name}, torch {torch.__version__}"
 
 
-def _measure(shared: SharedImages, trial: TrialConfig, at_most: int) -> dict[str, int]:
+def _one_by_one_s(trials: Sequence[TrialConfig]) -> float:
+    """Seconds that one core needs for all of these, roughly."""
+    return sum(one_thread_s(StackPlan((trial,))) for trial in trials)
+
+
+def _measure(
+    shared: SharedImages, trial: TrialConfig, at_most: int, precision: Precision
+) -> dict[str, int]:
     """The size to use (`members`) and the largest that was tried."""
     import torch
 
@@ -126,7 +143,8 @@ def _measure(shared: SharedImages, trial: TrialConfig, at_most: int) -> dict[str
     train = trial.train
     images = shared.open().subset(train.train_images, train.val_images, train.test_images)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    speeds = throughput(trial, images, device, at_most=at_most)
+    torch.set_num_threads(1)
+    speeds = throughput(trial, images, device, at_most=at_most, precision=precision)
     return {"members": choose(speeds), "tried": max(speeds, default=1)}
 
 
