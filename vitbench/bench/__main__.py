@@ -38,6 +38,10 @@ _BENCHMARKS = {
         "time per trial that Ray adds, beside plain Ray Tune and Ray Train",
         "comparisons:overhead",
     ),
+    "sweep": (
+        "a whole sweep, from command to results, beside a script with timm and plain Ray Tune",
+        "comparisons:sweep",
+    ),
     "profile": ("where the time of a training step goes", "profile:measure"),
 }
 
@@ -55,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--members", type=_numbers, metavar="K,...", help="stack sizes of `train`")
     add("--threads", type=int, default=1, help="CPU threads of each side (default 1, as in sweeps)")
     add("--only", action="append", metavar="WORD", help="sides whose name has this word")
-    common.set_defaults(only=[], workers=None, precision="auto")
+    common.set_defaults(only=[], workers=None, trials=None, precision="auto")
     parser = argparse.ArgumentParser(
         prog="vitbench bench",
         description="Measure this machine: sides take turns within one run (A B A B), warm-up is "
@@ -81,6 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--precision",
         choices=["auto", "float32", "bfloat16"],
         help="of the step (default auto: bfloat16 on a GPU)",
+    )
+    command["sweep"].add_argument(
+        "--trials",
+        type=_numbers,
+        metavar="N,...",
+        help="of each sweep; the paper's model up to 8, small ones beyond (default 3,32)",
     )
     results = commands.add_parser("report", help="write RESULTS.md out of result folders")
     results.add_argument("folders", nargs="+", type=Path, metavar="DIR")
@@ -121,7 +131,8 @@ def _measure(args: argparse.Namespace, console: Console) -> int:
     settings["on_progress"] = show
     failed = False
     for name in list(_BENCHMARKS) if args.command == "all" else [args.command]:
-        on = "cpu" if name == "overhead" else device  # Ray itself runs on the processor
+        # Ray itself runs on the processor; whole sweeps are compared where scripts run, too.
+        on = "cpu" if name in ("overhead", "sweep") else device
         hardware_name, facts = _machine(on)
         settings |= {"device": on, "hardware": hardware_name, "environment": facts}
         module, function = _BENCHMARKS[name][1].split(":")

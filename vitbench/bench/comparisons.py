@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from vitbench import hardware
-from vitbench.bench import peers, sides
+from vitbench.bench import commands, peers, sides
 from vitbench.bench.contest import Contender
 from vitbench.bench.report import record
 from vitbench.bench.session import Session, whole_batches
+from vitbench.data import data_folder, mnist
 
 # A Ray in $RAY_ADDRESS must not be measured by accident.
 _NO_CLUSTER = {"RAY_ADDRESS": ""}
 _ALONE = "no Ray, one after another"
+_SCRIPT = "script with timm"
 
 
 class Size(NamedTuple):
@@ -210,6 +212,55 @@ def worker_sides(
         return Contender(name, ray_sides.ddp, {**settings, "workers": count}, env=_NO_CLUSTER)
 
     return [side(count) for count in workers]
+
+
+def sweep(session: Session) -> Iterator[dict[str, Any]]:
+    """Sweeps a minute, from command to results; accuracies stand beside the seconds."""
+    dataset = "digits" if session.quick or mnist.find(data_folder(None)) is None else "mnist"
+    for trials in session.trials or ([3] if session.quick else [3, 32]):
+        asked = commands.sweep_file(trials, quick=session.quick, dataset=dataset)
+        # Each turn starts its own processes, as a user does: there is nothing to warm up.
+        rows = session.compete(sweep_command_sides(asked), warmup=0)
+        for row in rows:
+            if row.rates:
+                row.note = f"{1 / row.median:.0f} s; {row.note}"
+                row.rates = [60 * rate for rate in row.rates]
+            row.peak_gib = None  # memory lies in processes that are not the side's own
+        model, train = asked["model"], asked["train"]
+        yield record(
+            session,
+            f"sweep-{trials}",
+            f"A whole sweep of {trials} trials, ViT of {model['depth']} x {model['width']}",
+            rows,
+            settings={
+                "images": f"{train['train_images']} of {dataset}",
+                "epochs": train["epochs"],
+                "batch": train["batch_size"],
+                "cores": hardware.cpu_count(),
+                "rounds": session.rounds,
+                "optimizer": "RAdam",
+            },
+            reference=_SCRIPT,
+            unit="sweeps/min",
+        )
+
+
+def sweep_command_sides(asked: dict[str, Any]) -> list[Contender]:
+    """Everyone in the order of the table; both precisions where the processor is fast in both."""
+
+    def side(name: str, function: Callable[..., None], **settings: Any) -> Contender:
+        return Contender(name, function, {"sweep": asked, **settings}, env=_NO_CLUSTER)
+
+    everyone = [
+        side(_SCRIPT, commands.script, ray=False),
+        side("the same under Ray Tune", commands.script, ray=True),
+        side("vitbench sweep", commands.vitbench),
+    ]
+    if hardware.has_amx():
+        for precision in ("float32", "bfloat16"):
+            name = f"vitbench sweep, {precision}"
+            everyone.append(side(name, commands.vitbench, precision=precision))
+    return everyone
 
 
 def overhead(session: Session) -> Iterator[dict[str, Any]]:

@@ -29,9 +29,9 @@ from vitbench.tuning import runner
 from vitbench.tuning.cluster.connect import connect
 
 
-def _small_sweep(model: dict[str, int], train: dict[str, int], **rest: Any) -> Sweep:
+def _small_sweep(model: dict[str, int], train: dict[str, Any], **rest: Any) -> Sweep:
     """A sweep of digits that hardly validates or tests."""
-    train = {**train, "val_images": 16, "test_images": 16}
+    train = {**train, "val_images": 16, "test_images": 16, "precision": "float32"}
     named = {"name": "bench", "dataset": {"name": "digits"}}
     return Sweep.model_validate({**named, "model": model, "train": train, **rest})
 

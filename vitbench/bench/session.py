@@ -36,6 +36,7 @@ class Session:
     images: int | None = None
     members: Sequence[int] | None = None
     workers: Sequence[int] | None = None
+    trials: Sequence[int] | None = None
     precision: Precision = "auto"
 
     @property

@@ -106,7 +106,7 @@ def peer(
     if compiled:
         model.compile(mode="reduce-overhead", dynamic=False)
     optimizer = torch.optim.RAdam(model.parameters(), lr=_LR)
-    items = _Items(image_set, device if workers is None else "cpu")
+    items = Items(image_set, device if workers is None else "cpu")
     batches = _batches(items, batch_size, device, workers)
 
     def train(epoch: int) -> None:
@@ -123,11 +123,11 @@ def peer(
     turns.take(images, train)
 
 
-class _Items(Dataset[tuple[Tensor, Tensor]]):
+class Items(Dataset[tuple[Tensor, Tensor]]):
     """Resized images in memory, normalised when asked for: cheaper than decoding and resizing."""
 
-    def __init__(self, images: ImageSet, device: str) -> None:
-        split = images.train
+    def __init__(self, images: ImageSet, device: str, split_name: str = "train") -> None:
+        split = getattr(images, split_name)
         self._images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
         self._targets = torch.from_numpy(np.ascontiguousarray(split.targets[:, 0])).to(device)
         self._mean = torch.tensor(images.mean, device=device)[:, None, None]
@@ -236,7 +236,7 @@ def loader_input(
     """A DataLoader of images resized beforehand, or resized by torchvision when asked for."""
     torch.set_num_threads(threads)
     image_set = tiled_digits(images)
-    items = _Items(image_set, "cpu") if resized else _StoredItems(image_set)
+    items = Items(image_set, "cpu") if resized else _StoredItems(image_set)
     _consume(turns, images, device, _batches(items, batch_size, device, workers))
 
 
