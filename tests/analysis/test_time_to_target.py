@@ -214,3 +214,17 @@ def test_arrivals_are_seen_at_evaluations_alone() -> None:
     times = speed.time_to_target(trials, epochs, 0.9, ["lr"]).set_index("arm")
     assert times["epochs"].tolist() == [6, math.inf] and times["seconds"].iloc[0] == 9
     assert times["last"].tolist() == [6, 6]  # epoch 8 was trained, and nobody looked
+
+
+def test_curves_of_all_arms_are_those_of_each() -> None:
+    """One pass over the trials gives what each arm gives by itself, after a start at epoch 0."""
+    found = {(0.1, 0): 2, (0.1, 1): None, (0.01, 0): 5, (0.01, 1): 5, (0.001, 0): None}
+    times = times_of(found, {(0.1, 1): ("interrupted", 4), (0.001, 0): ("diverged", 3)})
+    curves = speed.curves(times)
+    for arm, part in times.groupby("arm", sort=False):
+        alone, rows = speed.arrivals(part), curves[curves["arm"] == arm]
+        assert rows["epochs"].tolist() == [0, *alone["epochs"]]
+        assert rows["share"].tolist() == [0, *(1 - alone["waiting"])]
+        assert rows["at_risk"].tolist() == [len(part), *alone["at_risk"]]
+        assert rows["arrivals"].tolist() == [0, *alone["arrivals"]]
+        assert set(rows["median"]) == {speed.median(alone)} and set(rows["models"]) == {len(part)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
+import pyarrow
 import pytest
 
 from vitbench.errors import UserError
 from vitbench.records import ledger
+from vitbench.records.history import History, spent_s
 from vitbench.records.ledger import Ledger
 
 
@@ -57,3 +60,55 @@ def test_two_drivers_cannot_write_one_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with Ledger(path), pytest.raises(UserError, match="another vitbench"), Ledger(path):
         pass
+
+
+SCHEMA = pyarrow.schema([("trial_id", pyarrow.string()), ("loss", pyarrow.float64()),
+                         ("layers", pyarrow.list_(pyarrow.float64()))])  # fmt: skip
+
+
+def test_lines_of_one_kind_are_read_as_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `read` gives, in the same order, over many blocks; numbers that are not finite, too."""
+    path = tmp_path / "ledger.jsonl"
+    monkeypatch.setattr(ledger, "_BYTES_AT_ONCE", 300)
+    with ledger.Ledger(path) as out:
+        out.append("run", argv=["a", "b"])
+        for number in range(40):
+            loss = (0.1 * number, math.nan, math.inf, number)[number % 4]
+            more = {"layers": [0.5, math.nan]} if number % 3 == 0 else {}
+            out.append("epoch", trial_id=f"t{number}", loss=loss, unknown=[1], **more)
+            if number % 7 == 0:
+                out.append("outcome", trial_id=f"t{number}", loss=3.0)
+    with path.open("ab") as file:
+        file.write(b'{"kind": "epoch", "tri')  # a driver is writing it now
+    every = list(ledger.read(path))
+    others, rows = ledger.read_apart(path, "epoch", SCHEMA)
+    assert others == [line for line in every if line["kind"] != "epoch"]
+    expected = [line for line in every if line["kind"] == "epoch"]
+    assert rows["trial_id"].to_pylist() == [line["trial_id"] for line in expected]
+    assert str(rows["loss"].to_pylist()) == str([float(line["loss"]) for line in expected])
+    assert str(rows["layers"].to_pylist()) == str([line.get("layers") for line in expected])
+
+
+def test_a_damaged_line_is_named_when_read_as_columns(tmp_path: Path) -> None:
+    """With its number, as when objects are read."""
+    path = tmp_path / "ledger.jsonl"
+    good = '{"kind": "epoch", "trial_id": "a", "loss": 1.0}\n'
+    path.write_text(good + '{"kind": "epoch", "trial_id": "a", \n' + good)
+    with pytest.raises(UserError, match=r"ledger.jsonl:2: is not a whole JSON object"):
+        ledger.read_apart(path, "epoch", SCHEMA)
+
+
+def test_wall_clock_time_is_that_of_the_history(tmp_path: Path) -> None:
+    """Of all runs, without the time between them, from a pass that parses almost nothing."""
+    path = tmp_path / "ledger.jsonl"
+    lines = [("run", 100), ("epoch", 130), ("event", 140), ("run", 1000), ("event", 1007.5)]
+    path.write_text(
+        "".join(
+            json.dumps({"kind": kind, "time_s": time_s, "trial_id": "a", "epoch": 1}) + "\n"
+            for kind, time_s in lines
+        )
+        + '{"kind": "ev'
+    )
+    assert spent_s(path) == History.read(path).spent_s == 47.5

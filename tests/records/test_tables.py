@@ -135,3 +135,22 @@ def test_a_checkpoint_that_was_removed_changes_nothing_else(tmp_path: Path) -> N
         out.append("outcome", trial_id="a", checkpoint=None)
     outcome = History.read(tmp_path / tables.LEDGER).outcomes["a"]
     assert (outcome.status, outcome.checkpoint, outcome.best_val_loss) == ("finished", None, 0.5)
+
+
+def test_the_csv_of_epochs_says_what_the_table_says(tmp_path: Path) -> None:
+    """Written by another library than the others: the same numbers, lists as Python writes them."""
+    (a, b) = (member.trial_id for member in stack().members)
+    with Ledger(tmp_path / tables.LEDGER) as out:
+        out.append("run", argv=[])
+        out.extend("trial", planned_rows(stack(), 1))
+        out.extend("epoch", [{**epoch_row(a, 1, 0.1 + 0.2), "grad_norm": [0.5, 1e-7]}])
+        out.extend("epoch", [epoch_row(b, 1, math.nan), epoch_row(a, 2, 1e-30)])
+    _, epochs = tables.write(tmp_path)
+    read = pd.read_csv(tmp_path / "epochs.csv", dtype={"trial_id": "string"})
+    assert list(read) == list(epochs)
+    for name in ("train_loss", "val_loss", "epoch_s"):
+        assert str(read[name].astype(float).tolist()) == str(epochs[name].tolist())
+    assert read["grad_norm"].astype(object).where(read["grad_norm"].notna(), None).tolist() == [
+        "[0.5, 1e-07]", None, None,
+    ]  # fmt: skip
+    assert epochs["grad_norm"].tolist() == [[0.5, 1e-7], None, None]

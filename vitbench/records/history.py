@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from array import array
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,19 @@ _APART = {"trial_id", "epoch", "attention_entropy", "grad_norm", "weight_norm"}
 _NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in _APART)
 _EVALUATED = {"val_loss", "test_loss", "val_accuracy", "test_accuracy"}
 _OPTIONAL = {f.name for f in fields(EpochRow) if f.default is None}
+
+
+def spent_s(path: Path) -> float:
+    """Wall-clock seconds of all runs of a ledger together, as in `History`, in a quick pass."""
+    total_s, started_s, last = 0.0, None, b""
+    with path.open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"kind": "run"'):
+                if started_s is not None:
+                    total_s += json.loads(last)["time_s"] - started_s
+                started_s = json.loads(line)["time_s"]
+            last = line if line.endswith(b"\n") else last  # else it is being written
+    return total_s if started_s is None else total_s + json.loads(last)["time_s"] - started_s
 
 
 class Curve:

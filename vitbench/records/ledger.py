@@ -25,9 +25,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+from pyarrow import json as json_reader
+
 from vitbench.errors import UserError
 
-_AT_ONCE, _FIRST_LINE = 200, 2**20
+_AT_ONCE, _FIRST_LINE, _BYTES_AT_ONCE = 200, 2**20, 2**26
 
 
 class Ledger:
@@ -121,7 +124,53 @@ def _is_whole(line: Any) -> bool:
             return isinstance(kind, str)
 
 
-def _parse(path: Path, line: str, number: int) -> Any:
+def read_apart(
+    path: Path, kind: str, schema: pyarrow.Schema
+) -> tuple[list[dict[str, Any]], pyarrow.Table]:
+    """All whole lines of a ledger, those of one kind as columns: ten times as fast as objects.
+
+    Columns of the schema that a line lacks are null there; what the schema lacks is left out.
+
+    Raises:
+        UserError: as `read`.
+    """
+    others: list[dict[str, Any]] = []
+    parts: list[pyarrow.Table] = []
+    start, first = b'{"kind": "' + kind.encode() + b'"', 1
+    options = json_reader.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    with path.open("rb") as file:
+        while lines := file.readlines(_BYTES_AT_ONCE):
+            if not lines[-1].endswith(b"\n"):
+                lines.pop()  # a driver is writing it now, or died while it did
+            chosen = []
+            for number, line in enumerate(lines, first):
+                if line.startswith(start):
+                    chosen.append(line)
+                else:
+                    others.append(_parse(path, line, number))
+            first += len(lines)
+            if not chosen:
+                continue
+            blocks = json_reader.ReadOptions(block_size=2 * len(max(chosen, key=len)) + 2**22)
+            content = pyarrow.BufferReader(b"".join(chosen))
+            try:
+                part = json_reader.read_json(content, blocks, options)
+                if part["trial_id"].null_count or part["epoch"].null_count:
+                    raise pyarrow.ArrowInvalid("a line lacks what names its row")
+                parts.append(part)
+            except pyarrow.ArrowInvalid:  # which line is it?
+                numbers = enumerate(lines, first - len(lines))
+                rows = [_parse(path, line, n) for n, line in numbers if line.startswith(start)]
+                columns = {name: [row.get(name) for row in rows] for name in schema.names}
+                try:
+                    parts.append(pyarrow.table(columns, schema=schema))
+                except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+                    rule = f"holds a value that is none of its column ({error})"
+                    raise UserError(f"{path}: {rule}; remove that line to read the rest") from None
+    return others, pyarrow.concat_tables([schema.empty_table(), *parts])
+
+
+def _parse(path: Path, line: str | bytes, number: int) -> Any:
     try:
         content = json.loads(line)
     except ValueError:

@@ -26,7 +26,7 @@ from vitbench.analysis.report import svg_curves
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.time_to_target import numbers as speed
 from vitbench.records.files import write_atomically
-from vitbench.records.history import History
+from vitbench.records.history import spent_s
 from vitbench.records.rows import STATUSES
 from vitbench.records.tables import LEDGER
 from vitbench.words import duration
@@ -74,7 +74,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     embedder, grid = Embedder(), results.is_grid
     means = curves_data(results) if grid and not results.epochs.empty else None
     rates = grid and results.trials["lr"].nunique() > 1
-    conclusions, times = summary.summarise(results), speed.times_of(results)
+    conclusions, arms = summary.summarise(results), speed.arms_of(results)
     spread = [finding for finding in conclusions.findings if finding.kind == "spread_association"]
     counts = results.trials["status"].value_counts()
     return {
@@ -91,7 +91,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "pairs": settings.judged_pairs(results)[:MAX_ROWS],
         "labels": labels.table(results),
         "target": results.target,
-        "speed": [] if times is None else speed.by_arm(times).head(_MAX_ARMS).to_dict("records"),
+        "speed": [] if arms is None else arms.head(_MAX_ARMS).to_dict("records"),
         "search": None if grid else results.sweep["search"],
         "plates": _plates(results, embedder),
         "looks": attention_figures.table(results.folder),
@@ -167,10 +167,13 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
     ]
     ledger = results.folder / LEDGER
     if ledger.is_file():
-        history, hours = History.read(ledger), limits.get("hours")
+        hours = limits.get("hours")
         limit = f"{hours:g} h" if hours else "no limit"
-        rows.append(("wall-clock time", limit, duration(history.spent_s)))
-        rows.append(("stacks' training time together", "–", duration(history.stack_seconds)))
+        rows.append(("wall-clock time", limit, duration(spent_s(ledger))))
+        stacks = results.epochs["trial_id"].map(trials.set_index("trial_id")["stack_id"])
+        once = ~pd.DataFrame({"stack": stacks, "epoch": results.epochs["epoch"]}).duplicated()
+        trained_s = float(results.epochs.loc[once, "epoch_s"].sum())
+        rows.append(("stacks' training time together", "–", duration(trained_s)))
     texts = {"gpu_hours": "GPU hours", "models": "models (limit)", "epochs": "epochs (limit)"}
     limited = [(text, limits.get(key)) for key, text in texts.items()]
     return rows + [(text, f"{limit:g}", "see above") for text, limit in limited if limit]

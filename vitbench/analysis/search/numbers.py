@@ -51,15 +51,13 @@ def suggestions(results: Results) -> pd.DataFrame:
     loss = trials["best_val_loss"].astype(float)
     frame = trials.assign(loss=loss.where(np.isfinite(loss), trials["initial_val_loss"]))
     names = ["stack_id", *settings(results), "loss", "epochs", "status"]
-    rows = []
-    for _, part in frame.groupby("stack_id", sort=False):
-        arms = part.groupby(inner, dropna=False)["loss"].mean() if inner else part[["loss"]].mean()
-        row = part.iloc[0][names].to_dict()
-        row |= {"loss": float(arms.min()), "epochs": int(part["epochs"].fillna(0).sum())}
-        if (part["status"] == "finished").any():
-            row["status"] = "finished"
-        rows.append(row)
-    table = pd.DataFrame(rows, columns=names).dropna(subset=["loss"]).reset_index(drop=True)
+    arms = frame.groupby(["stack_id", *inner], sort=False, dropna=False)["loss"].mean()
+    table = frame[names].drop_duplicates("stack_id").set_index("stack_id", drop=False)
+    table["loss"] = arms.groupby(level="stack_id").min()
+    table["epochs"] = frame["epochs"].fillna(0).astype(int).groupby(frame["stack_id"]).sum()
+    finished = (frame["status"] == "finished").groupby(frame["stack_id"]).any()
+    table["status"] = table["status"].mask(finished.reindex(table.index), "finished")
+    table = table.dropna(subset=["loss"]).reset_index(drop=True)
     table.insert(0, "number", np.arange(len(table)))
     return table
 

@@ -21,20 +21,13 @@ def target_data(results: Results) -> pd.DataFrame | None:
     Columns: `arm` (lowest median first), `models`, `median`, `epochs`, `share` (arrived by then),
     `at_risk`, `arrivals`, `censored`, `target`. Every arm begins with a row at epoch 0.
     """
-    times = speed.times_of(results)
-    if times is None:
+    times, arms = speed.times_of(results), speed.arms_of(results)
+    if times is None or arms is None:
         return None
-    parts = []
-    for arm in speed.by_arm(times)["arm"]:
-        part = times[times["arm"] == arm]
-        curve = speed.arrivals(part)
-        steps = curve.assign(share=1.0 - curve["waiting"])
-        start = pd.DataFrame(
-            {"epochs": [0.0], "share": 0.0, "at_risk": len(part), "arrivals": 0, "censored": 0}
-        )
-        steps = pd.concat([start, steps[start.columns]])
-        parts.append(steps.assign(arm=arm, models=len(part), median=speed.median(curve)))
-    return pd.concat(parts, ignore_index=True).assign(target=results.target)
+    place = {arm: number for number, arm in enumerate(arms["arm"])}
+    curves = speed.curves(times)
+    order = curves["arm"].map(place).argsort(kind="stable")
+    return curves.iloc[order].reset_index(drop=True).assign(target=results.target)
 
 
 def draw_target(data: pd.DataFrame, title: str) -> Figure:

@@ -22,14 +22,13 @@ def findings(results: Results) -> list[Finding]:
     All pairs of settings are one family. They are compared seed by seed in the mean of
     min(epochs to the target, common horizon), which no censoring touches.
     """
-    times = speed.times_of(results)
-    if times is None:
+    times, arms = speed.times_of(results), speed.arms_of(results)
+    if times is None or arms is None:
         return []
     reached = int(times["reached"].sum())
     facts: dict[str, object] = {"target": results.target, "models": len(times), "reached": reached}
     if not reached:
         return [Finding("target_reached_by_none", metric=METRIC, n=len(times), facts=facts)]
-    arms = speed.by_arm(times)
     medians = dict(zip(arms["arm"], arms["epochs"], strict=True))
     known = {arm: median for arm, median in medians.items() if math.isfinite(median)}
     facts |= {"medians": known, "settings": len(medians)}

@@ -22,7 +22,7 @@ is 1 for one that is the fastest everywhere; after Dahl et al. 2023 (arXiv:2306.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ from vitbench.analysis.statistics import Floats
 from vitbench.records.tables import not_evaluated
 
 R_MAX = 4.0
+_CURVE = ("epochs", "seconds", "reached", "never", "last", "last_s")
 _NEVER = {"epochs_low": math.inf, "epochs_high": math.inf}
 MIN_WORKLOADS = 3
 WORKLOAD_SETTINGS = ("label", "width", "depth", "heads", "mlp", "patch_grid", "image_size", "seed")
@@ -96,21 +97,68 @@ def arrivals(times: pd.DataFrame, unit: str = "epochs") -> pd.DataFrame:
     `unit`; `at_risk` (had neither arrived nor been censored before), `arrivals` and `censored` at
     this very time, and `waiting`, the estimated share that has not arrived by then, S(t).
     """
-    last = times["last" if unit == "epochs" else "last_s"].astype(float)
+    return pd.DataFrame(_arrivals({name: times[name].to_numpy() for name in _CURVE}, unit))
+
+
+def _arrivals(times: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """The columns of `arrivals`, from arrays of those of `times`."""
+    reached_N, last_N = times["reached"], times["last" if unit == "epochs" else "last_s"]
     # One that arrived was seen until then; one that diverged is at risk for ever.
-    seen = times[unit].where(times["reached"] | times["never"], last)
-    trials = pd.DataFrame({unit: seen, "trials": 1, "arrivals": times["reached"].astype(int)})
-    curve: pd.DataFrame = trials.groupby(unit, as_index=False).sum()
-    curve["censored"] = curve["trials"] - curve["arrivals"]
-    curve["at_risk"] = curve["trials"][::-1].cumsum()
-    curve["waiting"] = ((curve["at_risk"] - curve["arrivals"]) / curve["at_risk"]).cumprod()
-    return curve.drop(columns="trials").query(f"{unit} < inf")
+    seen_N = np.where(reached_N | times["never"], times[unit], last_N).astype(np.float64)
+    time_T, place_N, trials_T = np.unique(seen_N, return_inverse=True, return_counts=True)
+    arrivals_T = np.bincount(place_N, weights=reached_N, minlength=len(time_T)).astype(int)
+    at_risk_T = trials_T[::-1].cumsum()[::-1]
+    curve = {
+        unit: time_T,
+        "arrivals": arrivals_T,
+        "censored": trials_T - arrivals_T,
+        "at_risk": at_risk_T,
+        "waiting": np.cumprod((at_risk_T - arrivals_T) / at_risk_T),
+    }
+    return {name: column[time_T < math.inf] for name, column in curve.items()}
 
 
 def median(curve: pd.DataFrame) -> float:
     """The first time by which half have arrived; infinite where the curve does not say."""
-    half = curve.loc[curve["waiting"] <= 0.5 + 1e-12, curve.columns[0]]
-    return float(min(half, default=math.inf))
+    return _median(curve.iloc[:, 0].to_numpy(), curve["waiting"].to_numpy())
+
+
+def _median(time_T: Floats, waiting_T: Floats) -> float:
+    return float(min(time_T[waiting_T <= 0.5 + 1e-12], default=math.inf))
+
+
+def _arms(times: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each arm with its trials' columns as arrays, in the order in which arms appear.
+
+    A search has as many arms as trials: a frame for each would take minutes of thousands.
+    """
+    columns = {name: times[name].to_numpy() for name in (*_CURVE, "images_per_s")}
+    codes_N, arms = pd.factorize(times["arm"])
+    order_N = np.argsort(codes_N, kind="stable")
+    ends = np.searchsorted(codes_N[order_N], np.arange(1, len(arms)))
+    for arm, place in zip(arms, np.split(order_N, ends), strict=True):
+        yield str(arm), {name: column[place] for name, column in columns.items()}
+
+
+def curves(times: pd.DataFrame) -> pd.DataFrame:
+    """`arrivals` of every arm, each after a row at epoch 0, in the order in which arms appear.
+
+    Columns: `epochs`, `share` (arrived by then), `at_risk`, `arrivals`, `censored`, `arm`,
+    `models`, `median`.
+    """
+    start = {"epochs": 0.0, "at_risk": 0, "arrivals": 0, "censored": 0, "waiting": 1.0}
+    parts: dict[str, list[Any]] = {name: [] for name in (*start, "arm", "models", "median")}
+    for arm, of_arm in _arms(times):
+        curve, models = _arrivals(of_arm, "epochs"), len(of_arm["last"])
+        rows = 1 + len(curve["epochs"])
+        middle = _median(curve["epochs"], curve["waiting"])
+        for name, first in (start | {"at_risk": models}).items():
+            parts[name].append(np.append([first], curve[name]))
+        for name, value in (("arm", arm), ("models", models), ("median", middle)):
+            parts[name].append(np.full(rows, value, dtype=object if name == "arm" else None))
+    frame = pd.DataFrame({name: np.concatenate(values) for name, values in parts.items()})
+    frame.insert(1, "share", 1.0 - frame.pop("waiting"))
+    return frame
 
 
 def by_arm(times: pd.DataFrame) -> pd.DataFrame:
@@ -121,15 +169,26 @@ def by_arm(times: pd.DataFrame) -> pd.DataFrame:
     infinite where there is none), `images_per_s` (median), `last` (epochs of its longest trial).
     """
     rows: list[dict[str, Any]] = []
-    for arm, part in times.groupby("arm", sort=False):
-        there = part.loc[part["reached"], "epochs"]
-        row = {"arm": str(arm), "trials": len(part), "reached": len(there)}
-        row |= {"epochs": median(arrivals(part)), "seconds": median(arrivals(part, "seconds"))}
+    for arm, part in _arms(times):
+        there = part["epochs"][part["reached"]]
+        row = {"arm": arm, "trials": len(part["last"]), "reached": len(there)}
+        for unit in ("epochs", "seconds"):
+            curve = _arrivals(part, unit)
+            row[unit] = _median(curve[unit], curve["waiting"])
         row |= {"epochs_low": there.min(), "epochs_high": there.max()} if len(there) else _NEVER
-        row |= {"images_per_s": part["images_per_s"].median(), "last": int(part["last"].max())}
-        rows.append(row)
+        speeds = part["images_per_s"].astype(np.float64)
+        known = speeds[~np.isnan(speeds)]
+        row["images_per_s"] = float(np.median(known)) if len(known) else math.nan
+        rows.append({**row, "last": int(part["last"].max())})
     rows.sort(key=lambda row: (row["epochs"], row["trials"] - row["reached"], row["seconds"]))
     return pd.DataFrame(rows)
+
+
+@computed_once
+def arms_of(results: Results) -> pd.DataFrame | None:
+    """`by_arm` of a results folder; None where `times_of` is."""
+    times = times_of(results)
+    return None if times is None else by_arm(times)
 
 
 @dataclass(frozen=True)
