@@ -58,11 +58,11 @@ def script(turns: Turns, *, sweep: dict[str, Any], ray: bool) -> None:
         return ["vitbench.bench.script", str(file), str(out / "results.json")] + ["--ray"] * ray
 
     def accuracies(out: Path) -> list[float]:
-        found = []
+        best_accuracies = []
         for trial in json.loads((out / "results.json").read_text()):
             best = min(trial["epochs"], key=lambda row: row["val_loss"])
-            found.append(float(best["test_accuracy"]))
-        return found
+            best_accuracies.append(float(best["test_accuracy"]))
+        return best_accuracies
 
     _take(turns, sweep, command, accuracies)
 

@@ -83,12 +83,12 @@ def one_after_another(
 ) -> list[list[dict[str, Any]]]:
     """All trials in this process, each on all cores; the rows of each."""
     torch.set_num_threads(hardware.cpu_count())
-    found: list[list[dict[str, Any]]] = []
+    rows_of_trials: list[list[dict[str, Any]]] = []
     for trial in trials:
         rows: list[dict[str, Any]] = []
         train(trial, images, rows.append)
-        found.append(rows)
-    return found
+        rows_of_trials.append(rows)
+    return rows_of_trials
 
 
 def under_ray(trials: Sequence[TrialConfig], images: ImageSet) -> list[list[dict[str, Any]]]:

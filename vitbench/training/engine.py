@@ -279,20 +279,20 @@ class _Run:
         splits = {"val": "val", "test": "test"}
         if self.evaluation.fixed_train_images:
             splits["train"] = "train_end"
-        found = {}
+        measured = {}
         for split, name in splits.items():
-            found[f"{name}_loss"], found[f"{name}_accuracy"] = self._stack.evaluate(split)
-        return found
+            measured[f"{name}_loss"], measured[f"{name}_accuracy"] = self._stack.evaluate(split)
+        return measured
 
     def _measure_end(self) -> None:
         """Evaluate models that were stopped after an epoch without; their best epochs stay."""
         epoch = max(member.epochs for member in self._members)
         if self.plan.shared.train.evaluates(epoch):
             return
-        found = self._evaluate()
+        measured = self._evaluate()
         for k, member in enumerate(self._members):
             if member.diverged_epoch is None:
-                values = {name: float(value_K[k]) for name, value_K in found.items()}
+                values = {name: float(value_K[k]) for name, value_K in measured.items()}
                 member.last = replace(member.last, **values)
 
     def rank_0_says(self, answer: bool) -> bool:

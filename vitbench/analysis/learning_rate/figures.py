@@ -253,16 +253,17 @@ def _draw_trials(data: pd.DataFrame, title: str) -> Figure:
     with style.canvas(7.5, 4.0, title, wrap=84) as figure:
         ax = figure.subplots()
         kinds = np.where(data["status"] == "stopped", "stopped early", "ran on")
-        for kind, rows in data.groupby(np.where(data["best"], "best", kinds), sort=False):
+        for name, rows in data.groupby(np.where(data["best"], "best", kinds), sort=False):
+            kind = str(name)
             parts = rows.groupby("trial_id", sort=False)[["epoch", "val_loss"]]
-            lines, look = [part.to_numpy(dtype=float) for _, part in parts], looks[str(kind)]
+            lines, look = [part.to_numpy(dtype=float) for _, part in parts], looks[kind]
             hollow = "none" if kind == "stopped early" else None
             if max(map(len, lines)) < 30:
                 for number, line in enumerate(lines):
-                    label = None if number else str(kind)
+                    label = None if number else kind
                     ax.plot(*line.T, marker="o", ms=3, mfc=hollow, label=label, **look)
             else:  # one artist for all of a kind: a thousand by themselves take seconds
-                ax.add_collection(LineCollection(lines, label=str(kind), **look))
+                ax.add_collection(LineCollection(lines, label=kind, **look))
         ax.autoscale_view()
         style.bound_losses(ax, data["val_loss"])
         style.whole_numbers(ax)
