@@ -184,6 +184,7 @@ def _train(
                 storage=None if job.bucket is None else job.bucket.address,
                 id_version=ID_VERSION,
                 claims=environment.claims_at_start(folder, claims, resumed=not is_new),
+                **({} if history.decided is None else {"decided": history.decided.to_json()}),
             )
             ledger.append("run", argv=list(request.argv), scale=settled.scale)
             with _keep_sigterm(), mirror or contextlib.nullcontext(), contextlib.ExitStack() as ray:

@@ -12,7 +12,7 @@ import pytest
 import ray
 import sweep_runs
 
-from vitbench import hardware
+from vitbench import hardware, sweep
 from vitbench.config import Resources, load_sweep
 from vitbench.plan import expand
 from vitbench.records import tables
@@ -135,6 +135,21 @@ def test_every_row_says_what_it_is_computed_in(tmp_path: Path) -> None:
     assert written(tmp_path / "new", decided=True) == ["float32", "float32", "bfloat16", "float32"]
     old = written(tmp_path / "old", decided=False)
     assert old[0] == old[1] == old[3] == "float32" and old[2] is pd.NA
+
+
+def test_a_dry_run_says_precision_and_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What this machine would choose, before anything starts."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY)
+    for amx, expected in ((True, "bfloat16 (this processor is fast"), (False, "float32 (no AMX")):
+        monkeypatch.setattr(hardware, "has_amx", lambda amx=amx: amx)
+        assert sweep.main([str(file), "--dry-run"]) == 0
+        output = capsys.readouterr().out
+        assert f"precision: {expected}" in output and "1 thread each" in output
+    assert sweep.main([str(file), "--dry-run", "--set", "train.precision=float32"]) == 0
+    assert "precision:" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
