@@ -16,7 +16,8 @@ from vitbench.records.rows import EPOCH_COLUMNS, TRIAL_COLUMNS
 _LONG_NAME = 80  # characters
 _FIELDS = {*Dataset.model_fields, *Model.model_fields, *Train.model_fields} - {"epochs"}
 # Columns of the table of trials: what a model was told, and numbers that came out.
-_SETTINGS = [name for name in TRIAL_COLUMNS if name in _FIELDS | {"dataset", "planned_epochs"}]
+_TOLD = _FIELDS | {"dataset", "planned_epochs", "precision_used", "threads"}
+_SETTINGS = [name for name in TRIAL_COLUMNS if name in _TOLD]
 _OUTCOMES = [name for name in TRIAL_COLUMNS if name not in {*_SETTINGS, *EPOCH_COLUMNS}]
 
 
