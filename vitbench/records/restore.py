@@ -49,8 +49,8 @@ def _lines(results_dir: Path, configs: Mapping[str, TrialConfig]) -> Iterator[di
     }
     run = {"argv": facts.get("command", [])[3:], "scale": facts.get("scale")}
     yield {"kind": "run", "time_s": time_s, **run, "restored": "from the tables"}
-    if "decided" in environment:
-        yield {"kind": "decided", "time_s": time_s, **environment["decided"]}
+    if "decided" in facts:
+        yield {"kind": "decided", "time_s": time_s, **facts["decided"]}
     for row in trials:
         known = {"trial_id": ids[row["trial_id"]], "stack_id": row["stack_id"]}
         config = configs[row["trial_id"]].model_dump(mode="json")
