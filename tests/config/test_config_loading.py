@@ -236,6 +236,7 @@ def test_asha_compares_only_where_models_are_evaluated(
 OLD_WORDS = """\
 name: old
 dataset: {name: digits}
+train: {epochs: 3}
 stack: 3
 search:
   method: random

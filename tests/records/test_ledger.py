@@ -62,7 +62,7 @@ def test_two_drivers_cannot_write_one_ledger(tmp_path: Path) -> None:
         pass
 
 
-SCHEMA = pyarrow.schema([("trial_id", pyarrow.string()), ("loss", pyarrow.float64()),
+SCHEMA = pyarrow.schema([("trial_id", pyarrow.string()), ("epoch", pyarrow.int64()), ("loss", pyarrow.float64()),
                          ("layers", pyarrow.list_(pyarrow.float64()))])  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_lines_of_one_kind_are_read_as_columns(
         for number in range(40):
             loss = (0.1 * number, math.nan, math.inf, number)[number % 4]
             more = {"layers": [0.5, math.nan]} if number % 3 == 0 else {}
-            out.append("epoch", trial_id=f"t{number}", loss=loss, unknown=[1], **more)
+            out.append("epoch", trial_id=f"t{number}", epoch=number, loss=loss, unknown=[1], **more)
             if number % 7 == 0:
                 out.append("outcome", trial_id=f"t{number}", loss=3.0)
     with path.open("ab") as file:
@@ -94,9 +94,13 @@ def test_lines_of_one_kind_are_read_as_columns(
 def test_a_damaged_line_is_named_when_read_as_columns(tmp_path: Path) -> None:
     """With its number, as when objects are read."""
     path = tmp_path / "ledger.jsonl"
-    good = '{"kind": "epoch", "trial_id": "a", "loss": 1.0}\n'
-    path.write_text(good + '{"kind": "epoch", "trial_id": "a", \n' + good)
-    with pytest.raises(UserError, match=r"ledger.jsonl:2: is not a whole JSON object"):
+    good = '{"kind": "epoch", "time_s": 1.0, "trial_id": "a", "epoch": 1, "loss": 1.0}\n'
+    for bad in ('{"kind": "epoch", "trial_id": "a", \n', '{"kind": "epoch", "time_s": 1.0}\n'):
+        path.write_text(good + bad + good)
+        with pytest.raises(UserError, match=r"ledger.jsonl:2: is not a whole line"):
+            ledger.read_apart(path, "epoch", SCHEMA)
+    path.write_text(good + good.replace("1.0}", '"much"}'))
+    with pytest.raises(UserError, match="holds a value that is none of its column"):
         ledger.read_apart(path, "epoch", SCHEMA)
 
 
