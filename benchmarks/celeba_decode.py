@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitbench.data._torchvision import torchvision
 from vitbench.data.celeba import HEIGHT, WIDTH
 from vitbench.data.decode import decode
 from vitbench.data.faces import faces
 from vitbench.hardware import cpu_count
+from vitbench.torchvision_import import torchvision
 
 SIZE = 32
 

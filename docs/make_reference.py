@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 
 from vitbench.analysis import summary
@@ -45,7 +45,12 @@ def sweep_file() -> str:
         "another one: sections are merged, axes and lists replaced.",
         "",
     ]
+    shown: dict[type[BaseModel], str] = {}
     for name, model in _sections(Sweep, ""):
+        if model in shown:
+            lines += [f"## `{name}`", "", f"The keys of `{shown[model]}`.", ""]
+            continue
+        shown[model] = name
         lines += [f"## {f'`{name}`' if name else 'Top level'}", "", *_fields(model, name), ""]
     return "\n".join(lines)
 
@@ -105,7 +110,7 @@ def _name(annotation: Any) -> str:
     if origin is list:
         return f"list of {_name(parts[0])}"
     if origin is dict:
-        return f"mapping to {_name(parts[1])}" if parts[1] is not Any else "mapping"
+        return f"mapping to {_name(parts[1])}" if parts[1] not in (Any, JsonValue) else "mapping"
     names = {int: "whole number", float: "number", str: "text", bool: "true/false"}
     if annotation in names:
         return names[annotation]

@@ -36,7 +36,7 @@ def logits_and_gradients(model: StackedVit, x: Tensor) -> tuple[Tensor, list[dic
     torch.stack(every).sum().backward()
     grad = model.flat.grad
     assert grad is not None and grad.dtype == torch.float32
-    return logits.detach(), [model.member_state(k, grad) for k in range(model.members)]
+    return logits.detach(), [model.member_state(k, {"params": grad}) for k in range(model.members)]
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])

@@ -57,7 +57,7 @@ def test_logits_and_gradients_equal_the_reference(members: int) -> None:
         reference = plain(TINY).double().take(model.member_state(k))
         torch.testing.assert_close(model(x)[k], reference(x[k]), rtol=0, atol=1e-12)
         (reference(x[k]) * weights[k]).sum().backward()
-        got = plain(TINY).double().take(model.member_state(k, grad))
+        got = plain(TINY).double().take(model.member_state(k, {"params": grad}))
         for name, parameter in reference.named_parameters():
             assert parameter.grad is not None
             torch.testing.assert_close(
@@ -191,7 +191,7 @@ def test_weight_decay_covers_the_matrices_and_nothing_else() -> None:
     model = StackedVit(TINY, 1)
     marked = torch.zeros_like(model.flat)
     marked[:, : model.decayed] = 1
-    reference = plain(TINY).take(model.member_state(0, marked))
+    reference = plain(TINY).take(model.member_state(0, {"params": marked}))
     groups = reference.decay_groups(0.1)
     assert all((p == 1).all() for p in groups[0]["params"])
     assert all((p == 0).all() for p in groups[1]["params"])

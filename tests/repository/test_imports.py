@@ -31,11 +31,12 @@ def imports(path: Path) -> set[str]:
     [
         ("ray", {"tuning", "bench"}),
         ("optuna", {"tuning", "analysis"}),
-        ("torchvision", {"data", "bench"}),
+        ("torchvision", {"torchvision_import", "model", "bench"}),
         (
             "torch",
             {
                 "rng",
+                "torchvision_import",
                 "data",
                 "model",
                 "training",

@@ -115,6 +115,9 @@ def open_subject(
     """
     checkpoint = results.trials.loc[results.trials["trial_id"] == trial_id, "checkpoint"].iloc[0]
     model, info = load_member(results.folder / str(checkpoint))
+    if not isinstance(model, StackedVit):
+        built = info["shape"]["build"]
+        raise UserError(f"{results.folder}: trial {trial_id}, made by {built}, shows no attention")
     if images.checksum != info["images"]["checksum"]:
         raise UserError(
             f"{results.folder}: trial {trial_id} was trained on other images of "

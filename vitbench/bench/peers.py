@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitbench.data import _torchvision
+from vitbench import torchvision_import
 from vitbench.errors import UserError
 from vitbench.model.layout import VitShape
 
@@ -27,7 +27,7 @@ PAPER = VitShape(
 
 def _class_of(library: str, module: str, name: str) -> Any:
     """A class of a library that comes with the `bench` extra."""
-    _torchvision.torchvision()  # both import it, and beside a CPU-only torch that needs care
+    torchvision_import.torchvision()  # both import it, and beside a CPU-only torch that needs care
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
@@ -54,7 +54,7 @@ def timm(shape: VitShape) -> nn.Module:
 
 def torchvision(shape: VitShape) -> nn.Module:
     """torchvision's VisionTransformer, its patch layer replaced: it knows RGB images only."""
-    model: nn.Module = _torchvision.torchvision().models.VisionTransformer(
+    model: nn.Module = torchvision_import.torchvision().models.VisionTransformer(
         image_size=shape.image_size,
         patch_size=shape.patch_px,
         num_layers=shape.depth,

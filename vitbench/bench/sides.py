@@ -13,12 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vitbench import data
+from vitbench import data, torchvision_import
 from vitbench.bench import peers
 from vitbench.bench.contest import Turns
 from vitbench.config import Dataset as DatasetConfig
 from vitbench.config import Model, Precision, Train, TrialConfig
-from vitbench.data import _torchvision
 from vitbench.data.image_set import ImageSet
 from vitbench.plan import StackPlan, parameter_count
 from vitbench.rng import generator
@@ -149,7 +148,7 @@ class _StoredItems(Dataset[tuple[Tensor, int]]):
         pictures = (Image.fromarray(image[0]) for image in images.train.images)
         self._images = [np.asarray(p.resize((_STORED_PX, _STORED_PX))) for p in pictures]
         self._targets = images.train.targets[:, 0].tolist()
-        transforms = _torchvision.torchvision().transforms
+        transforms = torchvision_import.torchvision().transforms
         resize = transforms.Resize((_MODEL_PX, _MODEL_PX))
         normalise = transforms.Normalize((0.1307,), (0.3081,))
         self._transform = transforms.Compose([resize, transforms.ToTensor(), normalise])

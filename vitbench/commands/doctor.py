@@ -87,7 +87,7 @@ def packages() -> Iterator[Finding]:
 
 def imports() -> Iterator[Finding]:
     """Do the heavy packages really import here? A torch and torchvision that differ do not."""
-    modules = ("torch", "vitbench.data._torchvision", "vitbench.tuning.cluster.connect")
+    modules = ("torch", "vitbench.torchvision_import", "vitbench.tuning.cluster.connect")
     for name, module in zip(("torch", "torchvision", "ray"), modules, strict=True):
         start_s = time.perf_counter()
         try:

@@ -1,5 +1,15 @@
 """The sweep file: its models, and how it is read."""
 
+from vitbench.config.axes import (
+    AXES,
+    axes_of,
+    is_stackable,
+    is_whole,
+    model_settings,
+    models_of,
+    owner_of,
+    setting_of,
+)
 from vitbench.config.checks import broken_shape_rule, divisors
 from vitbench.config.loading import (
     PAPER,
@@ -10,7 +20,6 @@ from vitbench.config.loading import (
     results_values,
 )
 from vitbench.config.models import (
-    AXES,
     EXPORTERS,
     Dataset,
     Evaluation,
@@ -22,8 +31,6 @@ from vitbench.config.models import (
     Train,
     TrialConfig,
     UsedPrecision,
-    is_stackable,
-    is_whole,
 )
 from vitbench.config.problems import ConfigError
 from vitbench.config.search import Budget, Checkpoints, Range, Search
@@ -31,6 +38,7 @@ from vitbench.config.search import Budget, Checkpoints, Range, Search
 __all__ = [
     "AXES", "EXPORTERS", "PAPER", "Budget", "Checkpoints", "ConfigError", "Dataset", "Evaluation",
     "Model", "Precision", "Range", "Resources", "Search", "SharedTrain", "Sweep", "SweepFile",
-    "Train", "TrialConfig", "UsedPrecision", "broken_shape_rule", "divisors", "is_stackable",
-    "is_whole", "load_results_sweep", "load_sweep", "resolved_yaml", "results_values",
+    "Train", "TrialConfig", "UsedPrecision", "axes_of", "broken_shape_rule", "divisors",
+    "is_stackable", "is_whole", "load_results_sweep", "load_sweep", "model_settings", "models_of",
+    "owner_of", "resolved_yaml", "results_values", "setting_of",
 ]  # fmt: skip

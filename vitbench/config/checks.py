@@ -9,8 +9,18 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from vitbench.config import claim_checks, number_checks
-from vitbench.config.models import AXES, Dataset, Sweep, is_stackable, is_whole
+from vitbench.config import claim_checks, model_checks, number_checks
+from vitbench.config.axes import (
+    ARGS,
+    AXES,
+    MODEL,
+    axes_of,
+    is_stackable,
+    is_whole,
+    models_of,
+    setting_of,
+)
+from vitbench.config.models import Dataset, Sweep
 from vitbench.config.problems import Path, Problem, below, shorten, translate
 from vitbench.config.search import EACH_EPOCH, Range, Search
 from vitbench.words import did_you_mean
@@ -24,6 +34,7 @@ def problems(sweep: Sweep) -> list[Problem]:
     ]
     independent = [
         *of_axes,
+        *model_checks.problems(sweep),
         *_search_problems(sweep.search),
         *number_checks.model_problems(sweep.search),
         *_dataset_problems(sweep.dataset),
@@ -55,8 +66,10 @@ def broken_shape_rule(*, heads: int, width: int, patch_grid: int, image_size: in
 def _axis_problems(axes: dict[str, Any], path: Path) -> Iterator[Problem]:
     for name, axis in axes.items():
         here = (*path, name)
-        if name not in AXES:
-            yield Problem(here, "", "there is no such setting", did_you_mean(name, AXES))
+        setting = setting_of(name)
+        if setting not in AXES and setting != MODEL and not setting.startswith(ARGS):
+            fix = did_you_mean(setting, AXES)
+            yield Problem(here, "", "there is no such setting", fix)
         elif isinstance(axis, Range):
             yield from _range_problems(name, axis, here)
         elif not axis:
@@ -70,7 +83,10 @@ def _axis_problems(axes: dict[str, Any], path: Path) -> Iterator[Problem]:
 
 
 def _value_problems(name: str, value: Any, path: Path) -> Iterator[Problem]:
-    field = AXES[name].model_fields[name]
+    setting = setting_of(name)
+    if setting not in AXES:  # of a builder, which is asked before anything starts
+        return
+    field = AXES[setting].model_fields[setting]
     adapter: TypeAdapter[Any] = TypeAdapter(
         Annotated[field.annotation, field],  # type: ignore[arg-type]
         config=ConfigDict(strict=True, allow_inf_nan=False),
@@ -82,7 +98,7 @@ def _value_problems(name: str, value: Any, path: Path) -> Iterator[Problem]:
 
 
 def _range_problems(name: str, axis: Range, path: Path) -> Iterator[Problem]:
-    wrong, whole = below(*path), is_whole(name)
+    wrong, whole = below(*path), is_whole(name, axis)
     if axis.low >= axis.high:
         shown = f"{axis.low:g}..{axis.high:g}"
         yield wrong((), shown, "low must be less than high", "swap or widen them")
@@ -115,7 +131,7 @@ def _search_problems(search: Search) -> Iterator[Problem]:
         yield wrong(("scheduler",), "asha", rule, "use method random or optuna, or none")
     stackable = [axis for axis in AXES if is_stackable(axis)]
     for name in search.inner:
-        if name in AXES and name not in stackable:
+        if setting_of(name) not in stackable:
             fix = f"name only {', '.join(stackable)}"
             yield wrong(("inner", name), "", "members of a stack cannot differ in it", fix)
     if not search.is_grid and not search.space:
@@ -192,11 +208,22 @@ def _shape_problems(sweep: Sweep) -> Iterator[Problem]:
     A random or optuna search may hold combinations that do not fit; they are passed over when
     they are suggested.
     """
-    space = sweep.search.space
+    for name in models_of(sweep):
+        model = sweep.model if name is None else sweep.models[name]
+        if model.build is None:
+            fixed = {**model.model_dump(), "image_size": sweep.dataset.image_size}
+            space = {setting_of(axis): axis for axis, _ in axes_of(sweep.search.space, name)}
+            section: Path = ("model",) if name is None else ("models", name)
+            yield from _grid_of_shapes(sweep, fixed, space, section)
+
+
+def _grid_of_shapes(
+    sweep: Sweep, fixed: dict[str, Any], space: dict[str, str], section: Path
+) -> Iterator[Problem]:
+    """Of one ViT: its settings, the axes of those that vary, and where it stands in the file."""
     choices: dict[str, list[Any]] = {}
-    fixed = {**sweep.model.model_dump(), "image_size": sweep.dataset.image_size}
     for name in ("width", "heads", "image_size", "patch_grid"):
-        axis = space.get(name) or [fixed[name]]
+        axis: Any = sweep.search.space[space[name]] if name in space else [fixed[name]]
         if isinstance(axis, Range):
             axis = list(range(int(axis.low), int(axis.high) + 1, int(axis.step or 1)))
         choices[name] = list(axis)
@@ -205,7 +232,8 @@ def _shape_problems(sweep: Sweep) -> Iterator[Problem]:
         bad = [(s, g) for s, g in pairs if g % s]
         if bad and (sweep.search.is_grid or len(bad) == len(pairs)):
             number, whole = bad[0]
-            path: Path = ("search", "space", small) if small in space else ("model", small)
+            varies = small in space
+            path: Path = ("search", "space", space[small]) if varies else (*section, small)
             fix = f"use one of {', '.join(map(str, divisors(whole)))}"
             yield Problem(path, str(number), f"does not divide {large}={whole}", fix)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+from vitbench.config.axes import setting_of
 from vitbench.config.claims import LABEL_METRICS, Arm, Claim
 from vitbench.config.models import Sweep
 from vitbench.config.problems import Path, Problem, below, shorten
@@ -98,7 +100,7 @@ def _setting_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Proble
     listed = claim.of if isinstance(claim.of, list) else []
     arms: dict[Path, Arm] = {("where",): claim.where, ("of",): of, ("than",): claim.than or {}}
     arms |= {("of", number): arm for number, arm in enumerate(listed)}
-    axes = {**sweep.search.space, **sweep.search.inner}
+    axes = _axes(sweep)
     for place, arm in arms.items():
         for name, value in arm.items():
             unknown = list(_unknown(sweep, name, (*path, *place, name)))
@@ -118,9 +120,19 @@ def _setting_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Proble
 
 def _unknown(sweep: Sweep, name: str, path: Path, value: str = "") -> Iterator[Problem]:
     """Whether a setting is no axis of the sweep, or is the seed."""
-    axes = [axis for axis in (*sweep.search.space, *sweep.search.inner) if axis != "seed"]
+    axes = [axis for axis in _axes(sweep) if axis != "seed"]
     if name == "seed":
         yield Problem(path, value, "seeds are pairs, not arms", "leave it out")
     elif name not in axes:
         fix = did_you_mean(name, axes) if axes else "add it to search.space"
         yield Problem(path, value, "does not vary in this sweep", fix)
+
+
+def _axes(sweep: Sweep) -> dict[str, list[Any] | Range]:
+    """Values of each setting that varies, those of all models together."""
+    axes: dict[str, list[Any] | Range] = {}
+    for name, values in {**sweep.search.space, **sweep.search.inner}.items():
+        known = axes.get(setting_of(name), [])
+        both = isinstance(values, list) and isinstance(known, list)
+        axes[setting_of(name)] = [*known, *values] if both else values
+    return axes

@@ -59,7 +59,7 @@ FROZEN: dict[str, dict[str, Any]] = {
 }
 ADDED: dict[str, dict[str, Any]] = {
     "dataset": {"label_noise": None},
-    "model": {},
+    "model": {"build": None, "args": {}, "name": None, "source": None},
     "train": {"evaluate_every": 1},
 }
 

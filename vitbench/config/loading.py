@@ -24,6 +24,7 @@ from vitbench.config.problems import (
     shorten,
     translate,
 )
+from vitbench.config.search import Range
 from vitbench.config.yaml_file import Document
 from vitbench.words import did_you_mean, nearest
 
@@ -70,6 +71,7 @@ class SweepFile:
         _from_folder(_section(values, ("dataset",)), self.path.parent)
         for text in overrides:
             problems += _apply_override(values, text, places)
+        _flatten_axes(values, document)
         problems += [*_rename(values), *_overridden_axes(values, places), *_validate(values)]
         if problems:
             raise _all_at_once(self.path, document, problems, places)
@@ -190,6 +192,7 @@ def _scale_problems(sweep: Sweep, tree: dict[str, Any]) -> list[Problem]:
     """Problems that the sweep would have at a scale, so that a typo shows before it is needed."""
     values = sweep.model_dump(mode="json", by_alias=True, exclude={"scales"}, exclude_unset=True)
     _merge(values, tree)
+    _flatten_axes(values, Document(values, {}))
     try:
         return checks.problems(Sweep.model_validate(values))
     except ValidationError as error:
@@ -258,7 +261,9 @@ def _merge(
 def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) -> list[Problem]:
     key, equals, right = text.partition("=")
     path: Path = tuple(key.strip().split("."))
-    places[path] = f"--set {shorten(text, quoted=False)}"
+    shown = f"--set {shorten(text, quoted=False)}"
+    places[path] = shown
+    places[(*path[:2], ".".join(map(str, path[2:])))] = shown  # an axis with dots
     if not equals or not all(path):
         places[path] = "--set"
         return [Problem(path, "", f"'{text}' is not KEY=VALUE", "write e.g. train.epochs=2")]
@@ -320,6 +325,33 @@ def _rename(values: dict[str, Any]) -> list[Problem]:
                 place = (*path, "search", "space", name, "int")
                 problems.append(Problem(place, "", rule, "leave it out"))
     return problems
+
+
+def _flatten_axes(values: dict[str, Any], document: Document) -> None:
+    """Write axes of one name each: `cnn: {lr: [...]}` as `cnn.lr: [...]`, which `--set` makes."""
+    ranges = set(Range.model_fields)
+    for part in ("space", "inner"):
+        axes = _section(values, ("search", part))
+        for head in [n for n, axis in axes.items() if isinstance(axis, dict)]:
+            if not axes[head] or axes[head].keys() & ranges:
+                continue
+            flat = _dotted(axes.pop(head), head)
+            axes.update(flat)
+            for name in flat:
+                file, line = document.place(("search", part, *name.split(".")))
+                document.lines.setdefault(("search", part, name), line)
+                if file is not None:
+                    document.files.setdefault(("search", part, name), file)
+
+
+def _dotted(tree: dict[str, Any], above: str) -> dict[str, Any]:
+    ranges = set(Range.model_fields)
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{above}.{key}"
+        inner = isinstance(value, dict) and value and not value.keys() & ranges
+        flat |= _dotted(value, name) if inner else {name: value}
+    return flat
 
 
 def _section(values: Any, path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 from pydantic.config import JsonDict
 
 from vitbench.config import identity
@@ -69,7 +69,7 @@ class Dataset(Section):
 
 
 class Model(Section):
-    """Shape of the Vision Transformer; the defaults are the paper's Table 1."""
+    """Shape of the Vision Transformer, whose defaults are the paper's Table 1, or what builds."""
 
     patch_grid: int = Field(default=4, ge=1, description="patches per side (the paper's 4x4 is 4)")
     depth: int = Field(default=12, ge=1, description="encoder blocks")
@@ -79,6 +79,22 @@ class Model(Section):
         default=None, ge=1, description="hidden size of the MLP; 4 x width if left out"
     )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="dropout rate")
+    build: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a model of your own in place of the Vision Transformer: `mymodels:net`, a "
+        "function in a file beside the sweep file or in an installed package, `timm:NAME` or "
+        "`torchvision:NAME` (docs/own-model.md)",
+    )
+    args: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="of build: its arguments beside channels, image_size and outputs; as axes "
+        "they are called `args.NAME`",
+    )
+    name: str | None = Field(default=None, description="of `models`; filled in by the sweep")
+    source: str | None = Field(
+        default=None, description="hash of the files that build; filled in by the sweep"
+    )
 
     @property
     def mlp_width(self) -> int:
@@ -223,6 +239,11 @@ class Sweep(Section):
     description: str = ""
     dataset: Dataset
     model: Model = Model()
+    models: dict[str, Model] = Field(
+        default_factory=dict,
+        description="several models by name, in place of `model`; `search.space.model` lists those "
+        "to train, and `NAME.lr` in the space is an axis of that model alone",
+    )
     train: Train = Train()
     search: Search = Search()
     target_accuracy: float | None = Field(
@@ -267,22 +288,3 @@ class Sweep(Section):
     scales: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="named sets of overrides, chosen by --scale"
     )
-
-
-AXES: dict[str, type[Section]] = {
-    **{name: Model for name in Model.model_fields},
-    **{name: Train for name in Train.model_fields},
-    "image_size": Dataset,
-}
-
-
-def is_stackable(axis: str) -> bool:
-    """Whether members of one stack may differ in this setting."""
-    extra = AXES[axis].model_fields[axis].json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get("stackable"))
-
-
-def is_whole(axis: str) -> bool:
-    """Whether the values of this setting are whole numbers (it may also be left out)."""
-    annotation = AXES[axis].model_fields[axis].annotation
-    return annotation is int or int in get_args(annotation)

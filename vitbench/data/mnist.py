@@ -40,7 +40,7 @@ def find(data_dir: Path) -> dict[str, Path] | None:
 
 def download(data_dir: Path) -> dict[str, Path] | None:
     """Fetch MNIST with torchvision, which checks it; None if no mirror can be reached."""
-    from vitbench.data._torchvision import torchvision
+    from vitbench.torchvision_import import torchvision
 
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)

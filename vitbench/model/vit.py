@@ -18,27 +18,26 @@ from math import sqrt
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitbench.model import layers
 from vitbench.model.layers import Dropout
-from vitbench.model.layout import Slot, VitShape, layout, rounded_tensors, views
+from vitbench.model.layout import Slot, VitShape, layout, rounded_tensors
+from vitbench.model.stacked import StackedModel
 from vitbench.rng import generator
 
 
-class StackedVit(nn.Module):
-    """K models of one shape; `flat` [K, P] holds one member a row.
+class StackedVit(StackedModel):
+    """K Vision Transformers of one shape.
 
     Where it is `rounded`, affine maps compute in bfloat16; the parameters stay as they are.
     """
 
     def __init__(self, shape: VitShape, members: int, *, rounded: bool = False) -> None:
-        super().__init__()
-        self.shape, self.members, self.rounded = shape, members, rounded
-        self.slots = layout(shape)
-        self._sizes = [slot.size for slot in self.slots]
-        self.decayed = sum(slot.size for slot in self.slots if slot.decay)
-        self.flat = nn.Parameter(torch.zeros(members, sum(self._sizes)))
+        super().__init__(layout(shape), members)
+        self.shape, self.rounded = shape, rounded
+        self.draws = shape.dropout > 0
+        self.image_bytes = shape.tokens * max(shape.mlp, 3 * shape.width) * 4
 
     def initialise(self, seeds: Sequence[int]) -> None:
         """Give each member the initial weights of its seed, the same in every stack.
@@ -50,38 +49,12 @@ class StackedVit(nn.Module):
                 for part, slot in zip(row.split(self._sizes), self.slots, strict=True):
                     part.copy_(_initial(slot, seed))
 
-    def tensors(self, flat_KP: Tensor | None = None) -> dict[str, Tensor]:
-        """Views of all tensors by name, each [K, ...]."""
-        return views(self.flat if flat_KP is None else flat_KP, self.slots)
-
     def _forward_tensors(self) -> dict[str, Tensor]:
         """What a forward pass computes with; `rounded`, linear() computes in bfloat16.
 
         Norms, embeddings and the classifier stay exact, and so does what skip connections add up.
         """
         return rounded_tensors(self.flat, self.slots) if self.rounded else self.tensors()
-
-    def member_state(self, k: int, flat_KP: Tensor | None = None) -> dict[str, Tensor]:
-        """Copies of one member's tensors by name, on the CPU."""
-        row = (self.flat if flat_KP is None else flat_KP).detach()[k : k + 1]
-        return {name: t.squeeze(0).cpu().clone() for name, t in self.tensors(row).items()}
-
-    def load_member(self, k: int, state: dict[str, Tensor]) -> None:
-        """Set one member's tensors by name.
-
-        Raises:
-            ValueError: if a name is missing or unknown, or a shape differs.
-        """
-        expected = {slot.name: slot.shape for slot in self.slots}
-        given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        if expected != given:
-            first = next(n for n in expected | given if expected.get(n) != given.get(n))
-            raise ValueError(
-                f"{first}: expected shape {expected.get(first)}, found {given.get(first)}"
-            )
-        with torch.no_grad():
-            for name, view in self.tensors(self.flat[k : k + 1]).items():
-                view.copy_(state[name].unsqueeze(0))
 
     def embed(self, w: dict[str, Tensor], images_KBCYX: Tensor) -> Tensor:
         """Cut images into patches and embed them: [K or 1, B, C, Y, X] -> [K, B * T, D].
@@ -102,12 +75,7 @@ class StackedVit(nn.Module):
         return x.view(members, batch * shape.tokens, shape.width)
 
     def forward(self, images_KBCYX: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """Logits of every member, [K, B, O].
-
-        Args:
-            images_KBCYX: normalised images, [K, B, C, Y, X], or [1, B, C, Y, X] for all members.
-            dropout: in training with dropout, where its masks come from; None otherwise.
-        """
+        """Logits of every member, [K, B, O]; see `StackedModel.forward`."""
         w = self._forward_tensors()
         last = self.shape.depth - 1
         x = layers.drop(self.embed(w, images_KBCYX), self.shape.dropout, dropout)

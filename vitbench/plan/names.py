@@ -6,25 +6,29 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from vitbench.config import TrialConfig
+from vitbench.config import TrialConfig, model_settings
 
 
 def settings(trial: TrialConfig) -> dict[str, Any]:
     """All settings of a trial by their field name, e.g. `lr`, `depth`, `image_size`."""
-    return {**trial.dataset.model_dump(), **trial.model.model_dump(), **trial.train.model_dump()}
+    model = model_settings(trial.model.model_dump())
+    return {**trial.dataset.model_dump(), **model, **trial.train.model_dump()}
 
 
 def varying_fields(trials: Sequence[TrialConfig]) -> list[str]:
     """Names of the settings in which the trials differ, in the order of the sweep file."""
     every = [settings(trial) for trial in trials]
-    return [name for name in every[0] if any(s[name] != every[0][name] for s in every[1:])]
+    names = dict.fromkeys(name for each in every for name in each)  # some have more than others
+    return [n for n in names if any(s.get(n) != every[0].get(n) for s in every[1:])]
 
 
 def describe(members: Sequence[TrialConfig], fields: Sequence[str]) -> str:
     """Name a stack by what varies: `lr=0.003 seed=0`, or `9 x lr=3e-05..0.003 seed=0..2`."""
     parts = []
     for name in fields:
-        values = list(dict.fromkeys(settings(member)[name] for member in members))
+        values: list[Any] = list(dict.fromkeys(settings(m).get(name) for m in members))
+        if values == [None]:
+            continue
         if len(values) == 1:
             parts.append(f"{name}={value_text(values[0])}")
         elif all(isinstance(v, int | float) for v in values):

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vitbench.config import Sweep, TrialConfig, load_results_sweep
+from vitbench.config import Sweep, TrialConfig, load_results_sweep, setting_of
 from vitbench.errors import UserError
 from vitbench.plan.stacks import StackPlan
 from vitbench.plan.trials import expand, trial_of
@@ -73,7 +73,7 @@ def restore_record(results_dir: Path) -> None:
     configs = {}
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
         trial_id = str(row["trial_id"])
-        missing = [name for name in axes if name not in row]
+        missing = [name for name in axes if setting_of(name) not in row]
         if trial_id in planned:
             configs[trial_id] = planned[trial_id]
         elif missing:
@@ -82,7 +82,7 @@ def restore_record(results_dir: Path) -> None:
                 f"are not known; start a new run without --resume"
             )
         else:
-            configs[trial_id] = trial_of(sweep, {name: row[name] for name in axes})
+            configs[trial_id] = trial_of(sweep, {n: row[setting_of(n)] for n in axes})
     restore_ledger(results_dir, configs)
 
 

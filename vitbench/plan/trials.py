@@ -6,18 +6,42 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vitbench.config import AXES, Dataset, Model, Sweep, Train, TrialConfig, broken_shape_rule
+from vitbench.config import (
+    AXES,
+    Dataset,
+    Model,
+    Sweep,
+    Train,
+    TrialConfig,
+    axes_of,
+    broken_shape_rule,
+    models_of,
+    setting_of,
+)
+from vitbench.config.axes import ARGS, MODEL
 
 
 def expand(sweep: Sweep) -> list[TrialConfig]:
-    """All trials of a grid, in the order of the file (the last axis varies fastest)."""
-    trials = (trial_of(sweep, settings) for settings in _combinations(sweep.search.space))
+    """All trials of a grid, in the order of the file (the last axis varies fastest).
+
+    Where there are several models, those of one model stand together.
+    """
+    trials = (
+        trial_of(sweep, {**_named(model), **settings})
+        for model in models_of(sweep)
+        for settings in _combinations(dict(axes_of(sweep.search.space, model)))
+    )
     return list({trial.trial_id: trial for trial in trials}.values())
 
 
 def members_of(sweep: Sweep, params: Mapping[str, Any]) -> list[TrialConfig]:
     """The models that a suggestion trains together: its settings x the axes of search.inner."""
-    return [trial_of(sweep, {**params, **inner}) for inner in _combinations(sweep.search.inner)]
+    inner = dict(axes_of(sweep.search.inner, params.get(MODEL)))
+    return [trial_of(sweep, {**params, **settings}) for settings in _combinations(inner)]
+
+
+def _named(model: str | None) -> dict[str, str]:
+    return {} if model is None else {MODEL: model}
 
 
 def _combinations(axes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -27,25 +51,37 @@ def _combinations(axes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def trial_of(sweep: Sweep, settings: Mapping[str, Any]) -> TrialConfig:
     """The sweep's base settings with some of them replaced, every default filled in."""
-    sections = {Dataset: sweep.dataset, Model: sweep.model, Train: sweep.train}
-    values = {section: base.model_dump() for section, base in sections.items()}
-    for name, value in settings.items():
-        values[AXES[name]][name] = value
-    model = values[Model]
-    model["mlp"] = model["mlp"] or 4 * model["width"]
+    name = settings.get(MODEL)
+    base = sweep.model if name is None else sweep.models[name]
+    dataset, model, train = (s.model_dump() for s in (sweep.dataset, base, sweep.train))
+    model |= {"name": name, "args": dict(base.args)}
+    sections = {Dataset: dataset, Model: model, Train: train}
+    for axis, value in axes_of(settings, name):
+        setting = setting_of(axis)
+        if setting.startswith(ARGS):
+            model["args"][setting.removeprefix(ARGS)] = value
+        else:
+            sections[AXES[setting]][setting] = value
+    if model["build"] is None:
+        model["mlp"] = model["mlp"] or 4 * model["width"]
     return TrialConfig(
-        dataset=Dataset.model_validate(values[Dataset]),
+        dataset=Dataset.model_validate(dataset),
         model=Model.model_validate(model),
-        train=Train.model_validate(values[Train]),
+        train=Train.model_validate(train),
     )
 
 
 def broken_rule(sweep: Sweep, settings: Mapping[str, Any]) -> str | None:
     """The rule between settings that a suggestion breaks, or None if it can be trained."""
+    name = settings.get(MODEL)
+    model = sweep.model if name is None else sweep.models[name]
+    if model.build is not None:
+        return None
     known = {
-        "heads": sweep.model.heads,
-        "width": sweep.model.width,
-        "patch_grid": sweep.model.patch_grid,
+        "heads": model.heads,
+        "width": model.width,
+        "patch_grid": model.patch_grid,
         "image_size": sweep.dataset.image_size,
     }
-    return broken_shape_rule(**{name: settings.get(name, known[name]) for name in known})
+    own = {setting_of(axis): value for axis, value in axes_of(settings, name)}
+    return broken_shape_rule(**{key: own.get(key, known[key]) for key in known})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pandas as pd
 import pyarrow
 from pyarrow import csv as csv_writer
 
+from vitbench.config import model_settings
+from vitbench.config.axes import ARGS
 from vitbench.config.search import OBJECTIVES
 from vitbench.errors import UserError, in_a_line
 from vitbench.records import ledger
@@ -34,13 +37,27 @@ def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     `planned` while it has no epoch either.
     """
     trials, epochs = _read(results_dir)
-    return _frame(trials, TRIALS), epochs
+    return _trials(trials), epochs
 
 
 def build_all(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Build (trials, epochs, labels); labels have no row where models learned classes."""
     trials, epochs = _read(results_dir)
-    return _frame(trials, TRIALS), epochs, _labels(trials, epochs)
+    return _trials(trials), epochs, _labels(trials, epochs)
+
+
+def _trials(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The table of trials, with a column for every argument of the users' builders."""
+    frame = _frame(rows, TRIALS)
+    for name in dict.fromkeys(key for row in rows for key in row if key.startswith(ARGS)):
+        values = pd.Series([row.get(name) for row in rows], dtype=object)
+        frame[name] = values.map(_plain).convert_dtypes()
+    return frame
+
+
+def _plain(value: Any) -> Any:
+    """A list or a mapping as JSON: it may be compared and written to a table."""
+    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def load(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -170,7 +187,8 @@ def not_evaluated(epochs: pd.DataFrame) -> pd.Series:
 def planned_row(config: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that are known before a trial starts, from its configuration."""
     dataset, model, train = config["dataset"], config["model"], config["train"]
-    row = {"dataset": dataset["name"], "image_size": dataset["image_size"], **model, **train}
+    row = {"dataset": dataset["name"], "image_size": dataset["image_size"]}
+    row |= {**model_settings(model), **train}
     row["planned_epochs"] = row.pop("epochs")
     return row
 

@@ -283,6 +283,11 @@ class TrialOutcome(Record):
     ] = None
     evaluate_every: Annotated[str | None, "epochs between evaluations, or `log`"] = None
     threads: Annotated[int | None, "of each process that trains its stack, as planned"] = None
+    model: Annotated[
+        str | None,
+        "its name in `models`, or what builds it; empty for the one Vision Transformer of a sweep. "
+        "Arguments of builders follow as columns `args.NAME`",
+    ] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 
     @classmethod

@@ -22,8 +22,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vitbench.errors import UserError
-from vitbench.model.layout import VitShape
-from vitbench.model.vit import StackedVit
+from vitbench.model.builders import of_shape
+from vitbench.model.stacked import StackedModel
 
 FORMAT = 1
 
@@ -86,8 +86,10 @@ def decode(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any
     return tensors, info
 
 
-def load_member(path: Path) -> tuple[StackedVit, dict[str, Any]]:
+def load_member(path: Path) -> tuple[StackedModel, dict[str, Any]]:
     """Load one trained model as a stack of one, whoever it was trained with.
+
+    The code that a user's model is built by must be in use (`user_code.Code.use`).
 
     Returns:
         The model, and the info written with it: trial_id, config, shape, epoch, metrics, the
@@ -103,7 +105,7 @@ def load_member(path: Path) -> tuple[StackedVit, dict[str, Any]]:
         raise UserError(f"{path}: there is no such checkpoint; check the trial's id") from None
     tensors, info = decode(content, str(path))
     try:
-        model = StackedVit(VitShape(**info["shape"]), members=1)
+        model = of_shape(info["shape"], members=1)
         model.load_member(0, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its tensors do not fit the model it states: {error}") from error

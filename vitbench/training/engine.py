@@ -3,14 +3,14 @@
 It is handed everything from outside: plan, images, device, where to report and where to keep
 checkpoints. It knows no Ray, no YAML and no file layout.
 
-Shape legend: K members, P parameters.
+Shape legend: K members.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -220,8 +220,8 @@ class _Run:
         key = f"{self._stack.model.shape} {plan.size} {plan.shared.train.batch_size} {self.dtype}"
         self._compiling = Compiling(self._stack, self.compile, on_gpu=on_gpu, key=key)
         self._members = [Member(member.trial_id) for member in plan.members]
-        self._flat_KP = self._stack.model.flat.detach()
-        self._best_KP = self._flat_KP.clone()
+        self._now = self._stack.model.variables()
+        self._best = {name: tensor.clone() for name, tensor in self._now.items()}
         self._totals = {"trained_images": 0, "train_s": 0.0, "wall_s": 0.0}  # of each member
 
     @property
@@ -257,7 +257,8 @@ class _Run:
             values = dict(zip(columns, values_KM[k], strict=True))
             metrics = Metrics(**{**_NOT_EVALUATED, **values}) if alive else Metrics()
             if member.take(epoch, metrics):
-                self._best_KP[k].copy_(self._flat_KP[k])
+                for name, tensor in self._now.items():
+                    self._best[name][k].copy_(tensor[k])
             if member.diverged_epoch is not None:
                 self._stack.alive_K[k] = False
             rows.append(
@@ -315,8 +316,8 @@ class _Run:
                     f"{name}: was trained on other images (checksum {info['images'][:12]}, now "
                     f"{self.images.checksum[:12]}); bring those back, or start a new run"
                 )
-            for name, rows_KP in self._tensors().items():
-                rows_KP[k].copy_(tensors[name])
+            for name, rows in self._tensors().items():
+                rows[k].copy_(tensors[name])
             self._members[k] = Member.from_json(info["member"])
             self._stack.alive_K[k] = self._members[k].diverged_epoch is None
             self._stack.optimizer.steps = info["steps"]
@@ -324,14 +325,15 @@ class _Run:
         return epoch
 
     def _tensors(self) -> dict[str, Tensor]:
-        """What a state holds, each [K, P]: weights now and at the best epoch, and moments."""
-        return {"params": self._flat_KP, "best": self._best_KP, **self._stack.optimizer.state}
+        """What a state holds, a row per member: the model now and at its best, and moments."""
+        best = {"best" if n == "params" else f"best.{n}": rows for n, rows in self._best.items()}
+        return {**self._now, **best, **self._stack.optimizer.state}
 
     def save_state(self, epoch: int) -> None:
         """Write every member's state of this epoch, then remove the states before."""
         if self.store is not None and self.parallel.rank == 0:
             for k, member in enumerate(self._members):
-                tensors = {name: rows_KP[k].cpu() for name, rows_KP in self._tensors().items()}
+                tensors = {name: rows[k].cpu() for name, rows in self._tensors().items()}
                 info = {
                     "member": member.to_json(),
                     "images": self.images.checksum,
@@ -353,11 +355,11 @@ class _Run:
         if self.store is not None and self.parallel.rank == 0:
             for k, member in enumerate(self._members):
                 if member.best is not None:
-                    self._save_weights(k, "best", self._best_KP, member.best)
+                    self._save_weights(k, "best", self._best, member.best)
                 if member.diverged_epoch is None and not stopped:
-                    self._save_weights(k, "last", self._flat_KP, member.last)
+                    self._save_weights(k, "last", self._now, member.last)
         asked = self.evaluation.predictions and self.parallel.rank == 0
-        best = predict(self._stack, self._best_KP) if asked or self._stack.binary else []
+        best = predict(self._stack, self._best) if asked or self._stack.binary else []
         labels = label_scores(self._stack, self.images, best)
         scores = self._keep_predictions(best) if asked else [{} for _ in self._members]
         self.parallel.barrier()
@@ -366,7 +368,7 @@ class _Run:
 
     def _keep_predictions(self, best: Sequence[Predictions]) -> list[dict[str, float]]:
         """Keep predictions of the best and the last epoch; returns calibrations by column."""
-        last = predict(self._stack, self._flat_KP)
+        last = predict(self._stack, self._now)
         columns: list[dict[str, float]] = []
         for k, member in enumerate(self._members):
             told = {}
@@ -390,7 +392,9 @@ class _Run:
                 self.store.save_predictions(member.trial_id, as_parquet(parts))
         return columns
 
-    def _save_weights(self, k: int, kind: str, flat_KP: Tensor, metrics: Metrics) -> None:
+    def _save_weights(
+        self, k: int, kind: str, values: Mapping[str, Tensor], metrics: Metrics
+    ) -> None:
         assert self.store is not None
         member, config, images = self._members[k], self.plan.members[k], self.images
         info = {
@@ -403,7 +407,7 @@ class _Run:
             "label": config.train.label,
             "images": {name: getattr(images, name) for name in _IMAGES},
         }
-        state = self._stack.model.member_state(k, flat_KP)
+        state = self._stack.model.member_state(k, values)
         self.store.save(member.trial_id, kind, state, info)
 
     def _outcome(self, k: int, labels: list[LabelScore], scores: dict[str, Any]) -> TrialOutcome:

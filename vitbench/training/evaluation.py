@@ -6,7 +6,7 @@ Shape legend: K members, N images, B batch, O outputs, P parameters, H heads, T 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vitbench.model.attention import attend_stack
+from vitbench.model.vit import StackedVit
 from vitbench.training.stack import Stack, losses_and_hits
 
 _BINS = 15
@@ -97,9 +98,9 @@ class Predictions:
         )
 
 
-def predict(stack: Stack, flat_KP: Tensor) -> list[Predictions]:
-    """What each member with these weights says of its test images."""
-    with stack.weights(flat_KP):
+def predict(stack: Stack, values: Mapping[str, Tensor]) -> list[Predictions]:
+    """What each member, the model's `variables` being these, says of its test images."""
+    with stack.weights(values):
         logits_KNO, targets = stack.predictions("test"), stack.targets("test")
     return [
         Predictions(logits_NO, of_member.reshape(len(logits_NO), -1), stack.binary)
@@ -130,8 +131,10 @@ class LayerMeasures:
 
 
 def measure_layers(stack: Stack) -> list[LayerMeasures]:
-    """Measure the layers of every member on the first 64 training images, without dropout."""
+    """Measure the layers of every ViT on the first 64 training images, without dropout."""
     model = stack.model
+    if not isinstance(model, StackedVit):
+        raise ValueError("layers are measured of the Vision Transformer alone")
     pixels, targets = stack.first_training_images(_LAYER_IMAGES)
     with torch.enable_grad():
         seen, logits_KBO = attend_stack(model, pixels)

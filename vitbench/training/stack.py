@@ -8,7 +8,7 @@ Nothing is read back from a GPU inside an epoch: losses, hits and the finite che
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from vitbench.config import Precision
 from vitbench.data.image_set import ImageSet
+from vitbench.model.builders import stacked_model
 from vitbench.model.layers import Dropout
-from vitbench.model.layout import VitShape
-from vitbench.model.vit import StackedVit
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
 from vitbench.training.batches import StackData
@@ -33,22 +32,6 @@ from vitbench.training.speedup.graphed import EagerSteps, GraphedSteps
 # hundred launches, however small it is.
 _EVAL_BATCH = {"cpu": 256, "cuda": 4096}
 _EVAL_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20}
-
-
-def shape_of(plan: StackPlan, images: ImageSet) -> VitShape:
-    """The shape of a stack's models on these images."""
-    model = plan.shared.model
-    return VitShape(
-        image_size=images.image_size,
-        channels=images.channels,
-        patch_grid=model.patch_grid,
-        depth=model.depth,
-        heads=model.heads,
-        width=model.width,
-        mlp=model.mlp_width,
-        outputs=images.outputs if not plan.shared.has_label else 1,  # all attributes: one each
-        dropout=model.dropout,
-    )
 
 
 class Stack:
@@ -85,7 +68,9 @@ class Stack:
         asked = precision if train.precision == "auto" else train.precision
         rounded = dtype == torch.float32 and uses_bfloat16(asked, device)
         self.precision = str(torch.bfloat16 if rounded else dtype).removeprefix("torch.")
-        self.model = StackedVit(shape_of(plan, images), plan.size, rounded=rounded)
+        outputs = 1 if plan.shared.has_label else images.outputs  # all attributes: one each
+        facts = {"image_size": images.image_size, "channels": images.channels, "outputs": outputs}
+        self.model = stacked_model(plan.shared.model, plan.size, rounded=rounded, **facts)
         self.model.initialise(self._seeds)
         self.model = self.model.to(device=device, dtype=dtype)
         self._wrapped = parallel.wrap(self.model)
@@ -121,10 +106,11 @@ class Stack:
             NaN for a member whose loss was not finite at any step.
         """
         self._sums_2K.zero_()
+        self._wrapped.train()
         self._dropout_streams = [
             generator(seed, "dropout", epoch, device=self._device)
             for seed in self._seeds
-            if self.model.shape.dropout
+            if self.model.draws
         ]
         alone = self._parallel.size == 1 and not self._dropout_streams
         with self._steps.stream():
@@ -134,17 +120,18 @@ class Stack:
             for step, index_SB in zip(steps, batches, strict=True):
                 repeats = alone and step.repeats and index_SB.shape[1] == self._batch_size
                 self._steps.run(self._train_step, index_SB, step, repeats=repeats)
+        self._share_kept()
         return _means(self._parallel.all_sum_(self._sums_2K.clone()), batches)
 
     @property
     def eval_batch(self) -> int:
         """Images per evaluation batch."""
-        shape, kind = self.model.shape, self._device.type
-        image_bytes = self.plan.size * shape.tokens * max(shape.mlp, 3 * shape.width) * 4
+        kind, image_bytes = self._device.type, self.plan.size * self.model.image_bytes
         return max(1, min(_EVAL_BATCH[kind], _EVAL_BYTES[kind] // image_bytes))
 
     def evaluate(self, name: str, *, max_batches: int | None = None) -> tuple[Tensor, Tensor]:
         """Mean loss and accuracy of every member on a split, [K] each, on the CPU."""
+        self.model.eval()
         sums_2K = torch.zeros_like(self._sums_2K)
         batches = self._data.judged_on[name].split(self.eval_batch, dim=1)[:max_batches]
         with torch.inference_mode():
@@ -161,21 +148,24 @@ class Stack:
 
         Every worker computes all of them.
         """
+        self.model.eval()
         batches = self._data.judged_on[name].split(self.eval_batch, dim=1)
         with torch.inference_mode():
             logits = [self.model(self._data.batch(name, index)[0]) for index in batches]
         return torch.cat([part.float().cpu() for part in logits], dim=1)
 
     @contextmanager
-    def weights(self, flat_KP: Tensor) -> Iterator[None]:
-        """Give the members these weights for the time of the block."""
-        own_KP = self.model.flat.detach()
-        before_KP = own_KP.clone()
-        own_KP.copy_(flat_KP)
+    def weights(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Give the members these `variables` of the model for the time of the block."""
+        own = self.model.variables()
+        before = {name: tensor.clone() for name, tensor in own.items()}
+        for name, tensor in own.items():
+            tensor.copy_(values[name])
         try:
             yield
         finally:
-            own_KP.copy_(before_KP)
+            for name, tensor in own.items():
+                tensor.copy_(before[name])
 
     def first_training_images(self, count: int) -> tuple[Tensor, Tensor]:
         """Pixels and targets of so many training images of each member, always the same."""
@@ -191,8 +181,9 @@ class Stack:
 
         Results agree to rounding. Dropout and several workers stay as they are.
         """
-        if self.model.shape.dropout or self._parallel.size > 1:
+        if self.model.draws or self._parallel.size > 1:
             return None
+        self._wrapped.train()
         with self._steps.stream():
             first_SB = self._data.order(1)[:, : self._batch_size]
             compiled = compile_for(self.model, self._data.batch("train", first_SB)[0])
@@ -206,6 +197,16 @@ class Stack:
         """Go back to the plain forward pass."""
         self._compiled = None
         self._steps.forget()
+
+    def _share_kept(self) -> None:
+        """Let all workers go on with the mean of what each saw of the images (running statistics).
+
+        What a model is judged on must not depend on which worker looks at which image.
+        """
+        if self._parallel.size > 1:
+            for name, tensor in self.model.variables().items():
+                if name != "params" and tensor.is_floating_point():
+                    self._parallel.all_sum_(tensor).div_(self._parallel.size)
 
     def _train_step(self, index_SB: Tensor, step: Step) -> None:
         """Forward, backward, clip and update; sums the metrics and finds who diverged."""
