@@ -23,6 +23,10 @@ COMMANDS = {
     "compare": ("vitbench.commands.compare", "several results folders in one view"),
     "attention": ("vitbench.attention.__main__", "where the trained models look, scored"),
     "export": ("vitbench.commands.export", "copy results to MLflow, Weights & Biases or Trackio"),
+    "check": (
+        "vitbench.commands.check",
+        "try a model of your own: contract, cost, speed, stacking",
+    ),
     "bench": ("vitbench.bench.__main__", "measure this machine beside other libraries"),
     "doctor": ("vitbench.commands.doctor", "check the installation, the hardware and the data"),
 }

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from vitbench import hardware
 from vitbench.analysis.findings import power
-from vitbench.config import Precision, Range, Sweep, is_whole
+from vitbench.config import Precision, Range, Sweep, axes_of, is_whole, models_of
+from vitbench.config.axes import MODEL
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import (
@@ -26,7 +27,7 @@ from vitbench.plan import (
     parameter_count,
     stack_flops,
 )
-from vitbench.plan.names import settings, varying_fields
+from vitbench.plan.names import settings, value_text, varying_fields
 from vitbench.plan.stacks import local_slots, stacks_of
 from vitbench.plan.threads import ends_s, in_words, parallel_share, speedup
 from vitbench.records import tables
@@ -127,7 +128,10 @@ def _sample_of_search(sweep: Sweep) -> list[StackPlan]:
     rng = random.Random(sweep.search.seed)
     plans: list[StackPlan] = []
     for _ in range(1000 * sweep.search.suggestions):
-        params = {name: _draw(name, axis, rng) for name, axis in sweep.search.space.items()}
+        model = rng.choice(models_of(sweep))
+        axes = axes_of(sweep.search.space, model)
+        params = {name: _draw(name, axis, rng) for name, axis in axes}
+        params |= {} if model is None else {MODEL: model}
         if broken_rule(sweep, params) is None:
             plans.append(StackPlan(tuple(members_of(sweep, params))))
         if len(plans) == sweep.search.suggestions:
@@ -138,7 +142,7 @@ def _sample_of_search(sweep: Sweep) -> list[StackPlan]:
 def _draw(name: str, axis: list[Any] | Range, rng: random.Random) -> Any:
     if not isinstance(axis, Range):
         return rng.choice(axis)
-    if is_whole(name):
+    if is_whole(name, axis):
         return rng.randint(int(axis.low), int(axis.high))
     if axis.log:
         return math.exp(rng.uniform(math.log(axis.low), math.log(axis.high)))
@@ -164,7 +168,7 @@ def _search_text(sweep: Sweep, plans: Sequence[StackPlan], images: ImageSet, tit
 def _axis_text(name: str, axis: list[Any] | Range) -> str:
     if not isinstance(axis, Range):
         return "[" + ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in axis) + "]"
-    kind = " in the logarithm" if axis.log else (" whole" if is_whole(name) else "")
+    kind = " in the logarithm" if axis.log else (" whole" if is_whole(name, axis) else "")
     return f"{axis.low:g} to {axis.high:g}{kind}"
 
 
@@ -198,7 +202,7 @@ def _trials_table(
         table.add_row(
             trial.trial_id,
             str(stack_of[trial.trial_id]),
-            *(f"{v:g}" if isinstance(v := values[name], float) else str(v) for name in fields),
+            *(value_text(values.get(name)) for name in fields),
             f"{_parameters(trial, images):,}",
             str(trial.train.epochs),
             str(trial.train.batch_size),

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vitbench import plan
-from vitbench.config import PAPER, load_results_sweep, resolved_yaml
+from vitbench import own_models, plan, user_code
+from vitbench.config import PAPER, Sweep, load_results_sweep, resolved_yaml, setting_of
 from vitbench.config.identity import ID_VERSION
 from vitbench.data.image_set import ImageSet
 from vitbench.data.prepare import prepare
@@ -107,7 +107,10 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         prepared = prepare(settled.sweep, request.data, console, download=not request.dry_run)
     except UserError as error:
         raise UserError(settled.file.located(str(error))) from error
-    sweep, search = prepared.sweep, prepared.sweep.search
+    own = own_models.prepare(settled, prepared.sweep, prepared.images)
+    for note in own.notes:
+        _say(console, note)
+    sweep, search = own.sweep, own.sweep.search
     trials = plan.expand(sweep) if search.is_grid else []
     if request.dry_run:
         dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
@@ -118,16 +121,18 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
 
     folder = settled.resume_from or new_results_dir(settled)
     if settled.resume_from is not None:
+        own_models.check_unchanged(folder, own.code)
         check_same(load_results_sweep(folder), sweep, folder)
         restore_record(folder)
     bucket = settled.bucket and settled.bucket.child(sweep.name).child(folder.name)
     job = runner.Job(
         sweep=sweep,
         trials=trials,
-        fields=varying_fields(trials) if trials else [*search.space, *search.inner],
+        fields=varying_fields(trials) if trials else _axes(sweep),
         results_dir=folder.resolve(),
         images=prepared.everything,
         bucket=bucket,
+        code=own.code,
     )
     mirror = None if bucket is None else Mirror(folder, bucket)
     try:
@@ -152,6 +157,11 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
     return code, folder
 
 
+def _axes(sweep: Sweep) -> list[str]:
+    """The settings that a search varies."""
+    return list(dict.fromkeys(map(setting_of, [*sweep.search.space, *sweep.search.inner])))
+
+
 def _train(
     settled: Settled, job: runner.Job, images: ImageSet, mirror: Mirror | None, console: Console
 ) -> runner.Ending:
@@ -170,6 +180,7 @@ def _train(
             history = History.read(folder / tables.LEDGER)
             restore_study(job.sweep, folder, history)
             write_atomically(folder / "sweep.yaml", resolved_yaml(job.sweep))
+            user_code.write(job.code.files, folder / own_models.CODE)
             claims = [claim.fingerprint for claim in job.sweep.claims]
             environment.write(
                 folder,
@@ -183,6 +194,7 @@ def _train(
                 label_noise=images.label_noise,
                 storage=None if job.bucket is None else job.bucket.address,
                 id_version=ID_VERSION,
+                code=own_models.facts(job.sweep, job.code),
                 claims=environment.claims_at_start(folder, claims, resumed=not is_new),
                 **({} if history.decided is None else {"decided": history.decided.to_json()}),
             )

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import os
 import re
+import socket
 import sys
 import tempfile
 import traceback
@@ -84,7 +85,23 @@ class Code:
         return place
 
 
+NO_CODE = Code()
+LIBRARIES = ("timm", "torchvision")  # `timm:NAME` names a model, not a function
 _active: tuple[Code, str] | None = None  # and the folder that it is imported from
+
+
+def require(spec: str, expected: str) -> None:
+    """Refuse a module that is not the one that the sweep was started with.
+
+    Raises:
+        UserError: if its files, as this machine has them, have another hash.
+    """
+    files, _ = trace(spec, Path(_active[1]) if _active else Path())
+    if fingerprint(files) != expected:
+        raise UserError(
+            f"{spec}: this machine ({socket.gethostname()}) has another version of it than the "
+            f"one that the sweep was started on; install the same one on every node"
+        )
 
 
 def fingerprint(files: Mapping[str, str]) -> str:
@@ -223,4 +240,4 @@ def raised(doing: str, error: BaseException) -> UserCodeError:
             *traceback.format_exception_only(error),
         ]
     )
-    return UserCodeError(f"your own code raised while {doing}:\n{text.rstrip()}")
+    return UserCodeError(f"the code that it names raised while {doing}:\n{text.rstrip()}")

@@ -237,3 +237,45 @@ def test_an_objective_of_whole_stacks_is_not_looked_for_in_an_epoch(tmp_path: Pa
     found.ended(plan.stack_id, outcome(plan, "finished", 0.5))
     (suggestion,) = found.suggestions()
     assert suggestion["state"] == "COMPLETE" and suggestion["parameters"] > 0
+
+
+def test_a_search_over_models_draws_what_each_of_them_has(tmp_path: Path) -> None:
+    """A suggestion names its model and that one's own settings; resumed, it draws the same."""
+    found = Sweep.model_validate(
+        {
+            "name": "s",
+            "dataset": {"name": "digits"},
+            "models": {
+                "vit": {"width": 8, "depth": 1},
+                "net": {"build": "sample_models:resnet"},
+            },
+            "train": {"epochs": 3, "train_images": 100},
+            "search": {
+                "method": "optuna",
+                "suggestions": 8,
+                "space": {
+                    "model": ["vit", "net"],
+                    "lr": {"low": 1e-4, "high": 1.0, "log": True},
+                    "vit.heads": [1, 2, 4],
+                    "net.args.width": {"low": 4, "high": 8, "step": 2},
+                },
+            },
+        }
+    )
+    asked = source(found, tmp_path)
+    drawn = []
+    while plan := asked.next():
+        drawn.append(plan.shared.model)
+        asked.ended(plan.stack_id, outcome(plan, "finished", loss_of(plan)))
+    assert len(drawn) == 8 and {model.name for model in drawn} == {"vit", "net"}
+    for model, row in zip(drawn, asked.suggestions(), strict=True):
+        assert row["model"] == model.name
+        if model.name == "vit":
+            assert model.heads == row["vit.heads"] and "net.args.width" not in row
+        else:
+            assert model.args == {"width": row["net.args.width"]} and "vit.heads" not in row
+            assert type(model.args["width"]) is int and model.args["width"] in (4, 6, 8)
+    (tmp_path / "again").mkdir()
+    again = source(found, tmp_path / "again")
+    first = [again.next() for _ in range(1)]
+    assert first[0] is not None and first[0].shared.model == drawn[0]

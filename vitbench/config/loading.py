@@ -64,6 +64,24 @@ class SweepFile:
         Raises:
             ConfigError: with every problem, each as `file:line: key=value rule; fix`.
         """
+        document, places, problems = self._applied(scale, overrides)
+        values = document.values
+        problems += [*_rename(values), *_overridden_axes(values, places), *_validate(values)]
+        if problems:
+            raise _all_at_once(self.path, document, problems, places)
+        return Sweep.model_validate(values)
+
+    def refuse(
+        self, problems: Sequence[Problem], *, scale: str = PAPER, overrides: Sequence[str] = ()
+    ) -> ConfigError:
+        """The error for problems that were found with its sweep later, each at its line."""
+        document, places, _ = self._applied(scale, overrides)
+        return _all_at_once(self.path, document, list(problems), places)
+
+    def _applied(
+        self, scale: str, overrides: Sequence[str]
+    ) -> tuple[Document, dict[Path, str], list[Problem]]:
+        """The file with scale and overrides in it, where those stand, and what is wrong there."""
         document = copy.deepcopy(self.document)
         places: dict[Path, str] = {}
         values = document.values
@@ -72,10 +90,7 @@ class SweepFile:
         for text in overrides:
             problems += _apply_override(values, text, places)
         _flatten_axes(values, document)
-        problems += [*_rename(values), *_overridden_axes(values, places), *_validate(values)]
-        if problems:
-            raise _all_at_once(self.path, document, problems, places)
-        return Sweep.model_validate(values)
+        return document, places, problems
 
     def located(self, message: str) -> str:
         """A message that begins with `key=value` of the file (or of a scale), with its line."""
@@ -88,9 +103,13 @@ class SweepFile:
             value = _section(self.document.values, path[:-1]).get(str(path[-1]))
             values = [str(item) for item in (value if isinstance(value, list) else [value])]
             if path in self.document.lines and start[2] in values:
-                file, line = self.document.place(path)
-                return f"{file or self.path}:{line}: {message}"
+                return f"{self.place(path)}: {message}"
         return message
+
+    def place(self, path: Path) -> str:
+        """`file:line` of a key, or of the nearest section above it."""
+        file, line = self.document.place(path)
+        return f"{file or self.path}:{line}"
 
 
 def load_sweep(file: FilePath | str, *, scale: str = PAPER, overrides: Sequence[str] = ()) -> Sweep:

@@ -18,14 +18,17 @@ from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 from vitbench.torchvision_import import with_torchvision
 
-LIBRARIES = ("timm", "torchvision")
 _EXTRAS = {"timm": "timm"}
 
 
 def stacked_model(
     model: Model, members: int, *, image_size: int, channels: int, outputs: int, rounded: bool
 ) -> StackedModel:
-    """K models of a section; `initialise` gives them their weights."""
+    """K models of a section; `initialise` gives them their weights.
+
+    Raises:
+        UserError: if a builder's source is not the one that the section was resolved with.
+    """
     images = {"image_size": image_size, "channels": channels, "outputs": outputs}
     if model.build is None:
         shape = VitShape(
@@ -38,6 +41,8 @@ def stacked_model(
             **images,
         )
         return StackedVit(shape, members, rounded=rounded)
+    if model.source is not None:
+        user_code.require(model.build, model.source)
     built = BuiltShape(build=model.build, args=model.args, **images)
     return GenericStack(built, builds(built), members, rounded=rounded)
 
@@ -64,7 +69,7 @@ def builder(build: str) -> Callable[..., nn.Module]:
         UserError: if there is no such function, or its library is not installed.
     """
     library, _, name = build.partition(":")
-    if library not in LIBRARIES:
+    if library not in user_code.LIBRARIES:
         return user_code.load(build)
     return functools.partial(_timm if library == "timm" else _torchvision, name)
 

@@ -87,7 +87,7 @@ class GenericStack(StackedModel):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GenericStack:
         """What `.to(...)` calls: the hidden module comes along."""
-        self.module._apply(fn)  # type: ignore[no-untyped-call]
+        self.module._apply(fn)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
@@ -149,7 +149,7 @@ class GenericStack(StackedModel):
         shared = len(images_KBCYX) == 1
         images = images_KBCYX[0] if shared else images_KBCYX
         call = vmap(self._call, in_dims=(0, None if shared else 0), randomness="error")
-        with _with_vmap_rules(images.device.type):
+        with with_vmap_rules(images.device.type):
             logits: Tensor = call(tensors, images)
         return logits
 
@@ -215,7 +215,7 @@ class GenericStack(StackedModel):
 
 
 @contextlib.contextmanager
-def _with_vmap_rules(device_type: str) -> Iterator[None]:
+def with_vmap_rules(device_type: str) -> Iterator[None]:
     """Ways to compute attention for which vmap has rules.
 
     On a CPU it has none for the fused kernels (torch 2.13) and would go image by image; the

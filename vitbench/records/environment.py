@@ -18,7 +18,7 @@ from vitbench.hardware import cpu_name
 from vitbench.records.files import write_atomically
 
 _PACKAGES = (
-    *("torch", "torchvision", "ray", "optuna"),
+    *("torch", "torchvision", "timm", "ray", "optuna"),
     *("numpy", "pandas", "scikit-learn", "matplotlib"),
 )
 

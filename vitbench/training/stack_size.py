@@ -51,7 +51,7 @@ def throughput(
             for seed in range(size)
         ]
         try:
-            speed = _speed(StackPlan(tuple(members)), images, device, precision)
+            speed = training_speed(StackPlan(tuple(members)), images, device, precision)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
@@ -78,7 +78,10 @@ def _gains(speed: float, smaller: Collection[float]) -> bool:
     return speed >= MIN_GAIN * max(smaller, default=0.0)
 
 
-def _speed(plan: StackPlan, images: ImageSet, device: torch.device, precision: Precision) -> float:
+def training_speed(
+    plan: StackPlan, images: ImageSet, device: torch.device, precision: Precision = "auto"
+) -> float:
+    """Training images a second of all members together, from a few real steps after warm-up."""
     stack = Stack(plan, images, device, precision=precision)
     stack.train_epoch(1, max_steps=_WARM_UP_STEPS[device.type])
     speeds, batch_size = [], plan.shared.train.batch_size

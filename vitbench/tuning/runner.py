@@ -59,6 +59,7 @@ from vitbench.tuning.worker.channel import Channel
 from vitbench.tuning.worker.images import SharedImages
 from vitbench.tuning.worker.measure_stack import StackSizes
 from vitbench.tuning.worker.train import WorkerContext, train_stack
+from vitbench.user_code import NO_CODE, Code
 
 _STOPPING = (
     "Stopping: running stacks finish their epoch and write a checkpoint "
@@ -76,6 +77,7 @@ class Job:
     results_dir: Path  # of this run, an absolute path on the driver
     images: ImageSet  # all of the data set, from the cache
     bucket: Place | None = None  # of this run, where results go to one
+    code: Code = NO_CODE  # of the user's builders
 
     @property
     def results(self) -> Place:
@@ -160,6 +162,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         compile=sweep.compile,
         precision=precision,
         evaluation=sweep.evaluation,
+        code=job.code,
     )
     scheduler = _scheduler(job, source, requests)
     tuner = _tuner(job, searcher, recorder, scheduler, context)
@@ -235,7 +238,13 @@ def _source(
     slots, gpus, auto = cluster.free_slots, cluster.gpus_each, None
     if sweep.stack_size == "auto":
         sizes = StackSizes.measured(
-            sweep, left.new, job.images, slots=slots, gpus_each=gpus, precision=precision
+            sweep,
+            left.new,
+            job.images,
+            slots=slots,
+            gpus_each=gpus,
+            precision=precision,
+            code=job.code,
         )
         auto = sizes.members
         if sizes.message:

@@ -196,7 +196,8 @@ def _settings(sweep: Mapping[str, Any]) -> dict[str, str]:
             for key in [k for k in flat if k == axis or k.startswith(f"{axis}.")]:
                 del flat[key]
             only = values[0] if isinstance(values, list) and len(values) == 1 else values
-            flat[f"{_SECTIONS[AXES[name]]}.{name}"] = _text(only)
+            section = AXES.get(name)  # axes of one model, and arguments, go by their own names
+            flat[f"{_SECTIONS[section]}.{name}" if section else name] = _text(only)
     return flat
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vitbench.analysis.results import Results, computed_once
+from vitbench.config import setting_of
 from vitbench.errors import UserError
 
 # Column of a setting where it is not the setting's own name.
@@ -47,6 +48,7 @@ def names_of(results: Results) -> list[str]:
     """
     search = results.sweep["search"]
     axes = [*search.get("space", {}), *search.get("inner", search.get("stack", {}))]
+    axes = [setting_of(axis) for axis in axes]
     names = [column_of(axis) for axis in dict.fromkeys(axes) if axis != "seed"]
     missing = [name for name in names if name not in results.trials]
     if missing:
@@ -140,14 +142,20 @@ def labels(trials: pd.DataFrame, names: list[str]) -> pd.Series:
         return pd.Series("all", index=trials.index, dtype="object")
     parts = [trials[name].map(lambda value, name=name: setting(name, value)) for name in names]
     label = parts[0].astype("object")
-    for part in parts[1:]:
-        label = label + ", " + part.astype("object")
+    for name, part in zip(names[1:], parts[1:], strict=True):
+        words = ", " + part.astype("object")
+        if "model" in names:  # each has settings that the others have not
+            words = words.where(trials[name].notna(), "")
+        label = label + words
     return label
 
 
 def in_words(names: Iterable[str], values: Iterable[object]) -> str:
-    """Several settings in words."""
-    return ", ".join(setting(name, value) for name, value in zip(names, values, strict=True))
+    """Several settings in words; of several models those that they have."""
+    pairs = list(zip(names, values, strict=True))
+    if any(name == "model" for name, _ in pairs):
+        pairs = [(name, value) for name, value in pairs if not pd.isna(value)]  # type: ignore[call-overload]
+    return ", ".join(setting(name, value) for name, value in pairs)
 
 
 def by_settings(

@@ -41,9 +41,10 @@ def restore_study(sweep: Sweep, results_dir: Path, history: History) -> None:
         state = TrialState[row["state"]]
         space = {
             name: distribution
-            for name, distribution in distributions(sweep.search).items()
+            for name, distribution in distributions(sweep.search.space).items()
             # A draw that was cut short lacks settings; elsewhere an empty one is a choice.
-            if not pd.isna(row[name]) or None in getattr(distribution, "choices", ())
+            # A model has settings of its own, which no draw of the others has.
+            if not pd.isna(row.get(name)) or None in getattr(distribution, "choices", ())
         }
         trials.append(
             create_trial(

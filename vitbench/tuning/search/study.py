@@ -33,7 +33,8 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial, TrialState
 
-from vitbench.config import Range, Search, Sweep, is_whole
+from vitbench.config import Range, Search, Sweep, axes_of, is_whole, models_of
+from vitbench.config.axes import MODEL
 from vitbench.config.search import EACH_EPOCH
 from vitbench.errors import UserError
 from vitbench.plan import StackPlan, broken_rule, members_of
@@ -49,18 +50,29 @@ _RETRIED = "retried"  # of the study: numbers of crashed trials that were enqueu
 _HALF_DRAWN = "the driver died while it was drawn"
 
 
-def distributions(search: Search) -> dict[str, BaseDistribution]:
-    """The search space in Optuna's terms: lists are categorical, ranges are ranges."""
+def distributions(axes: Mapping[str, list[Any] | Range]) -> dict[str, BaseDistribution]:
+    """Axes in Optuna's terms: lists are categorical, ranges are ranges."""
     space: dict[str, BaseDistribution] = {}
-    for name, axis in search.space.items():
+    for name, axis in axes.items():
         if not isinstance(axis, Range):
             space[name] = CategoricalDistribution(list(axis))
-        elif is_whole(name):
+        elif is_whole(name, axis):
             step = int(axis.step) if axis.step is not None else 1
             space[name] = IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=step)
         else:
             space[name] = FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
     return space
+
+
+def _suggest(trial: Trial, name: str, axis: list[Any] | Range) -> None:
+    """Draw one setting of a suggestion, as its distribution says."""
+    if not isinstance(axis, Range):
+        trial.suggest_categorical(name, list(axis))
+    elif is_whole(name, axis):
+        step = int(axis.step) if axis.step is not None else 1
+        trial.suggest_int(name, int(axis.low), int(axis.high), log=axis.log, step=step)
+    else:
+        trial.suggest_float(name, axis.low, axis.high, log=axis.log, step=axis.step)
 
 
 def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
@@ -100,7 +112,11 @@ class StudySource:
             for stack_id, members in history.stacks.items()
             if members and all(history.is_done(trial_id) for trial_id in members)
         }
-        self._space = distributions(sweep.search)
+        # Of each model: a suggestion draws which one, then what that one has.
+        self._spaces = {
+            name: distributions(dict(axes_of(sweep.search.space, name)))
+            for name in models_of(sweep)
+        }
         self._objectives: list[str] = list(sweep.search.objectives)
         self._study = optuna.create_study(
             storage=f"sqlite:///{path}",
@@ -126,7 +142,8 @@ class StudySource:
     def past(self) -> Iterator[tuple[StackPlan, dict[int, list[EpochRow]]]]:
         """Ended stacks of the runs before, with their rows by epoch: what a scheduler must know."""
         for frozen in self._study.get_trials(deepcopy=False):
-            if len(frozen.params) < len(self._space) or broken_rule(self._sweep, frozen.params):
+            params = frozen.params
+            if self._is_half_drawn(params) or broken_rule(self._sweep, params):
                 continue
             plan = self.plan_of(frozen.params)
             epochs: dict[int, list[EpochRow]] = {}
@@ -178,7 +195,7 @@ class StudySource:
             asked = self._study.get_trials(deepcopy=False)
             number = sum(trial.user_attrs.get(_REASON) != _HALF_DRAWN for trial in asked)
             self._study.sampler = make_sampler(self._sweep.search, number)
-            trial = self._study.ask(self._space)
+            trial = self._draw()
             if plan := self._take(trial, is_new=True):
                 return plan
         if self._live or self._known:
@@ -188,6 +205,20 @@ class StudySource:
             f"search.space: {_MAX_REJECTED_IN_A_ROW} suggestions in a row broke a rule "
             f"(the last: {reason}); widen the space so that valid combinations exist."
         )
+
+    def _draw(self) -> Trial:
+        """A new suggestion, drawn setting by setting."""
+        if None in self._spaces:
+            return self._study.ask(self._spaces[None])
+        choice = CategoricalDistribution(list(self._spaces))
+        trial = self._study.ask({MODEL: choice})
+        for name, axis in axes_of(self._sweep.search.space, trial.params[MODEL]):
+            _suggest(trial, name, axis)
+        return trial
+
+    def _is_half_drawn(self, params: Mapping[str, Any]) -> bool:
+        named = MODEL in params or None in self._spaces
+        return not named or not self._spaces[params.get(MODEL)].keys() <= params.keys()
 
     def _take(self, trial: Trial, *, is_new: bool) -> StackPlan | None:
         """The stack that a suggestion asks to train; None where its end is known already."""
@@ -250,19 +281,23 @@ class StudySource:
 
     def _count_buildable(self) -> int | None:
         """Combinations that can be built; None for a space without end (or nearly so)."""
-        choices: list[Sequence[Any]] = []
-        for distribution in self._space.values():
-            if isinstance(distribution, FloatDistribution):
+        count = 0
+        for name, space in self._spaces.items():
+            choices: list[Sequence[Any]] = []
+            for distribution in space.values():
+                if isinstance(distribution, FloatDistribution):
+                    return None
+                if isinstance(distribution, IntDistribution):
+                    low, high, step = distribution.low, distribution.high, distribution.step
+                    choices.append(range(low, high + 1, step))
+                elif isinstance(distribution, CategoricalDistribution):
+                    choices.append(distribution.choices)
+            if math.prod(map(len, choices)) > _MAX_COUNTED:
                 return None
-            if isinstance(distribution, IntDistribution):
-                low, high, step = distribution.low, distribution.high, distribution.step
-                choices.append(range(low, high + 1, step))
-            elif isinstance(distribution, CategoricalDistribution):
-                choices.append(distribution.choices)
-        if math.prod(map(len, choices)) > _MAX_COUNTED:
-            return None
-        combinations = (dict(zip(self._space, c, strict=True)) for c in itertools.product(*choices))
-        return sum(broken_rule(self._sweep, settings) is None for settings in combinations)
+            named = {} if name is None else {MODEL: name}
+            combinations = (dict(zip(space, c, strict=True)) for c in itertools.product(*choices))
+            count += sum(broken_rule(self._sweep, {**named, **c}) is None for c in combinations)
+        return count
 
     def _tell_outcome(
         self, trial: Trial, plan: StackPlan, outcomes: Sequence[TrialOutcome]
@@ -297,7 +332,7 @@ class StudySource:
         to_resume = []
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             trial = Trial(self._study, frozen._trial_id)
-            if len(frozen.params) < len(self._space):  # FAIL: samplers do not see it, it is redrawn
+            if self._is_half_drawn(frozen.params):  # FAIL: samplers do not see it, it is redrawn
                 self._close(trial, _HALF_DRAWN, TrialState.FAIL)
             elif plan := self._take(trial, is_new=False):
                 to_resume.append(plan)

@@ -28,6 +28,7 @@ from vitbench.plan.stacks import AUTO_MEMBERS_CPU, AUTO_MEMBERS_GPU
 from vitbench.plan.threads import one_thread_s
 from vitbench.records.files import write_atomically
 from vitbench.tuning.worker.images import SharedImages
+from vitbench.user_code import NO_CODE, Code
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class StackSizes:
         gpus_each: float,
         precision: Precision = "auto",
         file: Path | None = None,
+        code: Code = NO_CODE,
     ) -> StackSizes:
         """Sizes for every group of trials that are more than the slots hold one by one.
 
@@ -93,7 +95,7 @@ class StackSizes:
                 members[name] = known[key]["members"]
             elif device is not None and time.monotonic() - started_s < _MEASURE_AT_MOST_S:
                 shared = shared or SharedImages.share(images, ship=True)
-                answer = ask(_measure, shared, group[0], at_most, precision)
+                answer = ask(_measure, shared, code, group[0], at_most, precision)
                 if answer is not None:
                     members[name] = answer["members"]
                     known[key] = {**answer, "at_most": at_most}
@@ -133,13 +135,14 @@ def _one_by_one_s(trials: Sequence[TrialConfig]) -> float:
 
 
 def _measure(
-    shared: SharedImages, trial: TrialConfig, at_most: int, precision: Precision
+    shared: SharedImages, code: Code, trial: TrialConfig, at_most: int, precision: Precision
 ) -> dict[str, int]:
     """The size to use (`members`) and the largest that was tried."""
     import torch
 
     from vitbench.training.stack_size import choose, throughput
 
+    code.use()
     train = trial.train
     images = shared.open().subset(train.train_images, train.val_images, train.test_images)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -19,6 +19,7 @@ from vitbench.storage.checkpoints import Checkpoints
 from vitbench.tuning.stack_cpus import threads_of
 from vitbench.tuning.stop import StopRequests
 from vitbench.tuning.worker.images import SharedImages
+from vitbench.user_code import NO_CODE, Code
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,7 @@ class WorkerContext:
     evaluation: Evaluation
     compile: When = False
     precision: Precision = "auto"  # what `train.precision: auto` stands for in this sweep
+    code: Code = NO_CODE  # of the user's builders
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -134,6 +136,7 @@ def train_part(
     from vitbench.training.parallel import SOLO
 
     parallel = parallel or SOLO
+    context.code.use()
     # A reused process keeps what the trial before it set.
     threads = threads_of(context.cpus)
     torch.set_num_threads(threads)

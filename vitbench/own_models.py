@@ -1,0 +1,229 @@
+"""The builders of a sweep, found and tried before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitbench import user_code
+from vitbench.config import Model, Range, Sweep, axes_of, models_of, setting_of
+from vitbench.config.axes import ARGS, MODEL
+from vitbench.config.problems import Path as Place
+from vitbench.config.problems import Problem, shorten
+from vitbench.data.image_set import ImageSet
+from vitbench.errors import UserError
+from vitbench.model.generic import BuiltShape
+from vitbench.model.inspection import Inspected, inspect_built, unknown_arguments
+from vitbench.plan import TrialConfig, broken_rule, expand, members_of
+from vitbench.plan.cost import Cost, measure_built_with
+from vitbench.request import Settled
+from vitbench.user_code import LIBRARIES, NO_CODE, Code, UserCodeError
+
+CODE = "code"  # folder of a run's results that holds the files
+_TRIED = 64  # combinations of arguments; a grid may have thousands
+
+
+@dataclass(frozen=True)
+class Own:
+    """A sweep whose builders keep the contract."""
+
+    sweep: Sweep  # each model with the hash of its source
+    code: Code  # the files that travel to the workers
+    notes: tuple[str, ...]  # for the console
+
+
+def prepare(settled: Settled, sweep: Sweep, images: ImageSet) -> Own:
+    """Find and try every builder of a sweep; without one this does nothing.
+
+    Raises:
+        ConfigError: with every problem at its line of the sweep file.
+        UserCodeError: with its traceback, where the user's code raised.
+    """
+    named: dict[str | None, Model] = {
+        name: sweep.model if name is None else sweep.models[name] for name in models_of(sweep)
+    }
+    built = {name: model for name, model in named.items() if model.build is not None}
+    if not built:
+        return Own(sweep, Code(), ())
+    NO_CODE.use()  # what a sweep before this one left in the process is not looked at
+    folder = settled.file.path.resolve().parent
+    problems: list[Problem] = []
+    files: dict[str, str] = {}
+    sources: dict[str | None, str | None] = {}
+    for name, model in built.items():
+        assert model.build is not None
+        sources[name] = None
+        if model.build.partition(":")[0] in LIBRARIES:
+            continue
+        try:
+            found, travels = user_code.trace(model.build, folder)
+        except UserError as error:
+            problems.append(_problem(name, model, str(error)))
+            continue
+        sources[name] = user_code.fingerprint(found)
+        files |= found if travels else {}
+    refuse = functools.partial(
+        settled.file.refuse, scale=settled.scale, overrides=settled.overrides
+    )
+    if problems:
+        raise refuse(problems)
+    code = Code(files, str(folder))
+    code.use()
+    sweep = _with_sources(sweep, sources)
+    trials = Trials(images, one_label=_learns_one_label(sweep))
+    notes: list[str] = []
+    for name, model in built.items():
+        place = _place(settled, name)
+        try:
+            problems += _argument_problems(sweep, name, model)
+            if not problems:
+                notes += _one_by_one(sweep, name, trials)
+        except UserCodeError as error:
+            raise UserCodeError(f"{place}: model.build={model.build}: {error}") from error
+        except UserError as error:
+            problems.append(_problem(name, model, str(error)))
+    if problems:
+        raise refuse(problems)
+    measure_built_with(trials.cost)
+    return Own(sweep, code, tuple(notes))
+
+
+def check_unchanged(results_dir: Path, code: Code) -> None:
+    """Refuse to go on with a run whose files have changed; new files beside them are no change.
+
+    Raises:
+        UserError: with a diff.
+    """
+    before = user_code.read(results_dir / CODE)
+    lines: list[str] = []
+    for name, text in before.items():
+        now = code.files.get(name)
+        if now != text:
+            old, new = text.splitlines(), (now or "").splitlines()
+            lines += difflib.unified_diff(old, new, f"{results_dir}/{CODE}/{name}", name, n=1)
+    if lines:
+        text = "\n".join(line.rstrip("\n") for line in lines)
+        raise UserError(
+            f"--resume: the code of the models has changed since the sweep was started, so its "
+            f"results do not belong together:\n{text}\nUndo the change, or start a new run without "
+            f"--resume. (To compare both, give each version a file and a name in `models:`.)"
+        )
+
+
+def facts(sweep: Sweep, code: Code) -> dict[str, Any] | None:
+    """For environment.json: what builds which model, and the hashes of its source."""
+    models: dict[str, Model] = {"model": sweep.model, **sweep.models}
+    built = {n: {"build": m.build, "source": m.source} for n, m in models.items() if m.build}
+    return {"models": built, "files": sorted(code.files)} if built else None
+
+
+def shape_of(model: Model, images: ImageSet, outputs: int | None = None) -> BuiltShape:
+    """What a builder is called with for these images; their own outputs if left out."""
+    assert model.build is not None
+    return BuiltShape(
+        build=model.build,
+        image_size=images.image_size,
+        channels=images.channels,
+        outputs=images.outputs if outputs is None else outputs,
+        args=model.args,
+    )
+
+
+class Trials:
+    """Builders' models tried on images of one kind, each combination of arguments once."""
+
+    def __init__(self, images: ImageSet, *, one_label: bool) -> None:
+        self._images = images
+        self._outputs = 1 if one_label else images.outputs
+        self._known: dict[str, Inspected] = {}
+
+    def of(self, model: Model) -> Inspected:
+        """What was found out about a model; a UserError if it breaks the contract."""
+        shape = shape_of(model, self._images, self._outputs)
+        key = model.model_dump_json(include={"build", "args"})
+        if key not in self._known:
+            self._known[key] = inspect_built(shape)
+        return self._known[key]
+
+    def cost(self, model: Model, image_size: int) -> Cost:
+        """As `plan.cost` asks for it."""
+        return self.of(model).cost
+
+
+def _one_by_one(sweep: Sweep, name: str | None, trials: Trials) -> Iterator[str]:
+    """Try a model with the arguments that it is trained with; says why it is not stacked."""
+    models: dict[str, Model] = {}
+    for trial in itertools.islice(_combinations(sweep, name), 50 * _TRIED):
+        models.setdefault(trial.model.model_dump_json(), trial.model)
+        if len(models) == _TRIED:
+            break
+    reasons = dict.fromkeys(trials.of(model).why_alone for model in models.values())
+    yield from (f"{name or sweep.model.build} trains one by one: {why}" for why in reasons if why)
+
+
+def _combinations(sweep: Sweep, name: str | None) -> Iterator[TrialConfig]:
+    """Trials of a model: of a grid all, of a search each value once beside the others' first."""
+    if sweep.search.is_grid:
+        yield from (trial for trial in expand(sweep) if trial.model.name == name)
+        return
+    axes = {axis: _ends(values) for axis, values in axes_of(sweep.search.space, name)}
+    first = {axis: values[0] for axis, values in axes.items()}
+    first |= {} if name is None else {MODEL: name}
+    for axis, values in [("", [None]), *axes.items()]:
+        for value in values:
+            params = {**first, **({axis: value} if axis else {})}
+            if broken_rule(sweep, params) is None:
+                yield from members_of(sweep, params)
+
+
+def _ends(values: Any) -> list[Any]:
+    if not isinstance(values, Range):
+        return list(values)
+    ends = [values.low, values.high]
+    return [int(end) if values.step and end == int(end) else end for end in ends]
+
+
+def _argument_problems(sweep: Sweep, name: str | None, model: Model) -> Iterable[Problem]:
+    """Arguments that the builder does not take, at the line that gives them."""
+    assert model.build is not None
+    places: dict[str, Place] = {key: (*_section(name), "args", key) for key in model.args}
+    for part, axes in (("space", sweep.search.space), ("inner", sweep.search.inner)):
+        for axis, _ in axes_of(axes, name):
+            if setting_of(axis).startswith(ARGS):
+                places.setdefault(setting_of(axis).removeprefix(ARGS), ("search", part, axis))
+    for key, known in unknown_arguments(model.build, set(places)).items():
+        rule = f"{model.build} takes no such argument"
+        yield Problem(places[key], shorten(model.args.get(key, "")), rule, f"it takes {known}")
+
+
+def _learns_one_label(sweep: Sweep) -> bool:
+    axes: Mapping[str, Any] = {**sweep.search.space, **sweep.search.inner}
+    found = [v for axis, v in axes.items() if setting_of(axis) == "label" and isinstance(v, list)]
+    return any(value is not None for value in (found[0] if found else [sweep.train.label]))
+
+
+def _with_sources(sweep: Sweep, sources: Mapping[str | None, str | None]) -> Sweep:
+    models = {
+        name: model.model_copy(update={"source": sources.get(name)})
+        for name, model in sweep.models.items()
+    }
+    model = sweep.model.model_copy(update={"source": sources.get(None)})
+    return sweep.model_copy(update={"models": models, "model": model})
+
+
+def _section(name: str | None) -> Place:
+    return ("model",) if name is None else ("models", name)
+
+
+def _problem(name: str | None, model: Model, text: str) -> Problem:
+    rule, _, fix = text.partition("; ")
+    return Problem((*_section(name), "build"), shorten(model.build), rule, fix or "mend it")
+
+
+def _place(settled: Settled, name: str | None) -> str:
+    return settled.file.place((*_section(name), "build"))
