@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -44,17 +44,18 @@ _PROBE_STEPS = 4
 
 def _wall_s(
     plans: Sequence[StackPlan],
-    s_per_flop: float,
+    rates: Mapping[str | None, float],
     slots: int,
     threads: Sequence[int] | None = None,
 ) -> float:
     """Seconds until the last of the stacks is done, placed in order on what is free first.
 
-    `s_per_flop` is that of one thread. Without `threads` each stack takes one slot.
+    `rates` are seconds of one thread for each FLOP, by model: convolutions and products of
+    matrices differ. Without `threads` each stack takes one slot.
     """
     threads = threads or [1] * len(plans)
     seconds = [
-        stack_flops(plan) * s_per_flop / speedup(count, parallel_share(plan))
+        stack_flops(plan) * rates[plan.shared.model.name] / speedup(count, parallel_share(plan))
         for plan, count in zip(plans, threads, strict=True)
     ]
     return max(ends_s(seconds, threads, [slots]))
@@ -71,19 +72,23 @@ def _threads(sweep: Sweep, plans: Sequence[StackPlan], slots: int, on_gpu: bool)
     return [threads_of(cpus(plan)) for plan in plans]
 
 
-def _measured_s_per_flop(
+def _measured_rates(
     plans: Sequence[StackPlan], images: ImageSet, precision: Precision
-) -> float:
-    """Time a few real steps of the cheapest stack, evaluation included, on this machine."""
+) -> dict[str | None, float]:
+    """Time a few real steps of each model's cheapest stack here, evaluation included."""
     import torch
 
     from vitbench.training.engine import probe
 
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cheapest = min(plans, key=stack_flops)
-    epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS, precision=precision)
-    return epoch_s * cheapest.shared.train.epochs / stack_flops(cheapest)
+    rates: dict[str | None, float] = {}
+    for name in dict.fromkeys(plan.shared.model.name for plan in plans):
+        own = (plan for plan in plans if plan.shared.model.name == name)
+        cheapest = min(own, key=stack_flops)
+        epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS, precision=precision)
+        rates[name] = epoch_s * cheapest.shared.train.epochs / stack_flops(cheapest)
+    return rates
 
 
 def dry_run(
@@ -115,7 +120,7 @@ def dry_run(
         because = slow or f"this {'GPU' if on_gpu else 'processor'} is fast in it"
         say(f"precision: {precision} ({because}; every node that trains is asked at the start)")
     threads = _threads(sweep, plans, slots, on_gpu) if sweep.resources.cpus == "auto" else None
-    wall_s = _wall_s(plans, _measured_s_per_flop(plans, images, precision), slots, threads)
+    wall_s = _wall_s(plans, _measured_rates(plans, images, precision), slots, threads)
     on = f"{slots} {'GPU' if on_gpu else 'CPU core'}{'s' * (slots > 1)}"
     on += f", {in_words(threads)}" if threads and not on_gpu else ""
     work = f"{members} trials in {len(plans)} stacks on {on}"
@@ -218,13 +223,18 @@ def paper_cost_s(paper: Sweep, job: Job, trials: pd.DataFrame) -> float:
     slots, on_gpu = local_slots(job.sweep.resources)
     timed = trials.dropna(subset=["wall_s"])
     configs = History.read(job.results_dir / tables.LEDGER).configs
-    worked = 0.0
-    for trial_id, epochs in timed[["trial_id", "epochs"]].to_numpy():
+    worked: dict[str | None, float] = {}
+    took_s: dict[str | None, float] = {}
+    seen: set[str] = set()
+    columns = ["trial_id", "stack_id", "epochs", "wall_s"]
+    for trial_id, stack_id, epochs, wall_s in timed[columns].to_numpy():
         trial = TrialConfig.model_validate(configs[str(trial_id)])
-        worked += int(epochs) / trial.train.epochs * stack_flops(StackPlan((trial,)))
+        name, share = trial.model.name, int(epochs) / trial.train.epochs
+        worked[name] = worked.get(name, 0.0) + share * stack_flops(StackPlan((trial,)))
+        took_s[name] = took_s.get(name, 0.0) + (0.0 if stack_id in seen else float(wall_s))
+        seen.add(stack_id)
     asked = paper.train.train_images or len(job.images.train)
     train = paper.train.model_copy(update={"train_images": asked})
     paper = paper.model_copy(update={"dataset": job.sweep.dataset, "train": train})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
-    stacks = timed.drop_duplicates("stack_id")
-    return _wall_s(plans, float(stacks["wall_s"].sum()) / worked, slots)
+    return _wall_s(plans, {name: took_s[name] / worked[name] for name in worked}, slots)

@@ -15,10 +15,11 @@ import pytest
 import result_folder
 
 from vitbench.analysis.findings import claims, power
+from vitbench.analysis.findings.arms import by_arm
 from vitbench.analysis.findings.claims import NOT_TESTED, REFUTED, SUPPORTED, UNDECIDED
 from vitbench.analysis.findings.render import claim_sentence
 from vitbench.analysis.results import Results, load
-from vitbench.config import load_sweep
+from vitbench.config import TrialConfig, load_sweep
 from vitbench.records import environment
 
 sys.path.append(str(Path(__file__).parents[1] / "calibration"))
@@ -229,3 +230,41 @@ def test_the_forecast_names_the_option_that_helps() -> None:
     six = load_sweep(file, overrides=["search.space.seed=[0,1,2,3,4,5]"])
     assert "6 seeds detect 1.79 sd" in power.forecast(six)[0]
     assert power.forecast(load_sweep(file, overrides=["claims=[]"])) == []
+
+
+MODELS = """
+name: made
+dataset: {name: digits, image_size: 8}
+models:
+  vit: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
+  cnn: {build: "vitbench.model.baselines:cnn", args: {width: 4}}
+  linear: {build: "vitbench.model.baselines:linear"}
+train: {epochs: 3, batch_size: 64, train_images: 300, val_images: 100, test_images: 50}
+search:
+  space:
+    model: [vit, cnn, linear]
+    vit.lr: [0.001, 0.01]
+    cnn.lr: [0.01, 0.1, 1.0]
+    linear.lr: [0.1]
+    seed: [0, 1, 2, 3, 4, 5]
+claims:
+  - {id: a, says: so, metric: test_loss, of: {model: cnn}, is: lower, than: {model: vit}}
+  - {id: b, says: so, metric: test_loss, of: {model: linear}, is: highest}
+"""
+
+
+def test_models_over_rates_of_their_own_are_compared(tmp_path: Path) -> None:
+    """Each model's mean over what the file gives to it alone; arms carry the names."""
+    losses = {"vit": 0.5, "cnn": 0.3, "linear": 0.9}
+
+    def loss(trial: TrialConfig) -> float:
+        assert trial.model.name is not None
+        return losses[trial.model.name] + 0.01 * math.sin(trial.train.seed + trial.train.lr)
+
+    results = load(result_folder.make(tmp_path, MODELS, loss))
+    assert [(v.claim.id, v.verdict) for v in claims.judge(results)] == [
+        ("a", "supported"),
+        ("b", "supported"),
+    ]
+    arms = by_arm(results, "test_loss").settings
+    assert "model linear, lr 0.1" in arms.index and len(arms) == 6

@@ -21,7 +21,7 @@ from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
 from vitbench.attention import scores
 from vitbench.attention.maps import Maps, compute, faithfulness, one_thread
-from vitbench.attention.subject import Subject, open_images, open_subject
+from vitbench.attention.subject import Subject, open_images, open_subject, showing
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.model.vit import StackedVit
 
@@ -52,6 +52,7 @@ def export_best(
     """
     results = load(folder)
     images = open_images(results, data_dir)
+    results = showing(results)
     names = []
     best = _best(results, images, top)
     for done, (trial_id, label) in enumerate(best):

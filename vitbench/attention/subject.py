@@ -82,6 +82,8 @@ def choose(results: Results, wanted: str, label: str | None) -> str:
     Raises:
         UserError: if there is none, several, or none with a checkpoint.
     """
+    if wanted == "best":
+        results = showing(results)
     trials = results.trials[results.trials["checkpoint"].notna()]
     if label is not None:
         learned = results.labels.loc[results.labels["label"] == label, "trial_id"]
@@ -98,6 +100,22 @@ def choose(results: Results, wanted: str, label: str | None) -> str:
             f"--trial {wanted}: {how_many} with a checkpoint begin so; use an id of trials.csv"
         )
     return ids[0]
+
+
+def showing(results: Results) -> Results:
+    """The results of those models alone that show attention: Vision Transformers.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if "model" not in results.trials:  # of an earlier version
+        return results
+    models = {None: results.sweep.get("model") or {}, **(results.sweep.get("models") or {})}
+    built = {m["build"] if name is None else name for name, m in models.items() if m.get("build")}
+    shown = results.trials[~results.trials["model"].isin(list(built))]
+    if shown.empty:
+        raise UserError(f"{', '.join(sorted(built))}: shows no attention")
+    return dataclasses.replace(results, trials=shown)
 
 
 def open_images(results: Results, data_dir: Path | None) -> ImageSet:

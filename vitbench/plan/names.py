@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitbench.config import TrialConfig, model_settings
+from vitbench.config.axes import MODEL
 
 
 def settings(trial: TrialConfig) -> dict[str, Any]:
@@ -16,10 +17,20 @@ def settings(trial: TrialConfig) -> dict[str, Any]:
 
 
 def varying_fields(trials: Sequence[TrialConfig]) -> list[str]:
-    """Names of the settings in which the trials differ, in the order of the sweep file."""
-    every = [settings(trial) for trial in trials]
-    names = dict.fromkeys(name for each in every for name in each)  # some have more than others
-    return [n for n in names if any(s.get(n) != every[0].get(n) for s in every[1:])]
+    """Names of the settings in which the trials differ, in the order of the sweep file.
+
+    Of several models these are `model`, and what differs among the trials of one of them.
+    """
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for trial in trials:
+        groups.setdefault(trial.model.name, []).append(settings(trial))
+    names = dict.fromkeys(name for group in groups.values() for each in group for name in each)
+    varying = [
+        name
+        for name in names
+        if any(each.get(name) != group[0].get(name) for group in groups.values() for each in group)
+    ]
+    return [MODEL, *varying] if len(groups) > 1 else varying
 
 
 def describe(members: Sequence[TrialConfig], fields: Sequence[str]) -> str:

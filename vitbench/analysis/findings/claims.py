@@ -23,6 +23,7 @@ from vitbench.analysis.findings.measures import MissingMeasureError, by_trial
 from vitbench.analysis.findings.pairs import LEVEL, sign_flip
 from vitbench.analysis.results import Results
 from vitbench.analysis.statistics import Floats, mean_interval
+from vitbench.config import owner_of, setting_of
 from vitbench.config.claims import Arm, Claim
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_TESTED = "supported", "refuted", "undecided", "not tested"
@@ -160,7 +161,8 @@ def _groups(
 ) -> dict[str, pd.Series]:
     """The metric by seed of every combination of the settings that the claim names.
 
-    Settings that it leaves open are averaged over, each combination weighing the same.
+    Settings that it leaves open are averaged over, each combination weighing the same; between
+    models, each over what the sweep file gives to it alone.
 
     Args:
         results: of a sweep.
@@ -178,13 +180,14 @@ def _groups(
     parts: dict[str, list[str]] = {}
     open_settings: dict[str, set[str]] = {}
     columns = [COLUMNS.get(name, name) for name in names]
+    compared = [*columns, *(_owned(results) if "model" in names else ())]
     sought = {_name(arm) for arm in wanted}
     for arm, row in settings.iterrows():
         here = _name({name: row[COLUMNS.get(name, name)] for name in names})
         holds = {name: row[COLUMNS.get(name, name)] for name in claim.where}
         if _name(holds) == _name(claim.where) and (not sought or here in sought):
             parts.setdefault(here, []).append(str(arm))
-            others = _name({name: row[name] for name in settings.columns if name not in columns})
+            others = _name({name: row[name] for name in settings.columns if name not in compared})
             open_settings.setdefault(here, set()).add(others)
     if not parts:
         raise _NotTestableError(f"no trial has {_name(claim.where) or 'these settings'}")
@@ -199,6 +202,12 @@ def _groups(
                 f"({min(differ)} is with one of them only)"
             )
     return {name: arms.values[part].mean(axis=1) for name, part in parts.items()}
+
+
+def _owned(results: Results) -> set[str]:
+    """Settings whose values a sweep file gives for one model alone (`cnn.lr`)."""
+    space = results.sweep["search"]["space"]
+    return {COLUMNS.get(n, n) for n in (setting_of(axis) for axis in space if owner_of(axis))}
 
 
 def _name(arm: Mapping[str, object]) -> str:
