@@ -90,7 +90,8 @@ def test_all_sides_see_the_images_in_the_engines_order() -> None:
 def test_only_picks_sides_by_name_and_refuses_others() -> None:
     """A misspelt name must not measure nothing."""
     everyone = comparisons.train_sides(session(quick=True, members=[1, 3]), 16)
-    assert [c.name for c in choose(everyone, ["K="])] == ["vitbench K=1", "vitbench K=3"]
+    names = ["vitbench K=1", "vitbench K=3", "vitbench K=1, generic"]
+    assert [c.name for c in choose(everyone, ["K="])] == names
     assert choose(everyone, []) == everyone
     with pytest.raises(UserError, match="--only tim2: no contender"):
         choose(everyone, ["tim2"])

@@ -28,6 +28,7 @@ class Size(NamedTuple):
 
 
 SIZES = (Size("paper", 12, 192, 1), Size("small", 4, 64, 12))
+_GENERIC = (1, 8)  # stack sizes at which timm's module is measured in the engine, too
 _STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 2, 4, 8, 16, 32)}
 
 
@@ -77,6 +78,8 @@ def train_sides(session: Session, batch_size: int) -> list[Contender]:
         return _trains(name, sides.peer, {"workers": _loader_workers(session), **settings})
 
     everyone = [ours(size) for size in members]
+    for size in (size for size in members if size in _GENERIC):
+        everyone.append(ours(size, ", generic", build="vitbench.bench.peers:paper"))
     if bfloat16 and not on_gpu:  # on a GPU it is the engine's default
         everyone.append(ours(members[0], ", bfloat16", precision="bfloat16"))
     if compiled:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -150,3 +151,9 @@ BUILDERS: dict[str, Callable[[VitShape], nn.Module]] = {
     "torchvision": torchvision,
     "vit-pytorch": vit_pytorch,
 }
+
+
+def paper(*, channels: int, image_size: int, outputs: int, width: int, depth: int) -> nn.Module:
+    """The paper's ViT as timm writes it, under the contract of `model.build`."""
+    asked = {"channels": channels, "image_size": image_size, "outputs": outputs}
+    return timm(replace(PAPER, width=width, depth=depth, mlp=4 * width, **asked))

@@ -19,7 +19,8 @@ from vitbench.bench.contest import Turns
 from vitbench.config import Dataset as DatasetConfig
 from vitbench.config import Model, Precision, Train, TrialConfig
 from vitbench.data.image_set import ImageSet
-from vitbench.plan import StackPlan, parameter_count
+from vitbench.model.builders import stacked_model
+from vitbench.plan import StackPlan
 from vitbench.rng import generator
 from vitbench.training.batches import DeviceSplit, Streams
 from vitbench.training.engine import EpochReport, fit
@@ -43,10 +44,9 @@ def engine(
     compiled: bool = False,
     **plan: Any,
 ) -> None:
-    """vitbench's engine: a stack of K models; `plan` holds width, depth and precision."""
+    """vitbench's engine: a stack of K models; `plan` is of `stack_plan`."""
     torch.set_num_threads(threads)
     stack = stack_plan(members, batch_size, **plan)
-    turns.facts["parameters"] = parameter_count(stack.shared.model, _MODEL_PX, 1, 10)
     units = images * members
 
     def report(epoch: EpochReport) -> bool:
@@ -54,6 +54,11 @@ def engine(
         return turns.wait()
 
     image_set = tiled_digits(images)
+    shape = {"image_size": image_set.image_size, "channels": image_set.channels}
+    shape["outputs"] = image_set.outputs
+    one = stacked_model(stack.shared.model, 1, rounded=False, **shape)
+    turns.facts["parameters"] = one.flat.shape[1]
+    del one
     turns.ready()
     if turns.wait():
         fit(stack, image_set, device=torch.device(device), report=report, compile=compiled)
@@ -66,9 +71,16 @@ def stack_plan(
     width: int = 192,
     depth: int = 12,
     precision: Precision = "auto",
+    build: str | None = None,
 ) -> StackPlan:
-    """K models that differ in learning rate, as in the paper's Figure 5."""
-    model = Model(width=width, depth=depth, mlp=4 * width)
+    """K models that differ in learning rate, as in the paper's Figure 5.
+
+    `build` makes them in place of the stacked ViT, in its shape.
+    """
+    if build is None:
+        model = Model(width=width, depth=depth, mlp=4 * width)
+    else:
+        model = Model(build=build, args={"width": width, "depth": depth})
     shared: Any = {"epochs": _MANY_EPOCHS, "batch_size": batch_size, "precision": precision}
     trains = [Train(lr=float(lr), **shared) for lr in np.geomspace(1e-5, 1e-3, members)]
     digits = DatasetConfig(name="digits")
