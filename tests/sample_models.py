@@ -103,3 +103,30 @@ def raising(*, channels: int, image_size: int, outputs: int) -> nn.Module:
 def torch_number() -> float:
     """A draw from torch's global stream."""
     return float(torch.rand(()))
+
+
+class Pooled(nn.Module):
+    """One layer of attention over patches without a CLS token, which it shows."""
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(channels, 8, kernel_size=4, stride=4)
+        self.look = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, C, Y, X] -> [B, O]."""
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        logits: Tensor = self.head(self.look(x, x, x, need_weights=False)[0].mean(dim=1))
+        return logits
+
+    def attention_maps(self, images: Tensor) -> Tensor:
+        """[B, C, Y, X] -> [L, B, H, T, T]."""
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        maps: Tensor = self.look(x, x, x, average_attn_weights=False)[1]
+        return maps.unsqueeze(0)
+
+
+def pooled(*, channels: int, image_size: int, outputs: int) -> nn.Module:
+    """A model that shows its attention."""
+    return Pooled(channels, outputs)

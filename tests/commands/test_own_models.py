@@ -113,6 +113,8 @@ attention: {top: 1, images: 4}
         ["vit", 0.003, 2],
     ]
     report = (folder / "report.html").read_text()
+    spread = pd.read_csv(folder / "attention" / "spread.csv")
+    assert set(spread["trial_id"]) == set(trials.loc[trials["model"] != "own", "trial_id"])
     assert "Model own: of 2 learning rates" in report and "depth none" not in report
 
 

@@ -49,6 +49,7 @@ def _run(args: argparse.Namespace) -> int:
     from vitbench.attention import export
     from vitbench.attention import subject as subject_of
     from vitbench.attention.maps import one_thread
+    from vitbench.model.attention import attend
 
     if args.top is not None:
         if args.top < 1:
@@ -62,7 +63,8 @@ def _run(args: argparse.Namespace) -> int:
     images = subject_of.open_images(results, args.data)
     trial_id = subject_of.choose(results, args.trial, args.label)
     subject = subject_of.open_subject(results, trial_id, images, args.label)
-    depth = subject.model.shape.depth
+    first = subject.normalised(subject.images.test.images[:1])
+    depth = len(attend(subject.model, first)[0])
     if not 0 <= args.layer <= depth:
         raise UserError(f"--layer {args.layer}: the model has layers 1 to {depth}")
     if args.images < 1:

@@ -23,7 +23,8 @@ from vitbench.attention import scores
 from vitbench.attention.maps import Maps, compute, faithfulness, one_thread
 from vitbench.attention.subject import Subject, open_images, open_subject, showing
 from vitbench.data.image_set import ImageSet, Split
-from vitbench.model.vit import StackedVit
+from vitbench.errors import UserError
+from vitbench.model.builders import of_shape
 
 _PLATE_IMAGES, _PLATE_FAILURES = 8, 2
 _MAX_LABELS, _MAX_SPREAD = 12, 200
@@ -109,8 +110,8 @@ def _spread(
     for done, trial_id in enumerate(map(str, trials["trial_id"])):
         watch("spread of attention of all models", done, len(trials))
         subject = open_subject(results, trial_id, images)
-        grid = subject.model.shape.patch_grid
-        maps = compute(subject.model, subject.normalised(shown.images)).by_method
+        computed = compute(subject.model, subject.normalised(shown.images))
+        maps, grid = computed.by_method, computed.patch_grid
         row = {
             "trial_id": trial_id,
             "effective_patches": scores.effective_patches(maps["last"]).mean(),
@@ -173,8 +174,8 @@ def _rows(
     layer: int,
 ) -> pd.DataFrame:
     """One row per image and method: scores, and the same under every control."""
-    grid = subject.model.shape.patch_grid
-    untrained = StackedVit(subject.model.shape, 1)
+    grid = maps.patch_grid
+    untrained = of_shape(subject.info["shape"], members=1)
     untrained.initialise([subject.info["config"]["train"]["seed"]])
     before = compute(untrained, pixels, layer)
     covers = _regions(chosen, grid)
@@ -266,8 +267,7 @@ def _regions(chosen: Split, grid: int) -> dict[str, Array]:
 
 def _distances(subject: Subject, maps: Maps) -> pd.DataFrame:
     """Mean attention distance of every layer and head in pixels, beside uniform attention's."""
-    shape = subject.model.shape
-    place = (shape.patch_grid, shape.image_size)
+    place = (maps.patch_grid, subject.model.shape.image_size)
     mean_LH = scores.mean_distance(maps.attention_LBHTT, *place).mean(axis=1)
     layer_LH, head_LH = np.indices(mean_LH.shape) + 1
     return pd.DataFrame(
@@ -315,7 +315,9 @@ def draw(
     With `names`, those of the images, they are a user's own and their plate is `plate_photos`.
     """
     maps = compute(subject.model, subject.normalised(images), layer)
-    grid = subject.model.shape.patch_grid
+    if method not in maps.by_method:
+        raise UserError(f"--method {method}: is of the built-in ViT alone; use last or rollout")
+    grid = maps.patch_grid
     squares = maps.by_method[method].reshape(-1, grid, grid) * grid**2
     shown = [
         attention_figures.Shown(
@@ -329,7 +331,7 @@ def draw(
             zip(images, squares, maps.probability_BO, strict=True)
         )
     ]
-    depth = subject.model.shape.depth
+    depth = len(maps.attention_LBHTT)
     what = {
         "last": f"layer {layer % depth + 1} of {depth}, CLS to patches, mean over heads",
         "rollout": "attention rollout",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from vitbench.attention.scores import patch_map
 from vitbench.model.attention import attend, gradient_weighted, rollout
+from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 
 Array = NDArray[np.float64]
@@ -27,7 +29,7 @@ class Maps:
     """What a model does with some images.
 
     `by_method` holds CLS-to-patch maps, [B, M], rows sum to 1: of the `last` layer (mean over
-    heads), `rollout` and `gradient`.
+    heads), `rollout` and, of the built-in ViT, `gradient`.
     """
 
     by_method: dict[str, Array]
@@ -35,6 +37,11 @@ class Maps:
     self_mass_B: Array  # attention that CLS keeps for itself in that layer, mean over heads
     attention_LBHTT: Array  # every layer and head
     probability_BO: Array  # that is predicted; of a single output, of 0 and of 1
+
+    @property
+    def patch_grid(self) -> int:
+        """Patches per side."""
+        return isqrt(self.heads_BHM.shape[-1])
 
     @property
     def predicted_B(self) -> NDArray[np.int64]:
@@ -53,7 +60,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def compute(model: StackedVit, images_BCYX: Tensor, layer: int = -1) -> Maps:
+def compute(model: StackedModel, images_BCYX: Tensor, layer: int = -1) -> Maps:
     """All maps of a model on normalised images; `layer` chooses another than the last."""
     with torch.no_grad():
         layers, logits_BO = attend(model, images_BCYX)
@@ -62,14 +69,13 @@ def compute(model: StackedVit, images_BCYX: Tensor, layer: int = -1) -> Maps:
     heads_BHT = layers[layer][:, :, 0].double().numpy()
     heads_BHM, _ = patch_map(heads_BHT)
     last_BM, self_mass_B = patch_map(heads_BHT.mean(axis=1))
-    gradient_BT = gradient_weighted(model, images_BCYX).double().numpy()
-    gradient_BT[:, 1:] += 1e-12  # an image without any positive weight has a uniform map
+    by_method = {"last": last_BM, "rollout": patch_map(rolled_BTT[:, 0].double().numpy())[0]}
+    if isinstance(model, StackedVit):
+        gradient_BT = gradient_weighted(model, images_BCYX).double().numpy()
+        gradient_BT[:, 1:] += 1e-12  # an image without any positive weight has a uniform map
+        by_method["gradient"] = patch_map(gradient_BT)[0]
     return Maps(
-        by_method={
-            "last": last_BM,
-            "rollout": patch_map(rolled_BTT[:, 0].double().numpy())[0],
-            "gradient": patch_map(gradient_BT)[0],
-        },
+        by_method=by_method,
         heads_BHM=heads_BHM,
         self_mass_B=self_mass_B,
         attention_LBHTT=attention_LBHTT.double().numpy(),
@@ -86,7 +92,7 @@ def probabilities(logits_BO: Tensor) -> Array:
 
 
 def faithfulness(
-    model: StackedVit, images_BCYX: Tensor, by_method: dict[str, Array], *, seed: int
+    model: StackedModel, images_BCYX: Tensor, by_method: dict[str, Array], *, seed: int
 ) -> dict[str, Array]:
     """How much faster the prediction falls (rises) along each map than in random order.
 
@@ -109,13 +115,14 @@ def faithfulness(
     }
 
 
-def _areas(model: StackedVit, images_BCYX: Tensor, order_BM: NDArray[np.int64]) -> Array:
+def _areas(model: StackedModel, images_BCYX: Tensor, order_BM: NDArray[np.int64]) -> Array:
     """Mean probability of the predicted class while patches go (row 0) or come (row 1).
 
     Of many patches several go or come in one step.
     """
     batch, patches = order_BM.shape
-    grid, px = model.shape.patch_grid, model.shape.patch_px
+    grid = isqrt(patches)
+    px = images_BCYX.shape[-1] // grid
     rank = torch.from_numpy(np.argsort(order_BM, axis=1)).view(batch, 1, grid, grid)
     rank = rank.repeat_interleave(px, 2).repeat_interleave(px, 3)
     areas = np.zeros((2, batch))

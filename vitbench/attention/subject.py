@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vitbench import data
+from vitbench import data, user_code
 from vitbench.analysis.results import Results
 from vitbench.config import Dataset
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
+from vitbench.model.attention import METHOD, shows_attention
+from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 from vitbench.training.checkpoint import load_member
+from vitbench.user_code import Code
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Subject:
     """One trained model and the images of its data set."""
 
     trial_id: str
-    model: StackedVit  # a stack of one
+    model: StackedModel  # a stack of one
     info: dict[str, Any]  # what was written with its weights
     images: ImageSet  # the whole data set
     label: str | None  # that its one output tells; None where its outputs are classes
@@ -103,19 +106,33 @@ def choose(results: Results, wanted: str, label: str | None) -> str:
 
 
 def showing(results: Results) -> Results:
-    """The results of those models alone that show attention: Vision Transformers.
+    """The results of those models alone that show attention.
 
     Raises:
         UserError: if there is none.
     """
-    if "model" not in results.trials:  # of an earlier version
+    if "model" not in results.trials:  # of an earlier version, which had ViTs alone
         return results
-    models = {None: results.sweep.get("model") or {}, **(results.sweep.get("models") or {})}
-    built = {m["build"] if name is None else name for name, m in models.items() if m.get("build")}
-    shown = results.trials[~results.trials["model"].isin(list(built))]
-    if shown.empty:
-        raise UserError(f"{', '.join(sorted(built))}: shows no attention")
+    trials = results.trials[results.trials["checkpoint"].notna()]
+    silent = []
+    for model, group in trials.groupby("model"):
+        loaded, info = _load(results, str(group["trial_id"].iloc[0]))
+        if not shows_attention(loaded):
+            silent.append((model, info["shape"]["build"]))
+    shown = results.trials[~results.trials["model"].isin([model for model, _ in silent])]
+    if shown.empty and silent:
+        built = ", ".join(dict.fromkeys(build for _, build in silent))
+        raise UserError(f"{built} shows no attention; give its module a method {METHOD}(images)")
     return dataclasses.replace(results, trials=shown)
+
+
+def _load(results: Results, trial_id: str) -> tuple[StackedModel, dict[str, Any]]:
+    """A trial's best weights, as a stack of one."""
+    code = results.folder / "code"
+    if code.is_dir():
+        Code(user_code.read(code), str(code)).use()
+    checkpoint = results.trials.loc[results.trials["trial_id"] == trial_id, "checkpoint"].iloc[0]
+    return load_member(results.folder / str(checkpoint))
 
 
 def open_images(results: Results, data_dir: Path | None) -> ImageSet:
@@ -131,9 +148,8 @@ def open_subject(
     Raises:
         UserError: if the checkpoint is damaged or the images are not those of the training.
     """
-    checkpoint = results.trials.loc[results.trials["trial_id"] == trial_id, "checkpoint"].iloc[0]
-    model, info = load_member(results.folder / str(checkpoint))
-    if not isinstance(model, StackedVit):
+    model, info = _load(results, trial_id)
+    if not shows_attention(model):
         built = info["shape"]["build"]
         raise UserError(f"{results.folder}: trial {trial_id}, made by {built}, shows no attention")
     if images.checksum != info["images"]["checksum"]:
@@ -150,8 +166,10 @@ def open_subject(
     return Subject(trial_id, model, info, images, label)
 
 
-def _one_output(model: StackedVit, output: int) -> StackedVit:
+def _one_output(model: StackedModel, output: int) -> StackedModel:
     """A model of several labels seen through one of them: the same body with one output."""
+    if not isinstance(model, StackedVit):
+        raise UserError("models of your own that learn all labels at once show no attention")
     state = model.member_state(0)
     for name in ("head.weight", "head.bias"):
         state[name] = state[name][output : output + 1]

@@ -5,26 +5,103 @@ Shape legend: K members, B images, L layers, H heads, T tokens (CLS first), O ou
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import contextlib
+from collections.abc import Iterator
+from math import isqrt
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from vitbench.errors import UserError
+from vitbench.model.generic import GenericStack
+from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 
+METHOD = "attention_maps"  # of a user's module: images [B, C, Y, X] -> [L, B, H, T, T]
 
-def attend(model: StackedVit, images_BCYX: Tensor) -> tuple[list[Tensor], Tensor]:
+
+def shows_attention(model: StackedModel) -> bool:
+    """Whether there is something to see: a ViT, ours or timm's, or a module with `METHOD`."""
+    if isinstance(model, GenericStack):
+        return hasattr(model.module, METHOD) or bool(_of_timm(model.module))
+    return isinstance(model, StackedVit)
+
+
+def attend(model: StackedModel, images_BCYX: Tensor) -> tuple[list[Tensor], Tensor]:
     """Run one model (`training.checkpoint.load_member`) with the softmax written out.
 
     Returns:
         The attention of each layer, [B, H, T, T] with rows that sum to 1, and the logits [B, O] as
-        the fused forward gives them.
+        the fused forward gives them. A user's module without a CLS token gets one that attends to
+        the patches as they do on average, and to which none of them attends.
 
     Raises:
         ValueError: if the model is a stack of several.
+        UserError: if a user's module shows what is no attention over a square of patches.
     """
     if model.members != 1:
         raise ValueError(f"attention is read from one model, not from {model.members}")
+    if isinstance(model, GenericStack):
+        module = model.loaded()
+        layers = _maps_of(module, images_BCYX)
+        return [_with_cls(layer, module) for layer in layers], model(images_BCYX.unsqueeze(0))[0]
+    assert isinstance(model, StackedVit)
     layers, logits_KBO = attend_stack(model, images_BCYX.unsqueeze(0))
     return layers, logits_KBO.squeeze(0)
+
+
+def _maps_of(module: nn.Module, images_BCYX: Tensor) -> list[Tensor]:
+    """The attention of each layer of a user's module, or of timm's ViT, as it is."""
+    method = getattr(module, METHOD, None)
+    if method is not None:
+        maps_LBHTT = method(images_BCYX)
+        if not isinstance(maps_LBHTT, Tensor) or maps_LBHTT.dim() != 5:
+            raise UserError(f"{METHOD} must return one tensor [layers, B, heads, T, T]")
+        return list(maps_LBHTT)
+    seen: list[Tensor] = []
+    parts = _of_timm(module)
+    with contextlib.ExitStack() as kept:
+        for part in parts:
+            kept.enter_context(_written_out(part))
+            hook = part.attn_drop.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+            kept.callback(hook.remove)
+        module(images_BCYX)
+    return seen
+
+
+def _of_timm(module: nn.Module) -> list[Any]:
+    """The attention layers of a model that is made as timm's ViTs are."""
+    names = ("fused_attn", "qkv", "attn_drop")
+    return [part for part in module.modules() if all(hasattr(part, name) for name in names)]
+
+
+@contextlib.contextmanager
+def _written_out(part: Any) -> Iterator[None]:
+    fused, part.fused_attn = part.fused_attn, False
+    try:
+        yield
+    finally:
+        part.fused_attn = fused
+
+
+def _with_cls(layer_BHTT: Tensor, module: nn.Module) -> Tensor:
+    """CLS first, then a square of patches; timm's register tokens are left out."""
+    tokens = layer_BHTT.shape[-1]
+    prefix = int(getattr(module, "num_prefix_tokens", 0 if isqrt(tokens) ** 2 == tokens else 1))
+    patches = tokens - prefix
+    if layer_BHTT.shape[-2] != tokens or isqrt(patches) ** 2 != patches:
+        raise UserError(f"shows attention over {tokens} tokens, which are no square of patches")
+    rows = layer_BHTT.sum(dim=-1)
+    if not torch.allclose(rows, torch.ones_like(rows), atol=1e-3):
+        raise UserError("shows maps whose rows do not sum to 1: they are no attention")
+    if prefix:
+        keep = [0, *range(prefix, tokens)]
+        kept = layer_BHTT[..., keep, :][..., keep]
+        return kept / kept.sum(dim=-1, keepdim=True)
+    with_cls = torch.nn.functional.pad(layer_BHTT, (1, 0, 1, 0))
+    with_cls[:, :, 0, 1:] = layer_BHTT.mean(dim=2)
+    return with_cls
 
 
 def attend_stack(model: StackedVit, images_KBCYX: Tensor) -> tuple[list[Tensor], Tensor]:

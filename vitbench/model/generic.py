@@ -107,6 +107,16 @@ class GenericStack(StackedModel):
             self.load_member(k, state | _kept_tensors(module))
         self._choose_way()
 
+    def loaded(self) -> nn.Module:
+        """The module itself with the weights of the one member, for its other methods."""
+        if self.members != 1:
+            raise ValueError(f"one module cannot hold the weights of {self.members}")
+        own = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        with torch.no_grad():
+            for name, tensor in self.member_state(0).items():
+                own[name].copy_(tensor)
+        return self.module.eval()
+
     def variables(self) -> dict[str, Tensor]:
         """`params`, and every buffer as `buffer.<its name in the module>`."""
         kept = {f"buffer.{n}": self.get_buffer(own) for n, own in self._kept.items()}
