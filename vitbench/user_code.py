@@ -159,6 +159,8 @@ def _reached(module: str, root: Path, within: Path) -> dict[str, str]:
         file = _file_of(name, root)
         if file is None or within not in file.parents:
             continue
+        if root != within and name != module and module.startswith(f"{name}."):
+            continue  # the package around an installed module is not its own
         key = file.relative_to(root).as_posix()
         if key in files:
             continue

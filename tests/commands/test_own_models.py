@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import sweep_runs
+import torch
 
+import vitbench
 from vitbench import sweep as command
 from vitbench.config import load_results_sweep
 from vitbench.plan import expand
@@ -70,6 +72,8 @@ def test_a_builder_is_trained_recorded_and_resumed(file: Path, tmp_path: Path) -
     assert {t.trial_id for t in expand(load_results_sweep(folder))} == set(trials["trial_id"])
     assert (folder / "code" / "parts" / "layers.py").read_text() == LAYERS
     assert "args.deep" in (folder / "report.html").read_text()
+    plain_model = vitbench.load_model(folder)
+    assert plain_model(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
 
     code, output = sweep_runs.sweep_here(str(file), "--out", str(out), "--resume")
     assert code == 0 and "4 done" in output, output

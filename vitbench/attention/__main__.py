@@ -61,7 +61,8 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     results = load(args.results)
     images = subject_of.open_images(results, args.data)
-    trial_id = subject_of.choose(results, args.trial, args.label)
+    seen = subject_of.showing(results) if args.trial == "best" else results
+    trial_id = subject_of.choose(seen, args.trial, args.label)
     subject = subject_of.open_subject(results, trial_id, images, args.label)
     first = subject.normalised(subject.images.test.images[:1])
     depth = len(attend(subject.model, first)[0])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vitbench import data, user_code
+from vitbench import data
 from vitbench.analysis.results import Results
 from vitbench.config import Dataset
 from vitbench.data.image_set import ImageSet
@@ -23,7 +23,6 @@ from vitbench.model.attention import METHOD, shows_attention
 from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 from vitbench.training.checkpoint import load_member
-from vitbench.user_code import Code
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,6 @@ def choose(results: Results, wanted: str, label: str | None) -> str:
     Raises:
         UserError: if there is none, several, or none with a checkpoint.
     """
-    if wanted == "best":
-        results = showing(results)
     trials = results.trials[results.trials["checkpoint"].notna()]
     if label is not None:
         learned = results.labels.loc[results.labels["label"] == label, "trial_id"]
@@ -128,9 +125,6 @@ def showing(results: Results) -> Results:
 
 def _load(results: Results, trial_id: str) -> tuple[StackedModel, dict[str, Any]]:
     """A trial's best weights, as a stack of one."""
-    code = results.folder / "code"
-    if code.is_dir():
-        Code(user_code.read(code), str(code)).use()
     checkpoint = results.trials.loc[results.trials["trial_id"] == trial_id, "checkpoint"].iloc[0]
     return load_member(results.folder / str(checkpoint))
 

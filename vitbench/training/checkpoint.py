@@ -21,9 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from vitbench import user_code
 from vitbench.errors import UserError
 from vitbench.model.builders import of_shape
 from vitbench.model.stacked import StackedModel
+from vitbench.user_code import Code
 
 FORMAT = 1
 
@@ -89,7 +91,7 @@ def decode(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any
 def load_member(path: Path) -> tuple[StackedModel, dict[str, Any]]:
     """Load one trained model as a stack of one, whoever it was trained with.
 
-    The code that a user's model is built by must be in use (`user_code.Code.use`).
+    A user's module is built by the code that lies with the results, where it lies in their folder.
 
     Returns:
         The model, and the info written with it: trial_id, config, shape, epoch, metrics, the
@@ -104,6 +106,9 @@ def load_member(path: Path) -> tuple[StackedModel, dict[str, Any]]:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such checkpoint; check the trial's id") from None
     tensors, info = decode(content, str(path))
+    code = path.absolute().parents[2] / "code"
+    if "build" in info.get("shape", {}) and code.is_dir():
+        Code(user_code.read(code), str(code)).use()
     try:
         model = of_shape(info["shape"], members=1)
         model.load_member(0, tensors)
