@@ -26,6 +26,7 @@ from vitbench.errors import UserError
 from vitbench.torchvision_import import with_torchvision
 
 _CACHE = "VITBENCH_CACHE"
+_OURS = __name__.partition(".")[0]
 _SPEC = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -96,7 +97,7 @@ def require(spec: str, expected: str) -> None:
     Raises:
         UserError: if its files, as this machine has them, have another hash.
     """
-    files, _ = trace(spec, Path(_active[1]) if _active else Path())
+    files, _ = trace(spec, Path(_active[1]) if _active and _active[0].files else None)
     if fingerprint(files) != expected:
         raise UserError(
             f"{spec}: this machine ({socket.gethostname()}) has another version of it than the "
@@ -125,7 +126,7 @@ def read(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in found}
 
 
-def trace(spec: str, folder: Path) -> tuple[Mapping[str, str], bool]:
+def trace(spec: str, folder: Path | None) -> tuple[Mapping[str, str], bool]:
     """The files of `module:name`, by path, and whether they lie in the folder and must travel.
 
     Raises:
@@ -134,7 +135,8 @@ def trace(spec: str, folder: Path) -> tuple[Mapping[str, str], bool]:
     if not _SPEC.fullmatch(spec):
         raise UserError("is not `module:function`; write e.g. mymodels:net")
     module = spec.partition(":")[0]
-    if _file_of(module, folder) is not None:
+    here = folder is not None and module.partition(".")[0] != _OURS  # run from its repository
+    if folder is not None and here and _file_of(module, folder) is not None:
         return _reached(module, folder, folder), True
     try:
         found = importlib.util.find_spec(module)
@@ -142,8 +144,8 @@ def trace(spec: str, folder: Path) -> tuple[Mapping[str, str], bool]:
         found = None
     if found is None or not found.origin or not found.origin.endswith(".py"):
         raise UserError(
-            f"there is no module {module} in {folder} or in the environment; check the name, or "
-            f"put {module.replace('.', '/')}.py there"
+            f"there is no module {module} in {folder or 'the code sent along'} or in the "
+            f"environment; check the name, or put {module.replace('.', '/')}.py there"
         )
     file = Path(found.origin)
     depth = module.count(".") + (file.name == "__init__.py")
