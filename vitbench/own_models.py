@@ -1,9 +1,8 @@
-"""The builders of a sweep, found and tried before anything starts."""
+"""The functions of the user's that a sweep names, found and tried before anything starts."""
 
 from __future__ import annotations
 
 import difflib
-import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,11 +13,16 @@ from vitbench import user_code
 from vitbench.config import Model, Range, Sweep, axes_of, models_of, setting_of
 from vitbench.config.axes import ARGS, MODEL
 from vitbench.config.problems import Path as Place
-from vitbench.config.problems import Problem, shorten
+from vitbench.config.problems import Problem, dotted, shorten
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.model.generic import BuiltShape
-from vitbench.model.inspection import Inspected, inspect_built, unknown_arguments
+from vitbench.model.inspection import (
+    Inspected,
+    inspect_built,
+    inspect_loss,
+    unknown_arguments,
+)
 from vitbench.plan import TrialConfig, broken_rule, expand, members_of
 from vitbench.plan.cost import Cost, measure_built_with
 from vitbench.request import Settled
@@ -30,67 +34,105 @@ _TRIED = 64  # combinations of arguments; a grid may have thousands
 
 @dataclass(frozen=True)
 class Own:
-    """A sweep whose builders keep the contract."""
+    """A sweep with the hash of every builder's source."""
 
-    sweep: Sweep  # each model with the hash of its source
+    sweep: Sweep
     code: Code  # the files that travel to the workers
-    notes: tuple[str, ...]  # for the console
 
 
-def prepare(settled: Settled, sweep: Sweep, images: ImageSet) -> Own:
-    """Find and try every builder of a sweep; without one this does nothing.
+def find(settled: Settled) -> Own:
+    """Find the files of every function that a sweep names, and let them be imported.
+
+    Raises:
+        ConfigError: with every one that there is not, at its line of the sweep file.
+    """
+    sweep = settled.sweep
+    NO_CODE.use()  # what a sweep before this one left in the process is not looked at
+    folder = settled.file.path.resolve().parent
+    problems: list[Problem] = []
+    files: dict[str, str] = {}
+
+    def source(place: Place, *specs: str | None) -> str | None:
+        """The hash of the functions' files together; None where there are none to hash."""
+        together: dict[str, str] = {}
+        for spec in specs:
+            if spec is None or spec.partition(":")[0] in LIBRARIES:
+                continue
+            try:
+                found, travels = user_code.trace(spec, folder)
+            except UserError as error:
+                problems.append(_problem(place, spec, str(error)))
+                continue
+            together |= found
+            files.update(found if travels else {})
+        return user_code.fingerprint(together) if together else None
+
+    losses = sweep.search.space.get("loss", [sweep.train.loss])
+    named = [loss for loss in losses if isinstance(loss, str)] if isinstance(losses, list) else []
+    train = {"loss_source": source(("train", "loss"), *named)}
+    dataset = {"source": source(("dataset", "build"), sweep.dataset.build)}
+    sources = {
+        name: {"source": source((*_section(name), "build"), model.build)}
+        for name, model in _models(sweep).items()
+    }
+    if problems:
+        raise _refused(settled, problems)
+    code = Code(files, str(folder) if files else "")
+    code.use()
+    sweep = sweep.model_copy(
+        update={
+            "train": sweep.train.model_copy(update=train),
+            "dataset": sweep.dataset.model_copy(update=dataset),
+            "model": sweep.model.model_copy(update=sources.get(None, {})),
+            "models": {
+                name: model.model_copy(update=sources.get(name, {}))
+                for name, model in sweep.models.items()
+            },
+        }
+    )
+    return Own(sweep, code)
+
+
+def try_out(settled: Settled, sweep: Sweep, images: ImageSet) -> list[str]:
+    """Try every builder and every loss of a sweep on a few images; returns what is to be said.
 
     Raises:
         ConfigError: with every problem at its line of the sweep file.
         UserCodeError: with its traceback, where the user's code raised.
     """
-    named: dict[str | None, Model] = {
-        name: sweep.model if name is None else sweep.models[name] for name in models_of(sweep)
-    }
-    built = {name: model for name, model in named.items() if model.build is not None}
-    if not built:
-        return Own(sweep, Code(), ())
-    NO_CODE.use()  # what a sweep before this one left in the process is not looked at
-    folder = settled.file.path.resolve().parent
-    problems: list[Problem] = []
-    files: dict[str, str] = {}
-    sources: dict[str | None, str | None] = {}
-    for name, model in built.items():
-        assert model.build is not None
-        sources[name] = None
-        if model.build.partition(":")[0] in LIBRARIES:
-            continue
-        try:
-            found, travels = user_code.trace(model.build, folder)
-        except UserError as error:
-            problems.append(_problem(name, model, str(error)))
-            continue
-        sources[name] = user_code.fingerprint(found)
-        files |= found if travels else {}
-    refuse = functools.partial(
-        settled.file.refuse, scale=settled.scale, overrides=settled.overrides
-    )
-    if problems:
-        raise refuse(problems)
-    code = Code(files, str(folder))
-    code.use()
-    sweep = _with_sources(sweep, sources)
     trials = Trials(images, one_label=_learns_one_label(sweep))
+    problems: list[Problem] = []
     notes: list[str] = []
-    for name, model in built.items():
-        place = _place(settled, name)
+    if sweep.train.loss is not None:
+        place: Place = ("train", "loss")
         try:
-            problems += _argument_problems(sweep, name, model)
-            if not problems:
+            inspect_loss(sweep.train.loss, trials.outputs, trials.binary)
+        except UserCodeError as error:
+            raise _raised(settled, place, sweep.train.loss, error) from error
+        except UserError as error:
+            problems.append(_problem(place, sweep.train.loss, str(error)))
+    for name, model in _models(sweep).items():
+        place = (*_section(name), "build")
+        if model.build is None:
+            continue
+        try:
+            found = list(_argument_problems(sweep, name, model))
+            problems += found
+            if not found:
                 notes += _one_by_one(sweep, name, trials)
         except UserCodeError as error:
-            raise UserCodeError(f"{place}: model.build={model.build}: {error}") from error
+            raise _raised(settled, place, model.build, error) from error
         except UserError as error:
-            problems.append(_problem(name, model, str(error)))
+            problems.append(_problem(place, model.build, str(error)))
     if problems:
-        raise refuse(problems)
+        raise _refused(settled, problems)
     measure_built_with(trials.cost)
-    return Own(sweep, code, tuple(notes))
+    return notes
+
+
+def _models(sweep: Sweep) -> dict[str | None, Model]:
+    """The models that are trained, by name."""
+    return {name: sweep.model if name is None else sweep.models[name] for name in models_of(sweep)}
 
 
 def check_unchanged(results_dir: Path, code: Code) -> None:
@@ -119,7 +161,11 @@ def facts(sweep: Sweep, code: Code) -> dict[str, Any] | None:
     """For environment.json: what builds which model, and the hashes of its source."""
     models: dict[str, Model] = {"model": sweep.model, **sweep.models}
     built = {n: {"build": m.build, "source": m.source} for n, m in models.items() if m.build}
-    return {"models": built, "files": sorted(code.files)} if built else None
+    if sweep.dataset.build:
+        built["dataset"] = {"build": sweep.dataset.build, "source": sweep.dataset.source}
+    if sweep.train.loss_source:
+        built["loss"] = {"build": sweep.train.loss, "source": sweep.train.loss_source}
+    return {"built": built, "files": sorted(code.files)} if built else None
 
 
 def shape_of(model: Model, images: ImageSet, outputs: int | None = None) -> BuiltShape:
@@ -139,12 +185,13 @@ class Trials:
 
     def __init__(self, images: ImageSet, *, one_label: bool) -> None:
         self._images = images
-        self._outputs = 1 if one_label else images.outputs
+        self.outputs = 1 if one_label else images.outputs
+        self.binary = one_label or not images.classes
         self._known: dict[str, Inspected] = {}
 
     def of(self, model: Model) -> Inspected:
         """What was found out about a model; a UserError if it breaks the contract."""
-        shape = shape_of(model, self._images, self._outputs)
+        shape = shape_of(model, self._images, self.outputs)
         key = model.model_dump_json(include={"build", "args"})
         if key not in self._known:
             self._known[key] = inspect_built(shape)
@@ -207,23 +254,18 @@ def _learns_one_label(sweep: Sweep) -> bool:
     return any(value is not None for value in (found[0] if found else [sweep.train.label]))
 
 
-def _with_sources(sweep: Sweep, sources: Mapping[str | None, str | None]) -> Sweep:
-    models = {
-        name: model.model_copy(update={"source": sources.get(name)})
-        for name, model in sweep.models.items()
-    }
-    model = sweep.model.model_copy(update={"source": sources.get(None)})
-    return sweep.model_copy(update={"models": models, "model": model})
-
-
 def _section(name: str | None) -> Place:
     return ("model",) if name is None else ("models", name)
 
 
-def _problem(name: str | None, model: Model, text: str) -> Problem:
+def _problem(place: Place, spec: str, text: str) -> Problem:
     rule, _, fix = text.partition("; ")
-    return Problem((*_section(name), "build"), shorten(model.build), rule, fix or "mend it")
+    return Problem(place, shorten(spec), rule, fix or "mend it")
 
 
-def _place(settled: Settled, name: str | None) -> str:
-    return settled.file.place((*_section(name), "build"))
+def _refused(settled: Settled, problems: list[Problem]) -> UserError:
+    return settled.file.refuse(problems, scale=settled.scale, overrides=settled.overrides)
+
+
+def _raised(settled: Settled, place: Place, spec: str, error: UserCodeError) -> UserCodeError:
+    return UserCodeError(f"{settled.file.place(place)}: {dotted(place)}={spec}: {error}")

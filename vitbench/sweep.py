@@ -103,14 +103,14 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
     """
     settled = settle(request)
     exports.require(settled.sweep.exports)
+    own = own_models.find(settled)
     try:
-        prepared = prepare(settled.sweep, request.data, console, download=not request.dry_run)
+        prepared = prepare(own.sweep, request.data, console, download=not request.dry_run)
     except UserError as error:
         raise UserError(settled.file.located(str(error))) from error
-    own = own_models.prepare(settled, prepared.sweep, prepared.images)
-    for note in own.notes:
+    for note in own_models.try_out(settled, prepared.sweep, prepared.images):
         _say(console, note)
-    sweep, search = own.sweep, own.sweep.search
+    sweep, search = prepared.sweep, prepared.sweep.search
     trials = plan.expand(sweep) if search.is_grid else []
     if request.dry_run:
         dry_run(sweep, trials, prepared.images, title=settled.title, console=console)

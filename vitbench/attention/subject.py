@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vitbench import data
+from vitbench import data, user_code
 from vitbench.analysis.results import Results
 from vitbench.config import Dataset
 from vitbench.data.image_set import ImageSet
@@ -23,6 +23,7 @@ from vitbench.model.attention import METHOD, shows_attention
 from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 from vitbench.training.checkpoint import load_member
+from vitbench.user_code import Code
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,9 @@ def _load(results: Results, trial_id: str) -> tuple[StackedModel, dict[str, Any]
 
 def open_images(results: Results, data_dir: Path | None) -> ImageSet:
     """The images that a sweep was trained on."""
+    code = results.folder / "code"
+    if code.is_dir():  # what makes them, where they are not in the cache
+        Code(user_code.read(code), str(code)).use()
     return data.load(Dataset.model_validate(results.sweep["dataset"]), data_dir)
 
 

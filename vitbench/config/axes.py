@@ -19,7 +19,7 @@ ARGS = "args."
 _NO_AXES = ("build", "args", "name", "source")  # of Model
 AXES: dict[str, type[Section]] = {
     **{name: Model for name in Model.model_fields if name not in _NO_AXES},
-    **{name: Train for name in Train.model_fields},
+    **{name: Train for name in Train.model_fields if name not in ("augment", "loss_source")},
     "image_size": Dataset,
 }
 

@@ -39,6 +39,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         *number_checks.model_problems(sweep.search),
         *_dataset_problems(sweep.dataset),
         *_label_problems(sweep),
+        *_loss_problems(sweep),
         *claim_checks.problems(sweep, axes_are_right=not of_axes),
     ]
     return independent or [
@@ -169,6 +170,12 @@ def _dataset_problems(dataset: Dataset) -> Iterator[Problem]:
         if value is not None and not {dataset.name, dataset.offline} & set(sets):
             rule = f"belongs to {' and '.join(sets)}, not to {dataset.name}"
             yield wrong((name,), shorten(value), rule, "leave it out")
+    if (dataset.name == "own") != (dataset.build is not None):
+        rule = "is of build, and there is none" if dataset.build is None else "makes the images"
+        key, value = ("name", "own") if dataset.build is None else ("build", dataset.build)
+        yield wrong((key,), shorten(value), rule, "write `build: mydata:load` and no name")
+    if dataset.args and dataset.build is None:
+        yield wrong(("args",), "", "are of build, and there is none", "leave them out")
     if dataset.name == "folder" and dataset.path is None:
         yield wrong(("path",), "", "a folder needs a path", "add `path: FOLDER`")
     other = _SUBSTITUTES.get(dataset.name)
@@ -236,6 +243,14 @@ def _grid_of_shapes(
             path: Path = ("search", "space", space[small]) if varies else (*section, small)
             fix = f"use one of {', '.join(map(str, divisors(whole)))}"
             yield Problem(path, str(number), f"does not divide {large}={whole}", fix)
+
+
+def _loss_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Two ways to say what the gradient is of."""
+    if sweep.train.loss is not None and sweep.train.label_smoothing:
+        rule = "is of cross entropy, and `loss` is another one"
+        shown = f"{sweep.train.label_smoothing:g}"
+        yield Problem(("train", "label_smoothing"), shown, rule, "smooth in your own function")
 
 
 def _batch_problems(sweep: Sweep) -> Iterator[Problem]:

@@ -58,9 +58,15 @@ FROZEN: dict[str, dict[str, Any]] = {
     },
 }
 ADDED: dict[str, dict[str, Any]] = {
-    "dataset": {"label_noise": None},
+    "dataset": {"label_noise": None, "build": None, "args": {}, "source": None},
     "model": {"build": None, "args": {}, "name": None, "source": None},
-    "train": {"evaluate_every": 1},
+    "train": {
+        "evaluate_every": 1,
+        "augment": None,
+        "label_smoothing": 0.0,
+        "loss": None,
+        "loss_source": None,
+    },
 }
 
 

@@ -94,15 +94,16 @@ class SweepFile:
 
     def located(self, message: str) -> str:
         """A message that begins with `key=value` of the file (or of a scale), with its line."""
-        start = re.match(r"([a-z_.]+)=([^:]*):", message)
+        start = re.match(r"([a-z_.]+)=", message)
         if start is None:
             return message
         key: Path = tuple(start[1].split("."))
         scales = _section(self.document.values, ("scales",))
         for path in (key, *(("scales", name, *key) for name in scales)):
             value = _section(self.document.values, path[:-1]).get(str(path[-1]))
-            values = [str(item) for item in (value if isinstance(value, list) else [value])]
-            if path in self.document.lines and start[2] in values:
+            values = value if isinstance(value, list) else [value]
+            said = any(message.startswith(f"{start[0]}{item}:") for item in values)
+            if path in self.document.lines and said:
                 return f"{self.place(path)}: {message}"
         return message
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 from pydantic.config import JsonDict
 
 from vitbench.config import identity
@@ -25,7 +25,10 @@ STACKABLE: JsonDict = {"stackable": True}
 class Dataset(Section):
     """Which images, at which size."""
 
-    name: Literal["mnist", "digits", "celeba", "faces", "folder"] = Field(description="data set")
+    name: Literal[
+        "mnist", "digits", "celeba", "faces", "folder",
+        "cifar10", "cifar100", "fashion_mnist", "svhn", "emnist", "own",
+    ] = Field(description="data set; left out with `build`, which is `own`")  # fmt: skip
     offline: Literal["digits", "faces"] | None = Field(
         default=None,
         description="data set to use instead where this one can be neither found nor downloaded: "
@@ -65,6 +68,38 @@ class Dataset(Section):
         ge=0,
         lt=1,
         description="share of broken or missing image files above which the data set is refused",
+    )
+    build: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="images of your own: `mydata:load`, a function in a file beside the sweep file "
+        "or in an installed package (docs/own-model.md)",
+    )
+    args: dict[str, JsonValue] = Field(default_factory=dict, description="of build")
+    source: str | None = Field(
+        default=None, description="hash of the files of build; filled in by the sweep"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        """What a function builds needs no name."""
+        own = isinstance(values, dict) and values.get("build") is not None
+        return {"name": "own", **values} if own else values
+
+
+class Augment(Section):
+    """What is done to training images, drawn anew for each seed and epoch, alike in every arm."""
+
+    shift: int = Field(default=0, ge=0, description="moved by up to so many pixels, edges repeated")
+    flip: bool = Field(default=False, description="mirrored left to right, every other one")
+    cutout: int = Field(
+        default=0, ge=0, description="side of a square that is blanked to the mean (pixels)"
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        description="alpha of Beta(alpha, alpha), by which two images and their losses are mixed",
     )
 
 
@@ -132,6 +167,24 @@ class SharedTrain(Section):
         ge=1,
         description="train on so many images with the label and as many without, the same numbers "
         "for every label; validation and test images are matched, too",
+    )
+    augment: Augment | None = Field(
+        default=None, description="of training images; none if left out"
+    )
+    label_smoothing: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of a target that is spread evenly; tables keep the loss without it",
+    )
+    loss: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="a function of your own to train by, `mymodule:loss`: logits [B, O] and "
+        "targets [B] -> [B]; cross entropy if left out, and in all tables",
+    )
+    loss_source: str | None = Field(
+        default=None, description="hash of the files of loss; filled in by the sweep"
     )
     train_images: int | None = Field(default=None, ge=1, description="all if left out")
     val_images: int | None = Field(default=None, ge=1, description="all if left out")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitbench.config import Dataset
-from vitbench.data import cache, celeba, decode, digits, folder, mnist
+from vitbench.data import cache, celeba, decode, digits, folder, mnist, own, vision_sets
 from vitbench.data.decode import Watch
 from vitbench.data.faces import faces
 from vitbench.data.image_set import ImageSet, Split
@@ -22,7 +22,8 @@ class _Fetched(NamedTuple):
 
     title: str
     place: str  # of the files, below the data folder
-    find: Callable[[Path], Any]  # the files, after a download where that is possible, or None
+    find: Callable[[Path], Any]  # the files, or None
+    download: Callable[[Path], Any]  # the same after a download, or None
     tried: str  # beside, as the end of a sentence
     to_do: str
 
@@ -31,7 +32,8 @@ _FETCHED = {
     "mnist": _Fetched(
         "MNIST",
         "MNIST/raw",
-        lambda base: mnist.find(base) or mnist.download(base),
+        mnist.find,
+        mnist.download,
         " nor can it be downloaded",
         "put the four MNIST files (train-images-idx3-ubyte.gz, ...) there, name the folder that "
         "holds MNIST/raw with --data, or write `offline: digits` to use scikit-learn's digits "
@@ -41,11 +43,26 @@ _FETCHED = {
         "CelebA",
         "celeba",
         celeba.find,
+        lambda base: None,
         "",  # its home asks for a browser
         "put img_align_celeba.zip (or its folder), list_attr_celeba.txt, "
         "list_eval_partition.txt and list_landmarks_align_celeba.txt there, name the folder that "
         "holds celeba with --data, or write `offline: faces` to use drawn faces instead",
     ),
+}
+
+
+_FETCHED |= {
+    name: _Fetched(
+        one.title,
+        str(Path(one.files[0]).parent),
+        one.find,
+        one.download,
+        " nor can it be downloaded",
+        f"put its files there ({Path(one.files[0]).name}, ...), or name the folder that holds "
+        f"{one.files[0]} with --data",
+    )
+    for name, one in vision_sets.SETS.items()
 }
 
 
@@ -62,7 +79,7 @@ def data_folder(data_dir: Path | None) -> Path:
     return cache.chosen_folder(data_dir, "VITBENCH_DATA", "data")
 
 
-def resolve(dataset: Dataset, data_dir: Path | None) -> Resolved:
+def resolve(dataset: Dataset, data_dir: Path | None, *, download: bool = True) -> Resolved:
     """Find the data set, or download it, or fall back on `offline` where the sweep allows it.
 
     Raises:
@@ -72,10 +89,11 @@ def resolve(dataset: Dataset, data_dir: Path | None) -> Resolved:
     base, fetched = data_folder(data_dir), _FETCHED.get(dataset.name)
     if fetched is None:
         return Resolved(used)
-    if fetched.find(base) is not None:
+    if fetched.find(base) or (download and fetched.download(base)):
         # How often photographs are labelled wrongly is not for the sweep file to say.
         return Resolved(used.model_copy(update={"label_noise": None}))
-    missing = f"{fetched.title} is not in {base / fetched.place}{fetched.tried}"
+    tried = fetched.tried if download else ", and a dry run downloads nothing"
+    missing = f"{fetched.title} is not in {base / fetched.place}{tried}"
     if dataset.offline is None:
         raise UserError(f"dataset.name={dataset.name}: {missing}; {fetched.to_do}")
     return Resolved(
@@ -110,6 +128,9 @@ def _source(dataset: Dataset, base: Path) -> tuple[str, Callable[[Path, Watch | 
         files = fetched.find(base)
         if files is None:
             raise UserError(f"dataset.name={dataset.name}: not found in {base / fetched.place}")
+    if (one := vision_sets.SETS.get(dataset.name)) is not None:
+        key = vision_sets.checksum(files, dataset.image_size)
+        return key, lambda partial, watch: one.load(dataset.name, files, dataset.image_size)
     match dataset.name:
         case "mnist":
             size = dataset.image_size
@@ -127,3 +148,7 @@ def _source(dataset: Dataset, base: Path) -> tuple[str, Callable[[Path, Watch | 
             return folder.fingerprint(pictures, dataset), lambda partial, watch: decode.build(
                 pictures, dataset, partial, watch
             )
+        case "own":
+            return own.key(dataset), lambda partial, watch: own.load(dataset)
+        case _:
+            raise ValueError(f"unknown data set {dataset.name!r}")

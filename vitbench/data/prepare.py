@@ -41,7 +41,7 @@ def prepare(
     """
     folder = data.data_folder(data_dir).resolve()
     if download or sweep.dataset.name != "mnist" or mnist.find(folder) is not None:
-        resolved = data.resolve(sweep.dataset, folder)
+        resolved = data.resolve(sweep.dataset, folder, download=download)
         everything = _open(resolved.dataset, folder, console)
     else:
         resolved = Resolved(sweep.dataset.model_copy(update={"offline": None}))

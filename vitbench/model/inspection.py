@@ -168,6 +168,37 @@ def training_bytes(shape: BuiltShape, batch_size: int) -> int:
     return sum(kept.values()) + 16 * sum(p.numel() for p in module.parameters())
 
 
+def inspect_loss(spec: str, outputs: int, binary: bool) -> None:
+    """Call a user's loss on a few logits, as training does.
+
+    Raises:
+        UserError: saying what is wrong; with the traceback where the user's code raised.
+    """
+    with _quiet("is imported"):
+        loss = builder(spec)
+    stream = generator(0, "inspected")
+    logits_BO = torch.randn(4, outputs, generator=stream, requires_grad=True)
+    targets = torch.randint(0, outputs, (4,), generator=stream)
+    if binary:
+        targets = torch.randint(0, 2, (4, outputs), generator=stream)
+        targets = targets[:, 0] if outputs == 1 else targets
+    given = f"logits [4, {outputs}] and targets {list(targets.shape)}"
+    with _quiet("is called"):
+        first_B, second_B = (
+            _asking(f"{spec} was called on {given}", lambda: loss(logits_BO, targets))
+            for _ in range(2)
+        )
+    if not isinstance(first_B, Tensor) or list(first_B.shape) != [4]:
+        shown = list(first_B.shape) if isinstance(first_B, Tensor) else type(first_B).__name__
+        raise UserError(f"answers {given} with {shown}; it must be one loss for each image, [4]")
+    if not bool(first_B.isfinite().all()):
+        raise UserError(f"answers {given} with NaN or infinity")
+    if not torch.equal(first_B, second_B):
+        raise UserError("answers the same logits differently when called again")
+    if not first_B.requires_grad:
+        raise UserError("has no gradient: it leaves the graph of its logits")
+
+
 def _same(one: Tensor, other: Tensor | None) -> bool:
     return other is not None and one.shape == other.shape and torch.equal(one, other)
 

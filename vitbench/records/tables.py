@@ -187,7 +187,8 @@ def not_evaluated(epochs: pd.DataFrame) -> pd.Series:
 def planned_row(config: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that are known before a trial starts, from its configuration."""
     dataset, model, train = config["dataset"], config["model"], config["train"]
-    row = {"dataset": dataset["name"], "image_size": dataset["image_size"]}
+    name = dataset.get("build") or dataset["name"]
+    row = {"dataset": name, "image_size": dataset["image_size"]}
     row |= {**model_settings(model), **train}
     row["planned_epochs"] = row.pop("epochs")
     return row

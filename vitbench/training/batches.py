@@ -7,7 +7,7 @@ one), G groups of images to judge on, N images, B batch, C channels, Y and X pix
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -69,6 +69,7 @@ class Streams:
 
     Attributes:
         of_member: stream of each member, [K].
+        seeds: of each stream.
         images: of one epoch of one stream.
     """
 
@@ -82,6 +83,7 @@ class Streams:
         self.of_member = tuple(of_member)
         self._pools = pools
         self.images = len(next(iter(pools.values())))
+        self.seeds = [seed for seed, _ in self._keys]
 
     def order(self, epoch: int) -> Tensor:
         """Order of the images in an epoch, [S, N]: the same for a seed in every arm."""
@@ -153,14 +155,31 @@ class StackData:
         """Training images of every stream in the order of an epoch, [S, N]."""
         return self._streams.order(epoch).to(self._device)
 
-    def batch(self, name: str, index_XB: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def seeds(self) -> list[int]:
+        """Of each stream of training images."""
+        return self._streams.seeds
+
+    def per_member(self, values_S: Tensor) -> Tensor:
+        """What belongs to a stream of training images, for each of its members, [K, ...]."""
+        return values_S[self._rows["train"]]
+
+    def batch(
+        self, name: str, index_XB: Tensor, change: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Pixels [K, B, C, Y, X], or [1, B, C, Y, X] where all members share them, and targets.
 
-        The indices are a row per stream of the training images, else rows of `judged_on`.
+        The indices are a row per stream of the training images, else rows of `judged_on`. `change`
+        is given the pixels of each row once, whoever shares them.
         """
         pixels = self._splits[name].normalised(index_XB)
+        pixels = pixels if change is None else change(pixels)
         every = pixels[self._rows[name]] if len(index_XB) > 1 else pixels
         return every, self.targets(name, index_XB)
+
+    def pixels(self, name: str, index_XB: Tensor) -> Tensor:
+        """Normalised images, a row per row of the indices."""
+        return self._splits[name].normalised(index_XB)
 
     def first_trained(self, count: int) -> tuple[Tensor, Tensor]:
         """Pixels and targets of the first training images of every member, as `batch`."""

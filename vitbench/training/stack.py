@@ -16,12 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitbench.config import Precision
+from vitbench.config.models import Augment
 from vitbench.data.image_set import ImageSet
 from vitbench.model.builders import stacked_model
 from vitbench.model.layers import Dropout
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
+from vitbench.training.augment import Augmentation
 from vitbench.training.batches import StackData
+from vitbench.training.objective import Objective
 from vitbench.training.optim import CpuOptimizer, DeviceOptimizer, Step, clip_rows_, schedule_factor
 from vitbench.training.parallel import SOLO, Parallel
 from vitbench.training.speedup.compiling import compile_for
@@ -94,6 +97,10 @@ class Stack:
             ),
             momentum=train.momentum,
         )
+        self._objective = Objective(train, binary=self.binary)
+        self._augmentation: Augmentation | None = None
+        self._order_SN: Tensor | None = None  # of the epoch
+        self._done = 0  # images of a stream that the epoch has trained on, of all workers
         self.alive_K = torch.ones(plan.size, dtype=torch.bool, device=device)
         self._sums_2K = torch.zeros(2, plan.size, device=device, dtype=dtype)
         self._steps = GraphedSteps(device) if on_gpu else EagerSteps()
@@ -112,9 +119,12 @@ class Stack:
             for seed in self._seeds
             if self.model.draws
         ]
-        alone = self._parallel.size == 1 and not self._dropout_streams
+        self._augmentation = self._augmented(epoch)
+        self._order_SN, self._done = None, 0
+        drawn = self._dropout_streams or self._augmentation
+        alone = self._parallel.size == 1 and not drawn
         with self._steps.stream():
-            order_SN = self._data.order(epoch)
+            order_SN = self._order_SN = self._data.order(epoch)
             batches = order_SN.split(self._batch_size, dim=1)[:max_steps]
             steps = self.optimizer.advance(len(batches))
             for step, index_SB in zip(steps, batches, strict=True):
@@ -198,6 +208,57 @@ class Stack:
         self._compiled = None
         self._steps.forget()
 
+    def _augmented(self, epoch: int) -> Augmentation | None:
+        """The draws of an epoch, where images are changed."""
+        settings = self.plan.shared.train.augment
+        if settings is None or settings == Augment():
+            return None
+        return Augmentation(
+            settings,
+            self._data.seeds,
+            epoch,
+            images=self.images_per_epoch,
+            batch_size=self._batch_size,
+            image_size=self.model.shape.image_size,
+            device=self._device,
+        )
+
+    def _training_batch(
+        self, index_SB: Tensor, share: slice
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """Pixels and targets of this worker's part; with mixup also how much of which others.
+
+        Returns:
+            Pixels, targets, and (share that each image keeps [K, B], targets of the others).
+        """
+        draw = self._augmentation
+        if draw is None:
+            return (*self._data.batch("train", index_SB[:, share]), None)
+        assert self._order_SN is not None
+        rows_B = torch.arange(index_SB.shape[1], device=self._device)[share] + self._done
+        self._done += index_SB.shape[1]
+        rows_SB = rows_B.expand(len(index_SB), -1)
+        mine_SB = index_SB[:, share]
+        if draw.lam_SN is None:
+            return (*self._data.batch("train", mine_SB, lambda p: draw(p, rows_SB)), None)
+        partner_SB = draw.partners(rows_B)
+        other_SB = self._order_SN.gather(1, partner_SB)
+        lam_SB = draw.lam_SN[:, rows_B].to(self._sums_2K.dtype)
+        other = self._data.pixels("train", other_SB)
+        other = draw(other, partner_SB)
+        weight = lam_SB[:, :, None, None, None]
+        pixels, targets = self._data.batch(
+            "train", mine_SB, lambda p: weight * draw(p, rows_SB) + (1.0 - weight) * other
+        )
+        return (
+            pixels,
+            targets,
+            (
+                self._data.per_member(lam_SB),
+                self._data.targets("train", other_SB),
+            ),
+        )
+
     def _share_kept(self) -> None:
         """Let all workers go on with the mean of what each saw of the images (running statistics).
 
@@ -215,7 +276,7 @@ class Stack:
         share, weight = slice(rank, None, workers), 1.0
         if rank >= global_batch:  # a worker without a part repeats an image, with weight 0
             share, weight = slice(0, 1), 0.0
-        pixels, targets = self._data.batch("train", index_SB[:, share])
+        pixels, targets, mixed = self._training_batch(index_SB, share)
         if self._compiled is not None and global_batch == self._batch_size:
             logits_KBO = self._compiled(pixels)
         else:
@@ -223,7 +284,15 @@ class Stack:
             dropout = Dropout(streams, global_batch, share) if streams else None
             logits_KBO = self._wrapped(pixels, dropout)
         loss_KB, hit_KB = losses_and_hits(logits_KBO, targets, binary=self.binary)
-        loss_K = loss_KB.sum(1) * (weight / global_batch)
+        trained_KB = loss_KB if self._objective.is_plain else self._objective(logits_KBO, targets)
+        if mixed is not None:
+            lam_KB, others = mixed
+            other_KB, _ = losses_and_hits(logits_KBO, others, binary=self.binary)
+            loss_KB = lam_KB * loss_KB + (1.0 - lam_KB) * other_KB
+            if not self._objective.is_plain:
+                other_KB = self._objective(logits_KBO, others)
+            trained_KB = lam_KB * trained_KB + (1.0 - lam_KB) * other_KB
+        loss_K = trained_KB.sum(1) * (weight / global_batch)
         self.model.flat.grad = None
         # Workers average their gradients; what is wanted is the sum over the global batch.
         (loss_K.sum() * workers).backward()
