@@ -65,7 +65,7 @@ def test_labels_landmarks_and_pixels_belong_together(written: Path, tmp_path: Pa
 
 def test_torchvision_reads_the_same_files(written: Path, tmp_path: Path) -> None:
     """Partition, attributes and landmarks as torchvision's own data set parses them."""
-    from vitbench.data._torchvision import torchvision
+    from vitbench.torchvision_import import torchvision
 
     class Unchecked(torchvision().datasets.CelebA):  # type: ignore[misc]
         def _check_integrity(self) -> bool:  # compares with the MD5 sums of the real files

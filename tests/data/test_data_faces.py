@@ -303,7 +303,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_torchvision_reads_the_layout(layout: Path) -> None:
     """The official class finds pictures, labels and landmarks, once its checksums are set aside."""
-    from vitbench.data._torchvision import torchvision
+    from vitbench.torchvision_import import torchvision
 
     class Drawn(torchvision().datasets.CelebA):  # type: ignore[misc]
         def _check_integrity(self) -> bool:

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from vitbench.config import Model
+from vitbench.config.models import Augment
 from vitbench.plan import StackPlan
 from vitbench.storage.checkpoints import Checkpoints
 from vitbench.storage.place import Place
@@ -28,6 +30,18 @@ PLANS = {
     "dropout": tiny.plan(*MEMBERS, dropout=0.3),
     "diverging": tiny.plan(MEMBERS[0], {"lr": 1e300, "seed": 1}, epochs=2),
 }
+PLANS["augmented"] = tiny.plan(*MEMBERS, augment=Augment(shift=1, flip=True, mixup=0.4))
+
+
+def built(name: str) -> StackPlan:
+    """The same members of a builder's model."""
+    model = Model(build=f"sample_models:{name}")
+    members = (m.model_copy(update={"model": model}) for m in PLANS["plain"].members)
+    return StackPlan(tuple(members))
+
+
+PLANS["generic"] = built("transformer")
+NORMALISED = built("resnet")  # by the batch: on two workers by the halves of each
 Curves = dict[str, list[list[float]]]
 
 
@@ -69,6 +83,10 @@ def worker(rank: int, port: int, folder: str) -> None:
         store = Checkpoints(Place(folder))
         seen["before"] = curves(PLANS["plain"], parallel, stop_after=2, store=store)
         seen["after"] = curves(PLANS["plain"], parallel, store=store)
+        seen["normalised"] = curves(NORMALISED, parallel)
+        store = Checkpoints(Place(f"{folder}/normalised"))
+        seen["normalised before"] = curves(NORMALISED, parallel, stop_after=2, store=store)
+        seen["normalised after"] = curves(NORMALISED, parallel, store=store)
         (Path(folder) / f"rows-{rank}.json").write_text(json.dumps(seen))
     finally:
         dist.destroy_process_group()
@@ -122,3 +140,15 @@ def test_two_workers_stop_and_go_on_together(folder: Path) -> None:
         # the state stays until whoever records the outcome removes it
         kinds = ("best", "last", "state-2")
         assert names == [f"{kind}.{end}" for kind in kinds for end in ("json", "safetensors")]
+
+
+def test_running_statistics_go_on_together(folder: Path) -> None:
+    """Two workers that normalise by their halves resume to the same numbers, bit for bit."""
+    seen = seen_by(folder, 0)
+    before, after = seen["normalised before"], seen["normalised after"]
+    joined = {trial_id: rows + after[trial_id] for trial_id, rows in before.items()}
+    assert joined == seen["normalised"]
+    for trial_id, rows in curves(NORMALISED).items():
+        losses = [row[0] for row in rows]
+        assert [row[0] for row in joined[trial_id]] == pytest.approx(losses, rel=0.2)
+        assert joined[trial_id] != rows
