@@ -199,3 +199,29 @@ def test_half_precision_is_honoured() -> None:
     for one, two in zip(exact.values(), rounded.values(), strict=True):
         assert one[0]["train_loss"] != two[0]["train_loss"]
         assert one[0]["train_loss"] == pytest.approx(two[0]["train_loss"], rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("build", SAMPLES)
+def test_a_gpu_gives_the_curves_of_a_cpu(build: str) -> None:
+    """In float64 to 1e-6, steps captured as a graph where nothing is drawn; dropout has draws of
+    its own on every kind of device, and is the same there when it is run again.
+    """
+    asked = plan(build, epochs=4)
+    on_gpu = {"device": torch.device("cuda"), "dtype": torch.float64}
+    rows: list[dict[str, list[float]]] = [{}, {}]
+    for seen in rows:
+
+        def report(epoch: EpochReport, seen: dict[str, list[float]] = seen) -> bool:
+            for row in epoch.rows:
+                seen.setdefault(row.trial_id, []).append(row.val_loss)
+            return True
+
+        fit(asked, IMAGES, report=report, **on_gpu)
+    wanted = rows[1]
+    if build != "dropout":
+        on_cpu, _ = train(asked, dtype=torch.float64)
+        wanted = {i: [row["val_loss"] for row in of_trial] for i, of_trial in on_cpu.items()}
+    for trial_id, losses in rows[0].items():
+        assert losses == pytest.approx(wanted[trial_id], abs=1e-6)

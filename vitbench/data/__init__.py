@@ -33,7 +33,7 @@ _FETCHED = {
         "MNIST",
         "MNIST/raw",
         mnist.find,
-        mnist.download,
+        lambda base: mnist.download(base),
         " nor can it be downloaded",
         "put the four MNIST files (train-images-idx3-ubyte.gz, ...) there, name the folder that "
         "holds MNIST/raw with --data, or write `offline: digits` to use scikit-learn's digits "
