@@ -236,7 +236,6 @@ def test_asha_compares_only_where_models_are_evaluated(
 OLD_WORDS = """\
 name: old
 dataset: {name: digits}
-train: {epochs: 3}
 stack: 3
 search:
   method: random
@@ -248,6 +247,7 @@ budget: {trials: 7}
 scales:
   laptop:
     search: {trials: 2}
+train: {epochs: 3}
 """
 
 

@@ -62,8 +62,14 @@ def test_two_drivers_cannot_write_one_ledger(tmp_path: Path) -> None:
         pass
 
 
-SCHEMA = pyarrow.schema([("trial_id", pyarrow.string()), ("epoch", pyarrow.int64()), ("loss", pyarrow.float64()),
-                         ("layers", pyarrow.list_(pyarrow.float64()))])  # fmt: skip
+SCHEMA = pyarrow.schema(
+    {
+        "trial_id": pyarrow.string(),
+        "epoch": pyarrow.int64(),
+        "loss": pyarrow.float64(),
+        "layers": pyarrow.list_(pyarrow.float64()),
+    }
+)
 
 
 def test_lines_of_one_kind_are_read_as_columns(
