@@ -105,7 +105,7 @@ def test_an_added_setting_enters_an_id_only_where_it_differs(
     now = [TrialConfig(dataset=FACES, model=SMALL, train=Train(seed=seed)) for seed in range(3)]
     with pytest.raises(KeyError, match="ema"):
         assert trial().trial_id
-    monkeypatch.setitem(identity.ADDED, "train", {"ema": 0.0})
+    monkeypatch.setitem(identity.ADDED, "train", {**identity.ADDED["train"], "ema": 0.0})
     later = [trial(seed=seed) for seed in range(3)]
     assert [t.trial_id for t in later] == [t.trial_id for t in now]
     assert shape_key(later[0]) == shape_key(now[0])

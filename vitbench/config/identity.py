@@ -60,7 +60,7 @@ FROZEN: dict[str, dict[str, Any]] = {
 ADDED: dict[str, dict[str, Any]] = {
     "dataset": {"label_noise": None},
     "model": {},
-    "train": {},
+    "train": {"steps": None, "subset": None},
 }
 
 

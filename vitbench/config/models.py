@@ -19,6 +19,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Exporter = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 EXPORTERS: tuple[str, ...] = get_args(Exporter)
 STACKABLE: JsonDict = {"stackable": True}
+LENGTHS = ("epochs", "steps")  # of training: one of them says how long
 
 
 class Dataset(Section):
@@ -88,7 +89,14 @@ class Model(Section):
 class SharedTrain(Section):
     """Training settings that all members of a stack have in common."""
 
-    epochs: int = Field(default=200, ge=1)
+    epochs: int = Field(
+        default=200, ge=1, description="passes over the training images; or say it in `steps`"
+    )
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="updates to train for, in place of epochs: the same for every number of images",
+    )
     batch_size: int = Field(default=16, ge=1)
     optimizer: Literal["radam", "adamw", "sgd"] = "radam"
     schedule: Literal["constant", "cosine"] = Field(
@@ -112,6 +120,12 @@ class SharedTrain(Section):
         "for every label; validation and test images are matched, too",
     )
     train_images: int | None = Field(default=None, ge=1, description="all if left out")
+    subset: Literal["shared", "per_seed"] | None = Field(
+        default=None,
+        description="which training images where there are more: shared, the same for all seeds; "
+        "per_seed, drawn anew for each seed and the same in all its arms. If left out, per_seed "
+        "where train_images is an axis, else shared",
+    )
     val_images: int | None = Field(default=None, ge=1, description="all if left out")
     test_images: int | None = Field(default=None, ge=1, description="all if left out")
 

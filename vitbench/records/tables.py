@@ -93,6 +93,7 @@ def planned_row(config: Mapping[str, Any]) -> dict[str, Any]:
     dataset, model, train = config["dataset"], config["model"], config["train"]
     row = {"dataset": dataset["name"], "image_size": dataset["image_size"], **model, **train}
     row["planned_epochs"] = row.pop("epochs")
+    row["subset"] = row.get("subset") or "shared"
     return row
 
 

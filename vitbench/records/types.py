@@ -265,6 +265,10 @@ class TrialOutcome(Record):
     test_brier: Annotated[float | None, "Brier score on test images after the last epoch"] = None
     best_test_ece: Annotated[float | None, "expected calibration error at best_epoch"] = None
     best_test_brier: Annotated[float | None, "Brier score at best_epoch"] = None
+    steps: Annotated[int | None, "updates of a full run; empty where it is given in epochs"] = None
+    subset: Annotated[
+        str | None, "per_seed where each seed draws its training images; else shared"
+    ] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 
     @classmethod

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 
 from vitbench.config import Sweep, TrialConfig
-from vitbench.data import cache
+from vitbench.data import cache, subsets
 from vitbench.data.image_set import ImageSet
 from vitbench.plan import groups_of, shape_key
 from vitbench.plan.stacks import AUTO_MEMBERS_GPU
@@ -119,8 +119,7 @@ def _measure(shared: SharedImages, trial: TrialConfig, at_most: int) -> dict[str
 
     from vitbench.training.stack_size import choose, throughput
 
-    train = trial.train
-    images = shared.open().subset(train.train_images, train.val_images, train.test_images)
+    images = subsets.cut(shared.open(), trial.train)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     speeds = throughput(trial, images, device, at_most=at_most)
     return {"members": choose(speeds), "tried": max(speeds, default=1)}
