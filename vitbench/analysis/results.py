@@ -69,9 +69,9 @@ class Results:
         if self.trials["train_images"].nunique() < 2:
             return ""
         for column, unit in (("steps", "updates"), ("planned_epochs", "epochs")):
-            known = self.trials[column].dropna().unique() if column in self.trials else ()
+            known = set(self.trials[column].dropna()) if column in self.trials else set()
             if len(known) == 1:
-                return f", equal {unit} ({known[0]:,})"
+                return f", equal {unit} ({known.pop():,})"
         return ""
 
 
