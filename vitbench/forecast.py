@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from vitbench.analysis.findings import power
 from vitbench.config import Range, Sweep, is_whole
+from vitbench.data import subsets
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import (
@@ -38,26 +40,38 @@ _MAX_ROWS = 60
 _PROBE_STEPS = 4
 
 
-def _wall_s(plans: Sequence[StackPlan], s_per_flop: float, slots: int) -> float:
+def _wall_s(
+    plans: Sequence[StackPlan], s_per_flop: Mapping[int | None, float], slots: int
+) -> float:
     """Seconds until the last of the stacks is done, placed in order on the first free slot."""
     busy_until_s = [0.0] * slots
     for plan in plans:
         slot = busy_until_s.index(min(busy_until_s))
-        busy_until_s[slot] += stack_flops(plan) * s_per_flop
+        busy_until_s[slot] += stack_flops(plan) * s_per_flop[plan.shared.train.train_images]
     return max(busy_until_s)
 
 
-def _measured_s_per_flop(plans: Sequence[StackPlan], images: ImageSet) -> float:
-    """Time a few real steps of the cheapest stack, evaluation included, on this machine."""
+def _measured_s_per_flop(
+    plans: Sequence[StackPlan], images: ImageSet
+) -> Mapping[int | None, float]:
+    """Time a few real steps of the cheapest stack, evaluation included, on this machine.
+
+    By the number of training images: the fewer there are, the more of an epoch is evaluation.
+    """
     import torch
 
     from vitbench.training.engine import probe
 
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cheapest = min(plans, key=stack_flops)
-    epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS)
-    return epoch_s * cheapest.shared.train.epochs / stack_flops(cheapest)
+    measured = {}
+    for size in dict.fromkeys(plan.shared.train.train_images for plan in plans):
+        of_size = (plan for plan in plans if plan.shared.train.train_images == size)
+        cheapest = min(of_size, key=stack_flops)
+        train = cheapest.shared.train
+        epoch_s = probe(cheapest, subsets.cut(images, train), device=device, steps=_PROBE_STEPS)
+        measured[size] = epoch_s * train.epochs / stack_flops(cheapest)
+    return measured
 
 
 def dry_run(
@@ -190,4 +204,5 @@ def paper_cost_s(paper: Sweep, job: Job, trials: pd.DataFrame) -> float:
     paper = paper.model_copy(update={"dataset": job.sweep.dataset, "train": train})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
     stacks = timed.drop_duplicates("stack_id")
-    return _wall_s(plans, float(stacks["wall_s"].sum()) / worked, slots)
+    s_per_flop = float(stacks["wall_s"].sum()) / worked
+    return _wall_s(plans, defaultdict(lambda: s_per_flop), slots)

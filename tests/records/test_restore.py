@@ -73,7 +73,7 @@ def test_a_shipped_grid_resumes_with_nothing_to_train_after_a_setting_was_added(
     check_same(before, before, shipped)
     assert find(shipped.parent.parent, before.name, str(shipped)) == shipped
     restore_record(shipped)
-    monkeypatch.setitem(identity.ADDED, "train", {"ema": 0.0})
+    monkeypatch.setitem(identity.ADDED, "train", {**identity.ADDED["train"], "ema": 0.0})
     trials = [trial2(trial) for trial in expand(before)]
     history = History.read(shipped / tables.LEDGER)
     left = remainder(trials, history, lambda _: set())
