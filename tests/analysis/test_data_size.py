@@ -185,7 +185,9 @@ def test_what_is_said_of_a_known_curve(found: Results) -> None:
     ]  # fmt: skip
     words = {kind: sentence(one) for kind, one in told.items()}
     assert told["size_steps"].asserts and told["size_rates"].asserts
-    assert words["size_steps"].startswith("The test error falls from 32 to 64; 64 to 128;")
+    assert words["size_steps"].startswith(
+        "The test error falls at each step from 32 to 1,024 images ("
+    )
     assert "is 0.001 at 32 to 64, 0.01 at 128 to 1,024 images" in words["size_rates"]
     assert "Fitted without the 1,024 images, it foretells" in words["size_law"]
     assert told["size_law"].effect == pytest.approx(0.0, abs=0.05)

@@ -145,18 +145,18 @@ def _steps(curve: Curve, pairs: Sequence[Pair]) -> list[Finding]:
     if not pairs:
         return []
     seeds = len(curve.seeds)
-    falls: list[str] = []
-    rises: list[str] = []
-    unclear: list[str] = []
+    ways: dict[str, list[list[int]]] = {"falls": [], "rises": [], "unclear": []}
     for pair, (small, large) in zip(pairs, itertools.pairwise(curve.sizes), strict=True):
-        where = f"{small:,} to {large:,}"
-        kind = (falls if pair.a == f"{small:,}" else rises) if pair.told_apart else unclear
-        kind.append(where)
+        way = ("falls" if pair.a == f"{small:,}" else "rises") if pair.told_apart else "unclear"
+        if ways[way] and ways[way][-1][-1] == small:
+            ways[way][-1].append(large)
+        else:
+            ways[way].append([small, large])
     last = pairs[-1]
     sign = -1.0 if last.a == f"{curve.sizes[-2]:,}" else 1.0
     ends = sorted(sign * end for end in last.difference.ends)
     facts = {
-        "falls": falls, "rises": rises, "unclear": unclear,
+        **{way: [_span(run) for run in runs] for way, runs in ways.items()},
         "from": curve.sizes[-2], "to": curve.sizes[-1],
         "can_claim": seeds >= MIN_SEEDS_TO_CLAIM, "smallest_p": smallest_p(seeds),
         "seeds_needed": MIN_SEEDS_TO_CLAIM,
@@ -166,7 +166,7 @@ def _steps(curve: Curve, pairs: Sequence[Pair]) -> list[Finding]:
         Finding(
             kind="size_steps",
             family=FAMILY,
-            asserts=bool(falls or rises),
+            asserts=bool(ways["falls"] or ways["rises"]),
             arms=(curve.name,),
             metric=METRIC,
             effect=math.expm1(sign * last.difference.mean),

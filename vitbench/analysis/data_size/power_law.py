@@ -31,7 +31,7 @@ from vitbench.analysis.statistics import LEVEL, MIN_SEEDS, Floats
 SAMPLES = 1000
 MIN_SIZES = 5
 MAX_FACTOR = 4.0  # times the largest size: nothing is said of larger ones
-_B_LOW, _B_HIGH, _B_STEPS, _ZOOMS = 0.01, 4.0, 81, 2
+_B_LOW, _B_HIGH, _B_STEPS, _ZOOMS = 0.01, 4.0, 81, 3
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def needed(sizes: ArrayLike, error_BN: Floats, laws: Laws | None, error: float) 
     rows = np.arange(len(error_BN))
     y_0, y_1 = log_y_BN[rows, left_B], log_y_BN[rows, left_B + 1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        share_B = (y_0 - math.log(error)) / (y_0 - y_1)
+        share_B = np.clip((y_0 - math.log(error)) / (y_0 - y_1), 0.0, 1.0)
     n_B = np.exp(log_n_N[left_B] + share_B * (log_n_N[left_B + 1] - log_n_N[left_B]))
     beyond_B = np.full(len(rows), math.inf) if laws is None else laws.images(error)
     n_B = np.where(last_B == count - 1, np.maximum(beyond_B, math.exp(log_n_N[-1])), n_B)

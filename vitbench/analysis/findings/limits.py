@@ -41,6 +41,7 @@ def limits(results: Results) -> list[Finding]:
                     "scale": scale,
                     "images": _largest(results, "train_images"),
                     "epochs": _largest(results, "planned_epochs"),
+                    "steps": _largest(results, "steps"),
                 },
             )
         )
@@ -61,6 +62,8 @@ def limits(results: Results) -> list[Finding]:
 
 
 def _largest(results: Results, column: str) -> int | None:
+    if column not in results.trials:  # tables of an earlier version
+        return None
     values = results.trials[column].dropna()
     return int(values.max()) if len(values) else None
 
