@@ -117,7 +117,9 @@ def settle(request: Request) -> Settled:
     scale = _scale(request, written, resume_from)
     sweep = file.sweep(scale=scale, overrides=overrides)
     if request.sizes is not None:
-        overrides += (f"search.space.train_images={_sizes(request.sizes, sweep)}",)
+        # The number that the command line may give has become the largest size.
+        kept = (text for text in overrides if not text.startswith("train.train_images="))
+        overrides = (*kept, f"search.space.train_images={_sizes(request.sizes, sweep)}")
         sweep = file.sweep(scale=scale, overrides=overrides)
     return Settled(request, file, overrides, sweep, scale, out, resume_from, bucket)
 
