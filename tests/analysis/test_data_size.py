@@ -200,7 +200,10 @@ def test_what_is_said_of_a_known_curve(found: Results) -> None:
     assert (
         "equal updates (12)" in found.subtitle and "32 to 1,024 training images" in found.subtitle
     )
-    assert not any(one.kind == "limit_one_subset" for one in summary.summarise(found).limits)
+    made = summary.summarise(found)
+    assert not any(one.kind == "limit_one_subset" for one in made.limits)
+    # An epoch of few images is not one of many, so times are not compared.
+    assert not any(one.kind.startswith("target_") for one in made.findings)
 
 
 def test_nothing_is_said_beyond_four_times_the_largest_size(found: Results) -> None:
@@ -220,6 +223,38 @@ def test_claims_against_a_number(found: Results) -> None:
     assert enough.effect == pytest.approx(1 - curve.error_SN[:, 3].mean() - 0.3)
     assert verdicts["averaged"].effect < enough.effect
     assert verdicts["too_much"].verdict == "refuted"
+
+
+def test_models_with_their_own_rates_cross(tmp_path: Path) -> None:
+    """Two models, one of which lacks a rate and a size; where they cross is said and drawn."""
+    text = SWEEP.replace("    lr:", "    optimizer: [radam, sgd]\n    lr:")
+
+    def error(images: int, lr: float, seed: int, optimizer: str) -> float:
+        noise = 1 + 0.03 * math.sin(7 * seed + images + 50 * lr + len(optimizer))
+        return noise * (4.0 * images**-0.6 if optimizer == "radam" else 1.2 * images**-0.35)
+
+    made = results.load(result_folder.make(tmp_path / "run", text, lambda trial: 0.1))
+    trials = made.trials
+    trials = trials[~((trials["optimizer"] == "sgd") & (trials["lr"] == 0.01))]
+    trials = trials[~((trials["optimizer"] == "sgd") & (trials["train_images"] == 512))].copy()
+    rows = trials[["train_images", "lr", "seed", "optimizer"]].itertuples(index=False)
+    trials["test_accuracy"] = [1 - error(*row) for row in rows]
+    trials["val_loss"] = trials["test_loss"] = 1 - trials["test_accuracy"]
+    trials["initial_val_loss"] = math.log(10)
+    made = Results(made.folder, trials, made.epochs, made.sweep, made.environment)
+    radam, sgd = curves_of(made)
+    assert (radam.rates, sgd.rates) == ((0.001, 0.01), (0.001,)) and len(sgd.sizes) == 5
+    (one,) = [f for f in findings.findings(made) if f.kind == "size_crossing"]
+    place = (4.0 / 1.2) ** (1 / 0.25)  # 123
+    assert one.arms == ("optimizer sgd", "optimizer radam") and one.asserts
+    assert one.low is not None and one.high is not None and one.low < place < one.high
+    assert one.effect == pytest.approx(place, rel=0.15)
+    assert sentence(one).startswith("Optimizer sgd leads below and optimizer radam above 1")
+    kinds = [f.kind for f in findings.findings(made)]
+    assert kinds.count("size_law") == 2 and kinds.count("size_rates") == 1
+    for spec in drawn.FIGURES:
+        data = spec.data(made)
+        assert data is not None and spec.draw(data, "title").axes and spec.describe(data)
 
 
 def test_sweeps_without_sizes_say_nothing_of_them(reported: Path) -> None:
