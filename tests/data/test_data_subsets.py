@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from rich.console import Console
 
-from vitbench.config import SharedTrain
-from vitbench.data import digits, subsets
+from vitbench.config import SharedTrain, Sweep
+from vitbench.data import digits, mnist, subsets
 from vitbench.data.image_set import ImageSet
+from vitbench.data.prepare import prepare
 from vitbench.errors import UserError
 
 DIGITS = digits.load(8)
@@ -72,3 +75,23 @@ def test_a_shared_subset_is_cut_out_and_the_same_for_all() -> None:
     assert len(cut.train) == 9
     np.testing.assert_array_equal(subsets.pool(cut, "train", asked, None, None), np.arange(9))
     assert len(subsets.pool(cut, "val", asked, None, 4)) == len(cut.val)
+
+
+def test_sizes_are_settled_before_anything_starts(tmp_path: Path) -> None:
+    """A substitute has what it has, once; of the data set that is asked for more is an error."""
+
+    def sizes(name: str, axis: list[int | None]) -> list[object]:
+        dataset = {"name": name, "image_size": 8} | (
+            {"offline": "digits"} if name == "mnist" else {}
+        )
+        search = {"space": {"train_images": axis, "seed": [0, 1]}}
+        found = Sweep.model_validate({"name": "s", "dataset": dataset, "search": search})
+        found = prepare(found, tmp_path, Console(quiet=True)).sweep
+        return list(found.search.space["train_images"])  # type: ignore[arg-type]
+
+    assert sizes("digits", [100, None]) == [100, 1197]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mnist, "download", lambda base: None)
+        assert sizes("mnist", [500, 5000, 50000]) == [500, 1197]
+    with pytest.raises(UserError, match="train_images=1200: digits has 1197 images"):
+        sizes("digits", [100, 1200])
