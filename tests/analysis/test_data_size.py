@@ -15,7 +15,7 @@ from vitbench.analysis.data_size import figures as drawn
 from vitbench.analysis.data_size import findings, power_law
 from vitbench.analysis.data_size.curves import curves_of
 from vitbench.analysis.findings.render import sentence
-from vitbench.analysis.report import report
+from vitbench.analysis.report import latex, report
 from vitbench.analysis.results import Results
 from vitbench.plan import TrialConfig
 
@@ -159,6 +159,8 @@ def test_ill_behaved_curves_are_refused() -> None:
     assert power_law.why_not(SIZES, log_error) == (
         "its error rises from 256 to 512 images by more than the seeds explain"
     )
+    noise = np.log(0.1) + 0.1 * rng.normal(size=(6, len(N)))
+    assert "do not tell that its error falls from 64 to 2,048" in power_law.why_not(SIZES, noise)
     flat = np.log(0.1) + 0.1 * rng.normal(size=(200, 6, len(N)))
     refused = sum(power_law.rise(one) is not None for one in flat)
     assert refused <= 12  # 2.5 % by design, and less for dependent pairs
@@ -277,7 +279,12 @@ def test_figures_redraw_from_their_numbers_and_tables_are_latex(found: Results) 
         assert figures.redraw(csv).axes
     assert __main__.main([str(folder), "--latex"]) == 0
     made = {path.stem: path.read_text() for path in (folder / "latex").iterdir()}
-    assert {"claims", "data_size", "data_size_law", "pairs", "trials", "budget"} <= set(made)
+    assert {"claims", "data_size", "pairs", "trials", "budget"} <= set(made)
+    # The folder's own accuracies are all the same, and such a curve has no law.
+    assert "data_size_law" not in made
+    of_sizes = [path.read_text() for path in latex.write(found, latex.of_sizes(found))]
+    assert len(of_sizes) == 2 and "foretold" in of_sizes[1]
+    made["data_size_law"] = of_sizes[1]
     table = made["data_size"]
     assert table.count("\\\\\n") == 7 and "\\toprule" in table and "1,024" in table
     for text in made.values():

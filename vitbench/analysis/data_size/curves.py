@@ -62,9 +62,10 @@ class Curve:
 
     @property
     def learned_N(self) -> list[int]:
-        """Places of the sizes at which the models are better than guessing."""
-        limit = (1 - _NOT_LEARNED) * self.guessing
-        return [k for k, error in enumerate(self.error_SN.mean(axis=0)) if error < limit]
+        """Places of the sizes from the first on at which the models are better than guessing."""
+        is_learned = self.error_SN.mean(axis=0) < (1 - _NOT_LEARNED) * self.guessing
+        first = int(is_learned.argmax()) if is_learned.any() else len(self.sizes)
+        return list(range(first, len(self.sizes)))
 
     def log_error(self, error_SN: Floats | None = None) -> Floats:
         """Logarithm of the test error, in which equal factors are equal steps."""

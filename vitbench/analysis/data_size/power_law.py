@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from vitbench.analysis.statistics import LEVEL, MIN_SEEDS, Floats
+from vitbench.analysis.statistics import LEVEL, MIN_SEEDS, Floats, mean_interval
 
 SAMPLES = 1000
 MIN_SIZES = 5
@@ -222,11 +222,16 @@ def why_not(sizes: tuple[int, ...], log_error_SN: Floats) -> str:
     """Why no law is fitted to a curve; empty where one is."""
     seeds = len(log_error_SN)
     if len(sizes) < MIN_SIZES:
-        few = f"{len(sizes)} size{'s' * (len(sizes) != 1)} at which more than guessing is learned"
-        return f"there are {few}, and a curve needs {MIN_SIZES}"
+        few = f"{len(sizes)} size{'s' * (len(sizes) != 1)}"
+        return f"more than guessing is learned at {few}, and a curve needs {MIN_SIZES}"
     if seeds < MIN_SEEDS:
         return f"{seeds} seed{'s' * (seeds != 1)} give no interval; {MIN_SEEDS} do"
     if (worst := rise(log_error_SN)) is not None:
         smaller, larger = (f"{sizes[k]:,}" for k in worst)
         return f"its error rises from {smaller} to {larger} images by more than the seeds explain"
+    fall_S = log_error_SN[:, 0] - log_error_SN[:, -1]
+    if not (mean_interval(fall_S).low or 0.0) > 0:
+        return (
+            f"the seeds do not tell that its error falls from {sizes[0]:,} to {sizes[-1]:,} images"
+        )
     return ""
