@@ -14,6 +14,7 @@ from vitbench.analysis import __main__, figure_spec, figures, results, summary
 from vitbench.analysis.data_size import figures as drawn
 from vitbench.analysis.data_size import findings, power_law
 from vitbench.analysis.data_size.curves import curves_of
+from vitbench.analysis.data_size.power_law import Refusal
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.report import latex, report
 from vitbench.analysis.results import Results
@@ -152,18 +153,38 @@ def test_ill_behaved_curves_are_refused() -> None:
     """Fewer than five sizes or three seeds, a rise that seeds support; noise is no rise."""
     rng = np.random.default_rng(2)
     log_error = np.log(3 * N**-0.5) + 0.05 * rng.normal(size=(6, len(N)))
-    assert power_law.why_not(SIZES, log_error) == ""
-    assert "4 sizes" in power_law.why_not(SIZES[:4], log_error[:, :4])
-    assert "2 seeds give no interval" in power_law.why_not(SIZES, log_error[:2])
+    assert power_law.why_not(SIZES, log_error) is None
+    assert power_law.why_not(SIZES[:4], log_error[:, :4]) == Refusal("few_sizes", n=4)
+    assert power_law.why_not(SIZES, log_error[:2]) == Refusal("few_seeds", n=2)
     log_error[:, 3] += 1.0
-    assert power_law.why_not(SIZES, log_error) == (
-        "its error rises from 256 to 512 images by more than the seeds explain"
-    )
+    assert power_law.why_not(SIZES, log_error) == Refusal("rises", smaller=256, larger=512)
     noise = np.log(0.1) + 0.1 * rng.normal(size=(6, len(N)))
-    assert "do not tell that its error falls from 64 to 2,048" in power_law.why_not(SIZES, noise)
+    assert power_law.why_not(SIZES, noise) == Refusal("flat", smaller=64, larger=2048)
     flat = np.log(0.1) + 0.1 * rng.normal(size=(200, 6, len(N)))
     refused = sum(power_law.rise(one) is not None for one in flat)
     assert refused <= 12  # 2.5 % by design, and less for dependent pairs
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (
+            Refusal("few_sizes", n=1),
+            "more than guessing is learned at 1 size, and a curve needs 5.",
+        ),
+        (Refusal("few_seeds", n=2), "2 seeds give no interval; 3 do."),
+        (Refusal("rises", smaller=256, larger=1024), "its error rises from 256 to 1,024 images"),
+        (Refusal("flat", smaller=64, larger=2048), "do not tell that its error falls from 64 to"),
+    ],
+)
+def test_refusals_in_words(
+    found: Results, refusal: Refusal, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No law is named, nothing is foretold, and the reason is given."""
+    monkeypatch.setattr(findings, "fits_of", lambda opened: {"": refusal})
+    told = {one.kind: one for one in findings.findings(found)}
+    assert not {"size_law", "size_needed", "size_doubling"} & set(told)
+    assert words in sentence(told["size_no_law"])
 
 
 def test_each_seed_has_the_rate_that_the_others_choose(found: Results) -> None:
@@ -256,7 +277,7 @@ def test_models_with_their_own_rates_cross(tmp_path: Path) -> None:
     assert kinds.count("size_law") == 2 and kinds.count("size_rates") == 1
     for spec in drawn.FIGURES:
         data = spec.data(made)
-        assert data is not None and spec.draw(data, "title").axes and spec.describe(data)
+        assert data is not None and spec.draw(data, "title").axes and sentence(spec.describe(data))
 
 
 def test_sweeps_without_sizes_say_nothing_of_them(reported: Path) -> None:
@@ -275,7 +296,7 @@ def test_figures_redraw_from_their_numbers_and_tables_are_latex(found: Results) 
     assert 'id="sizes"' in page
     for spec in drawn.FIGURES:
         csv = folder / "figures" / f"{spec.name}.csv"
-        assert spec.describe(figures.read(csv)) in page
+        assert sentence(spec.describe(figures.read(csv))) in page
         assert figures.redraw(csv).axes
     assert __main__.main([str(folder), "--latex"]) == 0
     made = {path.stem: path.read_text() for path in (folder / "latex").iterdir()}

@@ -13,6 +13,7 @@ from simulated_sizes import SIZES, Truth, power
 
 from vitbench.analysis.data_size import findings, power_law
 from vitbench.analysis.data_size.curves import curves_of
+from vitbench.analysis.data_size.power_law import Refusal
 from vitbench.analysis.findings import claims
 
 SWEEPS = int(os.environ.get("VITBENCH_CALIBRATION_SWEEPS", "40"))
@@ -26,7 +27,7 @@ def too_many(false: int, of: int, rate: float = 0.05) -> bool:
 @pytest.fixture
 def without_laws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sentences about laws assert nothing, and fitting takes nearly all of the time."""
-    monkeypatch.setattr(findings, "fits_of", lambda made: defaultdict(lambda: "not asked here"))
+    monkeypatch.setattr(findings, "fits_of", lambda made: defaultdict(lambda: Refusal("few_sizes")))
 
 
 @pytest.mark.usefixtures("without_laws")

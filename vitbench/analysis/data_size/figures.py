@@ -15,8 +15,9 @@ from vitbench.analysis import style
 from vitbench.analysis.data_size import power_law
 from vitbench.analysis.data_size.curves import Curve, curves_of
 from vitbench.analysis.data_size.findings import fits_of
-from vitbench.analysis.data_size.power_law import MAX_FACTOR, Fitted
+from vitbench.analysis.data_size.power_law import MAX_FACTOR, Fitted, Refusal
 from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.results import Results
 from vitbench.analysis.statistics import Floats, mean_intervals
 
@@ -36,7 +37,7 @@ def curves_data(results: Results) -> pd.DataFrame | None:
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
-def _points(curve: Curve, fitted: Fitted | str) -> pd.DataFrame:
+def _points(curve: Curve, fitted: Fitted | Refusal) -> pd.DataFrame:
     tables = []
     for part, values_SN in (("error", curve.error_SN), ("loss", curve.loss_SN)):
         mean_N, half_N = mean_intervals(values_SN)
@@ -125,18 +126,25 @@ def _images_axis(ax: Axes) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
 
 
-def describe_curves(data: pd.DataFrame) -> str:
+def describe_curves(data: pd.DataFrame) -> Finding:
     """The errors at the ends of each curve."""
-    ends = []
-    for name, own in itertools.islice(
-        data[data["part"] == "error"].groupby("curve", sort=False), 6
-    ):
-        first, last = own.iloc[0], own.iloc[-1]
-        ends.append(
-            f"{'' if name == 'all' else f'{name}: '}{first['mean']:.3g} at {first['images']:,.0f} "
-            f"and {last['mean']:.3g} at {last['images']:,.0f}"
-        )
-    return f"Mean test error by training images: {'; '.join(ends)}."
+    rows = data[data["part"] == "error"]
+    return Finding("drawn_sizes", metric="test_error", facts={"ends": _ends(rows, "mean")})
+
+
+def _ends(rows: pd.DataFrame, column: str) -> list[dict[str, object]]:
+    """A column at the smallest and at the largest size of the first curves."""
+    curves = itertools.islice(rows.groupby("curve", sort=False), _MAX_LINES)
+    return [
+        {
+            "curve": str(name),
+            "smallest": own["images"].iloc[0],
+            "largest": own["images"].iloc[-1],
+            "first": own[column].iloc[0],
+            "last": own[column].iloc[-1],
+        }
+        for name, own in curves
+    ]
 
 
 def doubling_data(results: Results) -> pd.DataFrame | None:
@@ -188,23 +196,16 @@ def draw_doubling(data: pd.DataFrame, title: str) -> Figure:
                                 alpha=0.13, lw=0)  # fmt: skip
         ax.axhline(0.0, color="0.6", lw=0.8, zorder=0)
         _images_axis(ax)
-        ax.set(xlabel="training images, of which there are then twice as many",
-               ylabel="test error that goes (%)")  # fmt: skip
+        ax.set_xlabel("training images before doubling")
+        ax.set_ylabel("test error that goes with twice the images (%)")
         ax.legend(fontsize=9)
     return figure
 
 
-def describe_doubling(data: pd.DataFrame) -> str:
-    """The first and the last step of each curve."""
-    told = []
-    for name, own in itertools.islice(data[data["part"] == "seen"].groupby("curve", sort=False), 6):
-        first, last = own.iloc[0], own.iloc[-1]
-        told.append(
-            f"{'' if name == 'all' else f'{name}: '}{100 * first['share']:.0f} % of the error goes "
-            f"from {first['images']:,.0f} images on, {100 * last['share']:.0f} % from "
-            f"{last['images']:,.0f}"
-        )
-    return f"What twice the images are worth: {'; '.join(told)}."
+def describe_doubling(data: pd.DataFrame) -> Finding:
+    """What the first and the last step of each curve bring."""
+    rows = data[data["part"] == "seen"]
+    return Finding("drawn_doubling", metric="test_error", facts={"ends": _ends(rows, "share")})
 
 
 def rates_data(results: Results) -> pd.DataFrame | None:
@@ -265,13 +266,14 @@ def draw_rates(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def describe_rates(data: pd.DataFrame) -> str:
+def describe_rates(data: pd.DataFrame) -> Finding:
     """The best rate of each size of each curve."""
-    told = []
-    for name, own in itertools.islice(data.groupby("curve", sort=False), 6):
-        rates = ", ".join(f"{row['rate']:g} at {row['images']:,}" for row in own.to_dict("records"))
-        told.append(rates if name == "all" else f"{name}: {rates}")
-    return f"Learning rate of lowest mean validation loss by training images: {'; '.join(told)}."
+    curves = itertools.islice(data.groupby("curve", sort=False), _MAX_LINES)
+    best = [
+        {"curve": str(name), "best": own[["rate", "images"]].to_dict("records")}
+        for name, own in curves
+    ]
+    return Finding("drawn_rates", metric="val_loss", facts={"curves": best})
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -295,7 +297,7 @@ def table(results: Results) -> pd.DataFrame:
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("data_size_curves", "data_size", "Test error and loss against training images",
                curves_data, draw_curves, describe_curves),
-    FigureSpec("data_size_doubling", "data_size", "What twice the images are worth",
+    FigureSpec("data_size_doubling", "data_size", "Value of doubling the training images",
                doubling_data, draw_doubling, describe_doubling),
     FigureSpec("data_size_rates", "data_size", "Learning rate against training images",
                rates_data, draw_rates, describe_rates),

@@ -18,26 +18,20 @@ import numpy as np
 
 from vitbench.analysis.data_size import power_law
 from vitbench.analysis.data_size.curves import Curve, curves_of
-from vitbench.analysis.data_size.power_law import MAX_FACTOR, Fitted
+from vitbench.analysis.data_size.power_law import MAX_FACTOR, MIN_SIZES, Fitted, Refusal
 from vitbench.analysis.findings.finding import Finding
-from vitbench.analysis.findings.pairs import (
-    MIN_SEEDS_TO_CLAIM,
-    Contrast,
-    Pair,
-    adjusted,
-    smallest_p,
-)
+from vitbench.analysis.findings.pairs import Contrast, Pair, adjusted
 from vitbench.analysis.results import Results, computed_once
-from vitbench.analysis.statistics import Floats, mean_interval
+from vitbench.analysis.statistics import MIN_SEEDS, Floats, mean_interval
 
 FAMILY = "data_size"
 METRIC = "test_error"
 
 
 @computed_once
-def fits_of(results: Results) -> dict[str, Fitted | str]:
+def fits_of(results: Results) -> dict[str, Fitted | Refusal]:
     """The law of each curve by its name, or why there is none."""
-    fits: dict[str, Fitted | str] = {}
+    fits: dict[str, Fitted | Refusal] = {}
     for curve in curves_of(results):
         kept = curve.learned_N
         sizes = tuple(curve.sizes[k] for k in kept)
@@ -158,8 +152,6 @@ def _steps(curve: Curve, pairs: Sequence[Pair]) -> list[Finding]:
     facts = {
         **{way: [_span(run) for run in runs] for way, runs in ways.items()},
         "from": curve.sizes[-2], "to": curve.sizes[-1],
-        "can_claim": seeds >= MIN_SEEDS_TO_CLAIM, "smallest_p": smallest_p(seeds),
-        "seeds_needed": MIN_SEEDS_TO_CLAIM,
     }  # fmt: skip
     known = last.difference.low is not None
     return [
@@ -224,10 +216,11 @@ def _span(sizes: Sequence[int]) -> str:
     return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
 
 
-def _law(curve: Curve, fitted: Fitted | str, target: float | None) -> list[Finding]:
+def _law(curve: Curve, fitted: Fitted | Refusal, target: float | None) -> list[Finding]:
     """The law, its prediction of the largest size, images needed and what twice as many bring."""
-    if isinstance(fitted, str):
-        return [Finding("size_no_law", arms=(curve.name,), metric=METRIC, facts={"why": fitted})]
+    if isinstance(fitted, Refusal):
+        facts = {"refusal": fitted, "sizes_needed": MIN_SIZES, "seeds_needed": MIN_SEEDS}
+        return [Finding("size_no_law", arms=(curve.name,), metric=METRIC, facts=facts)]
     seeds, most = len(curve.seeds), curve.sizes[-1]
     skipped = [n for n in curve.sizes if n not in fitted.sizes]
     law = Finding(
@@ -295,9 +288,8 @@ def _duel(duel: Duel) -> Finding:
         metric=METRIC,
         p_adjusted=max((pair.p_adjusted for pair in told), default=None),
         n=seeds,
-        facts={"leads": leads, "unclear": unclear, "can_claim": seeds >= MIN_SEEDS_TO_CLAIM,
-               "smallest_p": smallest_p(seeds), "seeds_needed": MIN_SEEDS_TO_CLAIM},
-    )  # fmt: skip
+        facts={"leads": leads, "unclear": unclear},
+    )
 
 
 def _crossing(

@@ -218,20 +218,26 @@ class Fitted:
         )
 
 
-def why_not(sizes: tuple[int, ...], log_error_SN: Floats) -> str:
-    """Why no law is fitted to a curve; empty where one is."""
+@dataclass(frozen=True)
+class Refusal:
+    """Why no law is fitted: `few_sizes`, `few_seeds` (n of them), `rises` or `flat` (sizes)."""
+
+    why: str
+    n: int = 0
+    smaller: int = 0
+    larger: int = 0
+
+
+def why_not(sizes: tuple[int, ...], log_error_SN: Floats) -> Refusal | None:
+    """Why no law is fitted to a curve; None where one is."""
     seeds = len(log_error_SN)
     if len(sizes) < MIN_SIZES:
-        few = f"{len(sizes)} size{'s' * (len(sizes) != 1)}"
-        return f"more than guessing is learned at {few}, and a curve needs {MIN_SIZES}"
+        return Refusal("few_sizes", n=len(sizes))
     if seeds < MIN_SEEDS:
-        return f"{seeds} seed{'s' * (seeds != 1)} give no interval; {MIN_SEEDS} do"
+        return Refusal("few_seeds", n=seeds)
     if (worst := rise(log_error_SN)) is not None:
-        smaller, larger = (f"{sizes[k]:,}" for k in worst)
-        return f"its error rises from {smaller} to {larger} images by more than the seeds explain"
+        return Refusal("rises", smaller=sizes[worst[0]], larger=sizes[worst[1]])
     fall_S = log_error_SN[:, 0] - log_error_SN[:, -1]
     if not (mean_interval(fall_S).low or 0.0) > 0:
-        return (
-            f"the seeds do not tell that its error falls from {sizes[0]:,} to {sizes[-1]:,} images"
-        )
-    return ""
+        return Refusal("flat", smaller=sizes[0], larger=sizes[-1])
+    return None
