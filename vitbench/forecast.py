@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,6 +16,7 @@ from vitbench import hardware
 from vitbench.analysis.findings import power
 from vitbench.config import Precision, Range, Sweep, axes_of, is_whole, models_of
 from vitbench.config.axes import MODEL
+from vitbench.data import subsets
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import (
@@ -44,18 +45,18 @@ _PROBE_STEPS = 4
 
 def _wall_s(
     plans: Sequence[StackPlan],
-    rates: Mapping[str | None, float],
+    rate: Callable[[StackPlan], float],
     slots: int,
     threads: Sequence[int] | None = None,
 ) -> float:
     """Seconds until the last of the stacks is done, placed in order on what is free first.
 
-    `rates` are seconds of one thread for each FLOP, by model: convolutions and products of
-    matrices differ. Without `threads` each stack takes one slot.
+    `rate` gives the seconds of one thread for each FLOP of a stack. Without `threads` each stack
+    takes one slot.
     """
     threads = threads or [1] * len(plans)
     seconds = [
-        stack_flops(plan) * rates[plan.shared.model.name] / speedup(count, parallel_share(plan))
+        stack_flops(plan) * rate(plan) / speedup(count, parallel_share(plan))
         for plan, count in zip(plans, threads, strict=True)
     ]
     return max(ends_s(seconds, threads, [slots]))
@@ -72,23 +73,33 @@ def _threads(sweep: Sweep, plans: Sequence[StackPlan], slots: int, on_gpu: bool)
     return [threads_of(cpus(plan)) for plan in plans]
 
 
+def _kind(plan: StackPlan) -> tuple[str | None, int | None]:
+    """What the seconds of a FLOP depend on: the model, and how many images it trains on.
+
+    Convolutions and products of matrices differ; the fewer images there are, the more of an epoch
+    is evaluation.
+    """
+    return plan.shared.model.name, plan.shared.train.train_images
+
+
 def _measured_rates(
     plans: Sequence[StackPlan], images: ImageSet, precision: Precision
-) -> dict[str | None, float]:
-    """Time a few real steps of each model's cheapest stack here, evaluation included."""
+) -> Callable[[StackPlan], float]:
+    """Time a few real steps of the cheapest stack of each kind here, evaluation included."""
     import torch
 
     from vitbench.training.engine import probe
 
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rates: dict[str | None, float] = {}
-    for name in dict.fromkeys(plan.shared.model.name for plan in plans):
-        own = (plan for plan in plans if plan.shared.model.name == name)
-        cheapest = min(own, key=stack_flops)
-        epoch_s = probe(cheapest, images, device=device, steps=_PROBE_STEPS, precision=precision)
-        rates[name] = epoch_s * cheapest.shared.train.epochs / stack_flops(cheapest)
-    return rates
+    rates = {}
+    for kind in dict.fromkeys(map(_kind, plans)):
+        cheapest = min((plan for plan in plans if _kind(plan) == kind), key=stack_flops)
+        train = cheapest.shared.train
+        used = subsets.cut(images, train)
+        epoch_s = probe(cheapest, used, device=device, steps=_PROBE_STEPS, precision=precision)
+        rates[kind] = epoch_s * train.epochs / stack_flops(cheapest)
+    return lambda plan: rates[_kind(plan)]
 
 
 def dry_run(
@@ -237,4 +248,5 @@ def paper_cost_s(paper: Sweep, job: Job, trials: pd.DataFrame) -> float:
     train = paper.train.model_copy(update={"train_images": asked})
     paper = paper.model_copy(update={"dataset": job.sweep.dataset, "train": train})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
-    return _wall_s(plans, {name: took_s[name] / worked[name] for name in worked}, slots)
+    rates = {name: took_s[name] / worked[name] for name in worked}
+    return _wall_s(plans, lambda plan: rates[plan.shared.model.name], slots)

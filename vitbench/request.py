@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import secrets
 import shlex
 import shutil
@@ -35,6 +36,7 @@ class Request:
     scale: str
     overrides: tuple[str, ...]
     seeds: int | None
+    sizes: int | None
     dry_run: bool
     resume: str | None
     exports: tuple[str, ...]
@@ -77,7 +79,7 @@ class Settled:
 
     request: Request
     file: SweepFile
-    overrides: tuple[str, ...]  # with what --seeds and --export stand for
+    overrides: tuple[str, ...]  # with what --seeds, --sizes and --export stand for
     sweep: Sweep  # the file's at this scale, with the overrides
     scale: str
     out: Path  # holds the results folders of sweeps
@@ -117,7 +119,36 @@ def settle(request: Request) -> Settled:
         resume_from = find(out, written.name, request.resume)
     scale = _scale(request, written, resume_from)
     sweep = file.sweep(scale=scale, overrides=overrides)
+    if request.sizes is not None:
+        # The number that the command line may give has become the largest size.
+        kept = (text for text in overrides if not text.startswith("train.train_images="))
+        overrides = (*kept, f"search.space.train_images={_sizes(request.sizes, sweep)}")
+        sweep = file.sweep(scale=scale, overrides=overrides)
     return Settled(request, file, overrides, sweep, scale, out, resume_from, bucket)
+
+
+def _sizes(count: int, sweep: Sweep) -> list[int]:
+    """So many numbers of training images, each half of the next; the last is the sweep's own."""
+    own = sweep.search.space.get("train_images", [sweep.train.train_images])
+    largest = max((size for size in own if isinstance(size, int)), default=None)
+    if count < 2:
+        raise UserError(f"--sizes {count}: is not a number of sizes to compare; name 2 or more.")
+    if not sweep.search.is_grid:
+        rule = f"a search ({sweep.search.method}) suggests one size at a time"
+        raise UserError(f"--sizes {count}: {rule}; use a grid.")
+    if largest is None:
+        rule = "the sweep does not say how many training images the largest size has"
+        raise UserError(f"--sizes {count}: {rule}; add --set train.train_images=N.")
+    batches = sweep.search.space.get("batch_size", [sweep.train.batch_size])
+    fewest = max(size for size in batches if isinstance(size, int))
+    sizes = [round(largest / 2**halvings) for halvings in reversed(range(count))]
+    if sizes[0] < fewest:
+        fits = int(math.log2(largest / fewest)) + 1
+        raise UserError(
+            f"--sizes {count}: the smallest would have {sizes[0]} images, fewer than a batch of "
+            f"{fewest}; use at most {fits}."
+        )
+    return sizes
 
 
 def _scale(request: Request, sweep: Sweep, resume_from: Path | None) -> str:
@@ -181,6 +212,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--set", dest="overrides", metavar="KEY=VALUE", help=text, **several)
     text = "repeat the sweep with seeds 0 to N-1; three give intervals, six can give p < 0.05"
     add("--seeds", type=int, metavar="N", help=text)
+    text = "repeat the sweep with N numbers of training images, each half of the next"
+    add("--sizes", type=int, metavar="N", help=text)
     text = "show trials, stacks and a time forecast; no cluster"
     add("--dry-run", action="store_true", help=text)
     text = "go on with a run: the latest of this sweep under --out, or the folder named"

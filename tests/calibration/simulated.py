@@ -67,11 +67,11 @@ def planned(seeds: int, arms: tuple[tuple[tuple[str, Any], ...], ...]) -> pd.Dat
             "status": "finished",
             "seed": seed,
             "lr": 0.001,
+            "train_images": 2000,
             **dict(settings),
             "val_accuracy": 0.9,
             "test_accuracy": 0.9,
             "initial_val_loss": START,
-            "train_images": 2000,
             "planned_epochs": 5,
         }
         for seed in range(seeds)

@@ -100,3 +100,18 @@ def test_the_command_to_go_on_names_the_folder_once(
     for extra in ([], ["--resume"], ["--resume", str(folder)]):
         request = Request.parse(["s.yaml", "--seeds", "3", *extra])
         assert request.to_go_on(folder) == wanted
+
+
+def test_sizes_halve_down_from_the_largest(file: Path) -> None:
+    """`--sizes N` adds an axis to whatever the file says, at the scale that is run."""
+    asked = [str(file), "--set", "train.train_images=300", "--sizes"]
+    assert settle(Request.parse([*asked, "4"])).sweep.search.space == {
+        "lr": [0.01, 0.001],
+        "train_images": [38, 75, 150, 300],
+    }
+    with pytest.raises(UserError, match="fewer than a batch of 16; use at most 5"):
+        settle(Request.parse([*asked, "6"]))
+    with pytest.raises(UserError, match="name 2 or more"):
+        settle(Request.parse([*asked, "1"]))
+    with pytest.raises(UserError, match=r"add --set train\.train_images=N"):
+        settle(Request.parse([str(file), "--sizes", "4"]))

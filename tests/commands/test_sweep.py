@@ -378,3 +378,27 @@ def test_a_dry_run_downloads_nothing(
     assert not empty.exists()
     with pytest.raises(AssertionError, match="downloads"):
         sweep.main([str(file), "--data", str(empty), "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.ray
+def test_sizes_are_trained_on_nested_images_of_each_seed(tiny: Path, local_ray: None) -> None:
+    """`--sizes` from the command line to the tables: equal updates, own images, a curve."""
+    out = tiny.parent / "out"
+    changes = ["train.steps=9", "search.space.lr=[0.01]", "train.batch_size=32"]
+    flags = [f"--set={change}" for change in changes]
+    code, output = sweep_runs.sweep_here(
+        str(tiny), "--out", str(out), "--sizes", "3", "--seeds", "2", *flags
+    )
+    assert code == 0, output
+    folder = sweep_runs.results_of(out)
+    trials = pd.read_parquet(folder / "trials.parquet")
+    assert sorted(trials["train_images"]) == [75, 75, 150, 150, 300, 300]
+    assert set(trials["subset"]) == {"per_seed"} and set(trials["steps"]) == {9}
+    # 9 updates of 32 images: three passes over 75, two over 150, one over 300.
+    assert trials.groupby("train_images")["epochs"].max().to_dict() == {75: 3, 150: 2, 300: 1}
+    assert (folder / "figures" / "data_size_curves.png").is_file()
+    assert "equal updates (9)" in (folder / "report.html").read_text(encoding="utf-8")
+    code, output = sweep_runs.sweep_here(
+        str(tiny), "--out", str(out), "--sizes", "4", "--seeds", "2", *flags, "--resume"
+    )
+    assert code == 0 and "6 done" in output and "2 new" in output, output

@@ -113,6 +113,25 @@ def test_scales_and_overrides_are_laid_over_the_file(tmp_path: Path) -> None:
     assert (found.train.epochs, found.search.space["lr"]) == (7, [0.01])
 
 
+def test_updates_take_the_place_of_epochs(tmp_path: Path) -> None:
+    """One of them says how long models train: both are refused, and a later one wins."""
+    both = GOOD.replace("epochs: 3,", "epochs: 3, steps: 40,")
+    assert problems(tmp_path, both) == [
+        "s.yaml:4: train.steps: says how long models train, and so does epochs; keep one of them"
+    ]
+    path = write(tmp_path, GOOD.replace("epochs: 1", "steps: 40"))
+    found = load_sweep(path, scale="laptop")
+    assert (found.train.steps, load_sweep(path).train.steps) == (40, None)
+    assert load_sweep(path, overrides=["train.steps=7"]).train.steps == 7
+    back = load_sweep(path, scale="laptop", overrides=["train.epochs=5"])
+    assert (back.train.steps, back.train.epochs) == (None, 5)
+    again = load_sweep(write(tmp_path, resolved_yaml(found)))
+    assert again.train == found.train
+    text = GOOD.replace("seed: [0, 1]}", "steps: [4, 8]}").replace("epochs: 3, ", "")
+    axis = load_sweep(write(tmp_path, text.replace("{epochs: 1}", "{batch_size: 8}")))
+    assert load_sweep(write(tmp_path, resolved_yaml(axis))).search == axis.search
+
+
 def test_every_choice_can_be_an_axis(tmp_path: Path) -> None:
     """`optimizer` and `schedule` have no rule beside their choices, and are checked by those."""
     text = GOOD.replace("lr: [3e-3, 1E-4, 1e1]", "optimizer: [radam, sgd], schedule: [cosine]")
@@ -191,6 +210,15 @@ search:
             "--set 'search.space.lr=[0.1]'",
         ),
         ("train.train_images=10", "train.batch_size=16: is larger than train_images=10"),
+        (
+            "search.space.train_images=[8,64]",
+            "train.batch_size=16: is larger than train_images=8; use at most 8",
+        ),
+        (
+            "search.space.steps=[10]",
+            "search.space.steps: says how long models train, and so does epochs; keep one of them",
+        ),
+        ("search.space.train_images=[]", "an axis needs at least one value"),
     ],
 )
 def test_an_override_is_named_as_the_place(tmp_path: Path, override: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,6 +81,33 @@ def test_expand_follows_the_file_and_fills_defaults() -> None:
         (32, 128, 0.1),
         (32, 128, 0.2),
     ]
+
+
+def test_an_axis_of_sizes_draws_anew_for_each_seed() -> None:
+    """Unless the file says otherwise; without such an axis all seeds share one subset, as ever."""
+
+    def subsets(axis: dict[str, Any], **train: Any) -> set[str | None]:
+        found = sweep({"space": axis})
+        found = found.model_copy(update={"train": found.train.model_copy(update=train)})
+        return {trial.train.subset for trial in expand(found)}
+
+    sizes = {"train_images": [32, 64]}
+    assert subsets(sizes) == {"per_seed"} and subsets(sizes, subset="shared") == {None}
+    assert subsets({"lr": [0.1]}) == {None} == subsets({"lr": [0.1]}, subset="shared")
+    assert subsets({"lr": [0.1]}, subset="per_seed") == {"per_seed"}
+
+
+def test_equal_updates_are_epochs_of_each_size() -> None:
+    """40 updates of 16 images are 20 passes over 32 images, and nearly 3 over 250."""
+    found = sweep({"space": {"train_images": [32, 250], "seed": [0, 1]}})
+    found = found.model_copy(update={"train": found.train.model_copy(update={"steps": 40})})
+    trials = expand(found)
+    assert [(t.train.epochs, t.train.steps) for t in trials[::2]] == [(20, 40), (3, 40)]
+    # A stack holds members of one size.
+    assert [plan.size for plan in pack(trials, max_members=9, slots=1)] == [2, 2]
+    matched = found.train.model_copy(update={"matched": 24, "train_images": None})
+    one = sweep({}).model_copy(update={"train": matched})
+    assert [t.train.epochs for t in expand(one)] == [14]
 
 
 def test_packing_fills_the_slots_before_it_stacks() -> None:

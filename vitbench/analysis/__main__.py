@@ -37,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="print claims, findings and limits as one JSON object (docs/results.md); draw nothing",
     )
+    parser.add_argument(
+        "--latex",
+        action="store_true",
+        help="write every table of the report as LaTeX into RESULTS/latex; draw nothing",
+    )
     args = parser.parse_args(argv)
     from vitbench.analysis import results
 
@@ -52,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             if args.results.suffix == ".csv":
                 paths = style.save_pictures(figures.redraw(args.results), args.results)
+            elif args.latex:
+                paths = report.write_latex(args.results, args.target)
             else:
                 paths = report.draw_and_write(args.results, args.target)
             print(*paths, sep="\n")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from vitbench.analysis import figure_spec, results
 from vitbench.analysis.attention import figures as attention
 from vitbench.analysis.compare import figures as compare
+from vitbench.analysis.data_size import figures as data_size
 from vitbench.analysis.figure_spec import Drawn, FigureSpec
 from vitbench.analysis.labels import figures as labels
 from vitbench.analysis.learning_rate import figures as learning_rate
@@ -22,6 +23,7 @@ from vitbench.records.rows import EPOCHS, TRIALS
 
 # Each package lists its figures; a new one is added there and nowhere else.
 FIGURES: tuple[FigureSpec[Results], ...] = (
+    *data_size.FIGURES,
     *learning_rate.FIGURES,
     *labels.FIGURES,
     *search.FIGURES,
@@ -31,7 +33,7 @@ FIGURES: tuple[FigureSpec[Results], ...] = (
 # The types of the tables' columns: label "3" must not become the number 3.
 _TYPES = {column.name: column.dtype for column in (*EPOCHS, *TRIALS)}
 del _TYPES["epochs"]  # of a figure they may be infinite: a target that was never reached
-_TYPES |= dict.fromkeys(("group", "arm", "workload", "setting"), "string")
+_TYPES |= dict.fromkeys(("group", "arm", "workload", "setting", "curve"), "string")
 
 
 def draw_all(opened: Results) -> list[Drawn]:

@@ -51,15 +51,27 @@ class Results:
     def subtitle(self) -> str:
         """What every figure must say: data set, scale, images, models, seeds."""
         seeds = self.trials["seed"].nunique()
-        images = ", ".join(f"{n:,}" for n in sorted(self.trials["train_images"].dropna().unique()))
+        sizes = [f"{n:,}" for n in sorted(self.trials["train_images"].dropna().unique())]
+        images = ", ".join(sizes) if len(sizes) < 4 else f"{sizes[0]} to {sizes[-1]}"
         scale = f"{self.environment.get('scale', '?')} scale, "
         if self.environment.get("scales") == []:  # the file has none to choose from
             scale = ""
         text = (
-            f"{self.dataset}, {scale}{images} training "
-            f"images, {len(self.trials)} models, {seeds} seed{'s' if seeds != 1 else ''}"
+            f"{self.dataset}, {scale}{images} training images{self._length}, "
+            f"{len(self.trials)} models, {seeds} seed{'s' if seeds != 1 else ''}"
         )
         return f"PARTIAL: {text}" if self.partial else text
+
+    @property
+    def _length(self) -> str:
+        """How long models of several sizes of data trained: equal updates or equal epochs."""
+        if self.trials["train_images"].nunique() < 2:
+            return ""
+        for column, unit in (("steps", "updates"), ("planned_epochs", "epochs")):
+            known = set(self.trials[column].dropna()) if column in self.trials else set()
+            if len(known) == 1:
+                return f", equal {unit} ({known.pop():,})"
+        return ""
 
 
 def computed_once(function: Callable[[Results], Computed]) -> Callable[[Results], Computed]:

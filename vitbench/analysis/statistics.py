@@ -63,10 +63,18 @@ def mean_intervals(values_SP: Floats) -> tuple[Floats, Floats]:
     return mean_P, t * values_SP.std(axis=0, ddof=1) / math.sqrt(seeds)
 
 
+def choice_of_others(values_SA: Floats) -> npt.NDArray[np.intp]:
+    """For each seed the arm of lowest mean over the other seeds, [S]; of one seed its own."""
+    if len(values_SA) == 1:
+        return np.asarray(values_SA.argmin(axis=1), dtype=np.intp)
+    others = [np.delete(values_SA, seed, axis=0).mean(axis=0) for seed in range(len(values_SA))]
+    return np.asarray(np.stack(others).argmin(axis=1), dtype=np.intp)
+
+
 def chosen_by_others(values_SA: Floats) -> list[float]:
     """Each seed's value in the arm of lowest mean over the other seeds: free of choosing's luck."""
-    others = [np.delete(values_SA, seed, axis=0).mean(axis=0) for seed in range(len(values_SA))]
-    return [float(row[o.argmin()]) for row, o in zip(values_SA, others, strict=True)]
+    chosen_S = choice_of_others(values_SA)
+    return [float(row[arm]) for row, arm in zip(values_SA, chosen_S, strict=True)]
 
 
 def kendall_tau(x: Floats, y: Floats) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 import pandas as pd
 
 from vitbench.analysis.attention import findings as attention
+from vitbench.analysis.data_size import findings as data_size
 from vitbench.analysis.findings import claims, limits, settings
 from vitbench.analysis.findings.arms import by_arm, named_trials, names_of
 from vitbench.analysis.findings.claims import Verdict
@@ -26,6 +27,7 @@ Source = Callable[[Results], list[Finding]]
 TOPICS: tuple[tuple[Source, Source | None], ...] = (
     (settings.findings, limits.limits),
     (label_findings.findings, label_findings.limits),
+    (data_size.findings, data_size.limits),
     (learning_rate.findings, None),
     (search.findings, search.limits),
     (time_to_target.findings, time_to_target.limits),

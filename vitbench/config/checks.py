@@ -20,7 +20,7 @@ from vitbench.config.axes import (
     models_of,
     setting_of,
 )
-from vitbench.config.models import Dataset, Sweep
+from vitbench.config.models import LENGTHS, Dataset, Sweep
 from vitbench.config.problems import Path, Problem, below, shorten, translate
 from vitbench.config.search import EACH_EPOCH, Range, Search
 from vitbench.words import did_you_mean
@@ -37,6 +37,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         *model_checks.problems(sweep),
         *_search_problems(sweep.search),
         *number_checks.model_problems(sweep.search),
+        *_length_problems(sweep),
         *_dataset_problems(sweep.dataset),
         *_label_problems(sweep),
         *_loss_problems(sweep),
@@ -150,6 +151,23 @@ def _search_problems(search: Search) -> Iterator[Problem]:
         yield wrong(("inner", "lr"), "", rule, "list at least three under search.inner.lr")
 
 
+def _length_problems(sweep: Sweep) -> Iterator[Problem]:
+    """How long models train, said twice; and numbers of images that `matched` already says."""
+    axes, train = {**sweep.search.space, **sweep.search.inner}, sweep.train
+    said = [n for n in LENGTHS if n in axes or (n in train.model_fields_set and getattr(train, n))]
+    by_steps = "steps" in said
+    path: Path = ("search", "space", "steps") if "steps" in axes else ("train", "steps")
+    if len(said) > 1:
+        yield Problem(
+            path, "", "says how long models train, and so does epochs", "keep one of them"
+        )
+    if by_steps and sweep.search.scheduler == "asha":
+        yield Problem(path, "", "asha counts epochs, which steps leave open", "use train.epochs")
+    if "train_images" in axes and train.matched is not None:
+        rule = "train.matched says how many images there are"
+        yield Problem(("search", "space", "train_images"), "", rule, "use one of them")
+
+
 # Data sets that each setting belongs to; `offline` may bring faces in.
 _DATASET_SETTINGS = {
     "labels": ("celeba", "faces", "folder"),
@@ -260,7 +278,9 @@ def _batch_problems(sweep: Sweep) -> Iterator[Problem]:
     path: Path = ("search", "space") if in_space else ("train",)
     sizes = [axis.low] if isinstance(axis, Range) else axis
     sizes = [size for size in sizes if isinstance(size, int | float)]
-    images = sweep.train.train_images
+    counts = sweep.search.space.get("train_images", [sweep.train.train_images])
+    counts = [counts.low] if isinstance(counts, Range) else counts
+    images = min((int(n) for n in counts if isinstance(n, int | float)), default=None)
     for size in sizes:
         if images is not None and not isinstance(axis, Range) and size > images:
             rule, fix = f"is larger than train_images={images}", f"use at most {images}"

@@ -40,6 +40,17 @@ def _relation_problems(claim: Claim, path: Path) -> Iterator[Problem]:
     if claim.than and not compares_two:
         rule = f"belongs to higher and lower, not to {relation}"
         yield wrong(("than",), "", rule, "leave it out")
+    against_number = relation in ("at_least", "at_most")
+    if against_number and claim.value is None:
+        yield wrong(
+            ("value",), "", f"{relation} needs a number to compare with", "add `value: 0.9`"
+        )
+    if claim.value is not None and not against_number:
+        rule = f"belongs to at_least and at_most, not to {relation}"
+        yield wrong(("value",), f"{claim.value:g}", rule, "leave it out")
+    if against_number and claim.margin:
+        rule = "is what `value` already says"
+        yield wrong(("margin",), f"{claim.margin:g}", rule, "change the value instead")
     for key in ("with_metric", "over"):
         value = getattr(claim, key)
         if relation == "associated" and value is None:
@@ -94,6 +105,11 @@ def _setting_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Proble
         if name in compared:
             rule = "is what the claim compares, and the same in all arms"
             yield wrong(("where", name), "", rule, "keep it in one of them")
+    if claim.tuned is not None and claim.tuned in compared | set(claim.where):
+        rule = "is named by the claim, so there is nothing to choose"
+        yield wrong(("tuned",), claim.tuned, rule, "leave it out")
+    elif claim.tuned is not None:
+        yield from _unknown(sweep, claim.tuned, (*path, "tuned"), claim.tuned)
     if claim.over is not None:
         yield from _unknown(sweep, claim.over, (*path, "over"), claim.over)
     of = claim.of if isinstance(claim.of, dict) else {}

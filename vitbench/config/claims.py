@@ -10,7 +10,9 @@ from pydantic import Field
 
 from vitbench.config.search import Scalar, Section
 
-Relation = Literal["highest", "lowest", "higher", "lower", "ordered", "associated"]
+Relation = Literal[
+    "highest", "lowest", "higher", "lower", "ordered", "associated", "at_least", "at_most"
+]
 TrialMetric = Literal[
     "train_loss", "val_loss", "test_loss", "train_accuracy", "val_accuracy", "test_accuracy",
 ]  # fmt: skip
@@ -41,9 +43,20 @@ class Claim(Section):
         alias="is",
         description="highest and lowest: against every other value of the settings in `of`; "
         "higher and lower: than the arm in `than`; ordered: the arms of the list ascend; "
-        "associated: `metric` rises with `with_metric` over the values of `over`",
+        "associated: `metric` rises with `with_metric` over the values of `over`; at_least and "
+        "at_most: than the number in `value`",
     )
     than: Arm | None = Field(default=None, description="of higher and lower: the other arm")
+    value: float | None = Field(
+        default=None,
+        description="of at_least and at_most: the number that the mean of the arm is compared "
+        "with, e.g. a test accuracy of 0.9 that is reached with 1,000 images",
+    )
+    tuned: Literal["lr", "weight_decay"] | None = Field(
+        default=None,
+        description="a setting that the claim leaves open and that is not averaged over: each "
+        "seed of an arm has the value that the other seeds choose by validation loss",
+    )
     where: Arm = Field(default_factory=dict, description="settings that all arms compared have")
     margin: float = Field(
         default=0.0, ge=0, description="by how much at least, in units of the metric"

@@ -66,6 +66,8 @@ ADDED: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0,
         "loss": None,
         "loss_source": None,
+        "steps": None,
+        "subset": None,
     },
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from vitbench.config import checks, number_checks, yaml_file
-from vitbench.config.models import Sweep
+from vitbench.config.models import LENGTHS, Sweep
 from vitbench.config.problems import (
     UNKNOWN_KEY,
     ConfigError,
@@ -141,6 +141,8 @@ def resolved_yaml(sweep: Sweep) -> str:
     """The sweep as a file that loads to the same sweep, every default written out."""
     content = sweep.model_dump(mode="json", by_alias=True)
     content["scales"] = {}  # the scale has been applied
+    if sweep.train.steps is not None or "steps" in sweep.search.space:
+        del content["train"]["epochs"]  # said in steps
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
@@ -268,6 +270,8 @@ def _merge(
     document: Document | None = None,
 ) -> None:
     """Lay `tree` over `values`; the lines of what it brings go along."""
+    if target == ("train",):
+        _displace(values, tree)
     for key, value in tree.items():
         below = values.get(key)
         if isinstance(value, dict) and isinstance(below, dict) and key != "space":
@@ -276,6 +280,14 @@ def _merge(
             values[key] = value
         if document is not None and (*source, key) in document.lines:
             document.lines[(*target, key)] = document.lines[(*source, key)]
+
+
+def _displace(train: dict[str, Any], brings: Iterable[str]) -> None:
+    """Where one way to say how long models train is laid over another, the other one goes."""
+    brought = set(brings) & set(LENGTHS)
+    if len(brought) == 1:
+        for name in {*LENGTHS} - brought:
+            train.pop(name, None)
 
 
 def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) -> list[Problem]:
@@ -295,6 +307,8 @@ def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) 
         values = values.setdefault(str(part), {})
         if not isinstance(values, dict):
             return [Problem(path, right, f"'{part}' is not a section", "check the key")]
+    if path[:-1] == ("train",):
+        _displace(values, [str(path[-1])])
     values[str(path[-1])] = value
     return []
 

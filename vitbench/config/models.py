@@ -20,6 +20,7 @@ UsedPrecision = Literal["float32", "bfloat16"]  # what auto is decided to be
 Exporter = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 EXPORTERS: tuple[str, ...] = get_args(Exporter)
 STACKABLE: JsonDict = {"stackable": True}
+LENGTHS = ("epochs", "steps")  # of training: one of them says how long
 
 
 class Dataset(Section):
@@ -140,7 +141,14 @@ class Model(Section):
 class SharedTrain(Section):
     """Training settings that all members of a stack have in common."""
 
-    epochs: int = Field(default=200, ge=1)
+    epochs: int = Field(
+        default=200, ge=1, description="passes over the training images; or say it in `steps`"
+    )
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="updates to train for, in place of epochs: the same for every number of images",
+    )
     batch_size: int = Field(default=16, ge=1)
     optimizer: Literal["radam", "adamw", "sgd"] = "radam"
     schedule: Literal["constant", "cosine"] = Field(
@@ -187,6 +195,12 @@ class SharedTrain(Section):
         default=None, description="hash of the files of loss; filled in by the sweep"
     )
     train_images: int | None = Field(default=None, ge=1, description="all if left out")
+    subset: Literal["shared", "per_seed"] | None = Field(
+        default=None,
+        description="which training images where there are more: shared, the same for all seeds; "
+        "per_seed, drawn anew for each seed and the same in all its arms. If left out, per_seed "
+        "where train_images is an axis, else shared",
+    )
     val_images: int | None = Field(default=None, ge=1, description="all if left out")
     test_images: int | None = Field(default=None, ge=1, description="all if left out")
 

@@ -95,12 +95,29 @@ class ImageSet:
         place = self.labels.index(label)
         return (targets[:, 0] == place).astype(np.int64) if self.classes else targets[:, place]
 
-    def matched(self, split: str, label: str, train_per_side: int) -> NDArray[np.int64]:
+    def drawn(self, seed: int) -> NDArray[np.int64]:
+        """All training images in the order in which a seed draws them, indices [N].
+
+        Every beginning has nearly the shares of the classes, or of the patterns of attributes, and
+        holds all smaller ones.
+        """
+        rng = np.random.default_rng([seed, *b"subset"])
+        _, pattern = np.unique(self.train.targets, axis=0, return_inverse=True)
+        return stratified_order(pattern.reshape(-1), rng)
+
+    def matched(
+        self,
+        split: str,
+        label: str,
+        train_per_side: int,
+        among: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.int64]:
         """Images of a split with as many that have the label as do not, the same number for all.
 
         Of the training images `train_per_side` each are drawn; of validation and test images as
         many as every label of the data set has, so that all labels are judged on sets of one size
-        and one base rate. What is drawn depends on the label alone: seeds share it.
+        and one base rate. What is drawn depends on the label alone, and seeds share it; unless
+        training images are taken in the order of `among`, which a seed has drawn.
 
         Returns:
             Indices into the split, ascending, int64.
@@ -108,13 +125,13 @@ class ImageSet:
         Raises:
             UserError: if the split has too few images on a side.
         """
-        sides = self._sides(split, label)
+        sides = self._sides(split, label, among)
         fewest = min(map(len, sides))
         if split == "train":
             count = train_per_side
             if count > fewest:
                 raise UserError(
-                    f"train.matched={count}: of the {len(self.train):,} training images of "
+                    f"train.matched={count}: of the {sum(map(len, sides)):,} training images of "
                     f"{self.name} {len(sides[0]):,} have {label} and {len(sides[1]):,} do not; "
                     f"use at most {fewest:,}"
                 )
@@ -128,13 +145,16 @@ class ImageSet:
                     f"from its absence; use more images, or leave {rare} out of dataset.labels"
                 )
         rng = np.random.default_rng(0)
-        drawn = [rng.permutation(side)[:count] for side in sides]
+        drawn = [(side if among is not None else rng.permutation(side))[:count] for side in sides]
         return np.sort(np.concatenate(drawn)).astype(np.int64)
 
-    def _sides(self, split: str, label: str) -> list[NDArray[np.int64]]:
-        """Indices of the images with the label, and of those without it."""
+    def _sides(
+        self, split: str, label: str, among: NDArray[np.int64] | None = None
+    ) -> list[NDArray[np.int64]]:
+        """Indices of the images with the label, and of those without it, of all or of some."""
         target = self.binary_targets(split, label)
-        return [np.flatnonzero(target == 1), np.flatnonzero(target == 0)]
+        index = np.arange(len(target)) if among is None else among
+        return [index[target[index] == 1], index[target[index] == 0]]
 
     def subset(
         self, train_images: int | None, val_images: int | None, test_images: int | None
@@ -158,12 +178,15 @@ class ImageSet:
         return replace(self, **cut)
 
 
-def stratified_order(targets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A fixed order of all images in which every beginning has nearly the classes' shares.
+def stratified_order(
+    targets: NDArray[np.int64], rng: np.random.Generator | None = None
+) -> NDArray[np.int64]:
+    """An order of all images in which every beginning has nearly the classes' shares.
 
-    Each class is shuffled and spread evenly over 0 to 1; the order is that of those places.
+    Each class is shuffled and spread evenly over 0 to 1; the order is that of those places. It is
+    always the same if no generator is given.
     """
-    rng = np.random.default_rng(0)
+    rng = rng or np.random.default_rng(0)
     place = np.empty(len(targets))
     for value in np.unique(targets):
         members = np.flatnonzero(targets == value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -64,11 +65,24 @@ def trial_of(sweep: Sweep, settings: Mapping[str, Any]) -> TrialConfig:
             sections[AXES[setting]][setting] = value
     if model["build"] is None:
         model["mlp"] = model["mlp"] or 4 * model["width"]
+    if train["steps"] is not None:
+        train["epochs"] = math.ceil(train["steps"] / _steps_per_epoch(train))
+    varied = "train_images" in sweep.search.space
+    drawn = train["subset"] or ("per_seed" if varied else "shared")
+    train["subset"] = drawn if drawn == "per_seed" else None
     return TrialConfig(
         dataset=Dataset.model_validate(dataset),
         model=Model.model_validate(model),
         train=Train.model_validate(train),
     )
+
+
+def _steps_per_epoch(train: Mapping[str, Any]) -> int:
+    """Updates of one pass over the training images, whose number is known once they are opened."""
+    images = train["train_images"] if train["matched"] is None else 2 * train["matched"]
+    if images is None:
+        raise ValueError("train.steps needs train_images, which data.prepare fills in")
+    return math.ceil(int(images) / int(train["batch_size"]))
 
 
 def broken_rule(sweep: Sweep, settings: Mapping[str, Any]) -> str | None:

@@ -191,6 +191,7 @@ def planned_row(config: Mapping[str, Any]) -> dict[str, Any]:
     row = {"dataset": name, "image_size": dataset["image_size"]}
     row |= {**model_settings(model), **train}
     row["planned_epochs"] = row.pop("epochs")
+    row["subset"] = row.get("subset") or "shared"
     return row
 
 

@@ -288,6 +288,10 @@ class TrialOutcome(Record):
         "its name in `models`, or what builds it; empty for the one Vision Transformer of a sweep. "
         "Arguments of builders follow as columns `args.NAME`",
     ] = None
+    steps: Annotated[int | None, "updates of a full run; empty where it is given in epochs"] = None
+    subset: Annotated[
+        str | None, "per_seed where each seed draws its training images; else shared"
+    ] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 
     @classmethod

@@ -7,7 +7,7 @@ one), G groups of images to judge on, N images, B batch, C channels, Y and X pix
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitbench.config import SharedTrain
+from vitbench.data import subsets
 from vitbench.data.image_set import SPLITS, ImageSet, Split
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
@@ -76,8 +78,8 @@ class Streams:
     def __init__(
         self,
         seeds: Sequence[int],
-        pool_names: Sequence[str | None],
-        pools: Mapping[str | None, Tensor],
+        pool_names: Sequence[Hashable],
+        pools: Mapping[Hashable, Tensor],
     ) -> None:
         self._keys, of_member = _numbered(zip(seeds, pool_names, strict=True))
         self.of_member = tuple(of_member)
@@ -94,7 +96,7 @@ class Streams:
         return torch.stack(rows)
 
     def first(self, count: int) -> Tensor:
-        """The first images that each stream may use, [S, N]: the same for all seeds."""
+        """The first images of each stream's pool, [S, N]: always the same."""
         return torch.stack([self._pools[pool][:count] for _, pool in self._keys])
 
 
@@ -132,23 +134,30 @@ class StackData:
             )
             for name in SPLITS
         }
-        # Which images a member sees: all, or those that are matched for its label.
-        matched = plan.shared.train.matched
-        pool_names = [member.label if matched else None for member in members]
-        pools, pool_of = _numbered(pool_names)
-        of_split = {
-            name: [_pool(images, name, label, matched) for label in pools] for name in SPLITS
-        }
+        # Which images a member sees: all, those matched for its label, or those its seed draws.
+        train = plan.shared.train
+        matched_for = [member.label if train.matched else None for member in members]
+        draws = train.subset == "per_seed"
+        pool_names = [
+            (label, member.seed if draws else None)
+            for label, member in zip(matched_for, members, strict=True)
+        ]
         self._streams = Streams(
             [member.seed for member in members],
             pool_names,
-            dict(zip(pools, of_split["train"], strict=True)),
+            {name: _pool(images, "train", train, *name) for name in dict.fromkeys(pool_names)},
         )
+        judged, pool_of = _numbered(matched_for)
         # Which row of a batch's indices is a member's: its stream's, or its pool's.
         self._rows = {"train": torch.tensor(self._streams.of_member, device=device)}
         self._rows |= dict.fromkeys(("val", "test"), torch.tensor(pool_of, device=device))
         self.images_per_epoch = self._streams.images
-        self.judged_on = {name: torch.stack(of_split[name]).to(device) for name in ("val", "test")}
+        self.judged_on = {
+            name: torch.stack([_pool(images, name, train, label, None) for label in judged]).to(
+                device
+            )
+            for name in ("val", "test")
+        }
         self.judged_on["train"] = self._streams.first(fixed_train_images).to(device)
 
     def order(self, epoch: int) -> Tensor:
@@ -206,8 +215,8 @@ def _targets(images: ImageSet, name: str, label: str | None) -> NDArray[np.int64
     return targets[:, 0] if images.classes else targets
 
 
-def _pool(images: ImageSet, name: str, label: str | None, matched: int | None) -> Tensor:
-    """The images of a split that members may see: all, or those that are matched for a label."""
-    if label is None or matched is None:
-        return torch.arange(len(getattr(images, name)))
-    return torch.from_numpy(images.matched(name, label, matched))
+def _pool(
+    images: ImageSet, name: str, train: SharedTrain, label: str | None, seed: int | None
+) -> Tensor:
+    """The images of a split that members may see (see data.subsets)."""
+    return torch.from_numpy(subsets.pool(images, name, train, label, seed))

@@ -270,7 +270,8 @@ class _Run:
                     **(layers[k] if alive else {}),
                 )
             )
-        images = self._stack.images_per_epoch
+        steps, batch = self._stack.steps_in(epoch), self.plan.shared.train.batch_size
+        images = min(self._stack.images_per_epoch, steps * batch)
         for name, more in zip(self._totals, (images, train_s, epoch_s), strict=True):
             self._totals[name] += more
         return EpochReport(epoch, tuple(rows), epoch_s, images * self.plan.size / train_s)

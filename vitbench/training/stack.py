@@ -83,7 +83,8 @@ class Stack:
         self._data = StackData(plan, images, device, dtype, fixed_train_images)
         self.images_per_epoch = self._data.images_per_epoch
         self.steps_per_epoch = math.ceil(self.images_per_epoch / train.batch_size)
-        total_steps = train.epochs * self.steps_per_epoch
+        total_steps = train.steps or train.epochs * self.steps_per_epoch
+        self._total_steps = total_steps
         warmup_steps = train.warmup_epochs * self.steps_per_epoch
         on_gpu = device.type == "cuda"
         self.optimizer = (DeviceOptimizer if on_gpu else CpuOptimizer)(
@@ -108,6 +109,8 @@ class Stack:
     def train_epoch(self, epoch: int, *, max_steps: int | None = None) -> tuple[Tensor, Tensor]:
         """Train on every image once; `epoch`, from 1, names the streams of order and dropout.
 
+        Where the plan counts in steps, the last epoch ends when they are done.
+
         Returns:
             Running means of loss and accuracy over the epoch's images, [K] each, on the CPU.
             NaN for a member whose loss was not finite at any step.
@@ -125,13 +128,19 @@ class Stack:
         alone = self._parallel.size == 1 and not drawn
         with self._steps.stream():
             order_SN = self._order_SN = self._data.order(epoch)
-            batches = order_SN.split(self._batch_size, dim=1)[:max_steps]
+            batches = order_SN.split(self._batch_size, dim=1)
+            batches = batches[: self.steps_in(epoch) if max_steps is None else max_steps]
             steps = self.optimizer.advance(len(batches))
             for step, index_SB in zip(steps, batches, strict=True):
                 repeats = alone and step.repeats and index_SB.shape[1] == self._batch_size
                 self._steps.run(self._train_step, index_SB, step, repeats=repeats)
         self._share_kept()
         return _means(self._parallel.all_sum_(self._sums_2K.clone()), batches)
+
+    def steps_in(self, epoch: int) -> int:
+        """Updates of an epoch, from 1."""
+        left = self._total_steps - (epoch - 1) * self.steps_per_epoch
+        return min(left, self.steps_per_epoch)
 
     @property
     def eval_batch(self) -> int:

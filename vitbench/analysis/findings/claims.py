@@ -3,7 +3,8 @@
 Every claim is a set of elementary comparisons over the same seeds. All comparisons of a family
 are tested together (`pairs`), so that at most 5 % of families hold any false verdict. A claim is
 supported where all of its comparisons come out its way, and refuted where one comes out the other
-way. With a margin the differences less the margin are flipped: supported means by at least so
+way. Against a number (at_least, at_most) the differences are those of each seed from it. With a
+margin the differences less the margin are flipped: supported means by at least so
 much, refuted means by less. Associations are tested by permuting units (labels, arms) and share
 the level of the family with the comparisons by Bonferroni.
 """
@@ -18,11 +19,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.findings.arms import COLUMNS, Arms, by_arm, labels, setting
+from vitbench.analysis.findings.arms import COLUMNS, Arms, by_arm, by_settings, labels, setting
 from vitbench.analysis.findings.measures import MissingMeasureError, by_trial
 from vitbench.analysis.findings.pairs import LEVEL, sign_flip
 from vitbench.analysis.results import Results
-from vitbench.analysis.statistics import Floats, mean_interval
+from vitbench.analysis.statistics import Floats, choice_of_others, mean_interval
 from vitbench.config import owner_of, setting_of
 from vitbench.config.claims import Arm, Claim
 
@@ -30,6 +31,7 @@ SUPPORTED, REFUTED, UNDECIDED, NOT_TESTED = "supported", "refuted", "undecided",
 # Below five units the smallest p of a permutation is above 0.05: 2 / 4! = 0.083.
 MIN_UNITS = 5
 _MAX_EXACT_UNITS = 7
+_DOWN = ("lowest", "lower", "at_most")
 _PERMUTATIONS = 20_000
 
 
@@ -137,11 +139,14 @@ def _comparisons(results: Results, claim: Claim) -> list[_Comparison]:
     """Elementary comparisons of a claim; a positive mean speaks for it, zero is its margin."""
     against_all = claim.relation in ("highest", "lowest")
     groups = _groups(results, claim, claim.metric, [] if against_all else claim.arms)
-    sign = -1.0 if claim.relation in ("lowest", "lower") else 1.0
+    sign = -1.0 if claim.relation in _DOWN else 1.0
     names = [_name(arm) for arm in claim.arms]
     for name in names:
         if name not in groups:
             raise _NotTestableError(f"no trial has {name}")
+    if claim.value is not None:
+        d_S = groups[names[0]].to_numpy(dtype=np.float64) - claim.value
+        return [_Comparison(names[0], f"{claim.value:g}", sign * d_S)]
     if claim.relation == "ordered":
         steps = [(upper, lower) for lower, upper in itertools.pairwise(names)]
     elif against_all:
@@ -162,7 +167,8 @@ def _groups(
     """The metric by seed of every combination of the settings that the claim names.
 
     Settings that it leaves open are averaged over, each combination weighing the same; between
-    models, each over what the sweep file gives to it alone.
+    models, each over what the sweep file gives to it alone. Of a tuned setting each seed has the
+    value that the other seeds choose.
 
     Args:
         results: of a sweep.
@@ -201,7 +207,27 @@ def _groups(
                 f"{first} and {name} were not trained with the same other settings "
                 f"({min(differ)} is with one of them only)"
             )
-    return {name: arms.values[part].mean(axis=1) for name, part in parts.items()}
+    if claim.tuned is None:
+        return {name: arms.values[part].mean(axis=1) for name, part in parts.items()}
+    val = by_arm(results, "val_loss").values
+    kept = settings.drop(columns=[claim.tuned])
+    return {name: _tuned(arms.values, val, kept.loc[part]) for name, part in parts.items()}
+
+
+def _tuned(values: pd.DataFrame, val: pd.DataFrame, others: pd.DataFrame) -> pd.Series:
+    """The metric by seed where one setting is chosen by the other seeds, the rest averaged over.
+
+    Args:
+        values: the metric, a row per seed, a column per arm.
+        val: the validation loss of the same.
+        others: the settings that are not chosen, a row per arm.
+    """
+    columns = []
+    for _, part in by_settings(others, list(others.columns)):
+        arms = list(part.index)
+        place_S = choice_of_others(val[arms].to_numpy(dtype=np.float64))
+        columns.append(values[arms].to_numpy(dtype=np.float64)[np.arange(len(values)), place_S])
+    return pd.Series(np.mean(columns, axis=0), index=values.index)
 
 
 def _owned(results: Results) -> set[str]:
@@ -239,7 +265,7 @@ def _compared(claim: Claim, comparisons: Sequence[_Comparison], p: Sequence[floa
         verdict = SUPPORTED if all(x < LEVEL for x in p) else UNDECIDED
         decisive = max(range(len(p)), key=lambda k: (p[k], -means[k]))
     one = comparisons[decisive]
-    back = -1.0 if claim.relation in ("lowest", "lower") else 1.0
+    back = -1.0 if claim.relation in _DOWN else 1.0
     interval = mean_interval(back * (one.d_S + claim.margin))
     return Verdict(
         claim,

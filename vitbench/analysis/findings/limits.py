@@ -28,7 +28,9 @@ def limits(results: Results) -> list[Finding]:
     if seeds < MIN_SEEDS_TO_CLAIM:
         facts = {"labels": has_labels, "intervals": seeds >= MIN_SEEDS}
         told.append(Finding("limit_few_seeds", n=seeds, facts=facts))
-    if seeds > 1:
+    # Tables of earlier versions do not say it: there all seeds shared their images.
+    shared = "subset" not in trials or (trials["subset"].fillna("shared") == "shared").any()
+    if seeds > 1 and shared:
         told.append(Finding("limit_one_subset", n=seeds))
     scale = results.environment.get("scale", "paper")
     if scale != "paper":
@@ -39,6 +41,7 @@ def limits(results: Results) -> list[Finding]:
                     "scale": scale,
                     "images": _largest(results, "train_images"),
                     "epochs": _largest(results, "planned_epochs"),
+                    "steps": _largest(results, "steps"),
                 },
             )
         )
@@ -59,6 +62,8 @@ def limits(results: Results) -> list[Finding]:
 
 
 def _largest(results: Results, column: str) -> int | None:
+    if column not in results.trials:  # tables of an earlier version
+        return None
     values = results.trials[column].dropna()
     return int(values.max()) if len(values) else None
 

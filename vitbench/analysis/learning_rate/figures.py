@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -226,7 +226,9 @@ def _draw_means(data: pd.DataFrame, title: str) -> Figure:
     cells = by_settings(data, names)[:_MAX_PANELS]
     colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
     with style.canvas(9.0, 3.4 * len(cells) + 0.4, title) as figure:
-        axes = figure.subplots(len(cells), 2, squeeze=False, sharex=True, sharey="row")
+        # Epochs of different numbers of images are not the same.
+        shared: Literal["row", "all"] = "row" if "train_images" in names else "all"
+        axes = figure.subplots(len(cells), 2, squeeze=False, sharex=shared, sharey="row")
         for row, (cell, part) in zip(axes, cells, strict=True):
             heading = in_words(names, cell) + ": " if names else ""
             for ax, split in zip(row, ("train", "test"), strict=True):

@@ -24,6 +24,8 @@ def findings(results: Results) -> list[Finding]:
     names = [name for name in names_of(results) if name != "lr"]
     rows = sensitivity.table(trials, names).to_dict("records")
     shape = shape_names(results)
+    if "train_images" in shape and trials["lr"].nunique() < sensitivity.MIN_RATES:
+        return _movement(results, rows, shape)  # the best rates are told with the sizes' curves
     told = [
         Finding(
             kind="lr_sensitivity",

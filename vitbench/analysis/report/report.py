@@ -12,6 +12,7 @@ import pandas as pd
 
 from vitbench.analysis import figures, page, summary
 from vitbench.analysis.attention import figures as attention_figures
+from vitbench.analysis.data_size import figures as data_size_figures
 from vitbench.analysis.figure_spec import Drawn
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.arms import in_words, named_trials, names_of, shape_names
@@ -22,7 +23,8 @@ from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.learning_rate.figures import curves_data
 from vitbench.analysis.learning_rate.findings import no_sensitivity
 from vitbench.analysis.page import Embedder, Picture, number
-from vitbench.analysis.report import svg_curves
+from vitbench.analysis.report import latex, svg_curves
+from vitbench.analysis.report.latex import Table, ends, value
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.time_to_target import numbers as speed
 from vitbench.records.files import write_atomically
@@ -70,6 +72,76 @@ def write(results: Results, drawn: Sequence[Drawn]) -> Path:
     return path
 
 
+def write_latex(folder: Path, target: float | None = None) -> list[Path]:
+    """Write every table of the report as LaTeX into `<folder>/latex`; returns the files."""
+    results = load(folder, target)
+    return latex.write(results, _latex_tables(results))
+
+
+def _latex_tables(results: Results) -> list[Table]:
+    """The tables of the report, with the columns that a paper has room for."""
+    grid, times = results.is_grid, speed.times_of(results)
+    rates = grid and results.trials["lr"].nunique() > 1
+    verdicts = [
+        vars(verdict) | {"id": verdict.claim.id} for verdict in summary.summarise(results).claims
+    ]
+    pairs = [
+        vars(pair) | {"mean": pair.difference.mean, "n": pair.difference.n}
+        | dict(zip(("low", "high"), pair.difference.ends, strict=True))
+        for pair in settings.judged_pairs(results)[:MAX_ROWS]
+    ]  # fmt: skip
+    trials = _trial_table(results)
+    of_trials = [
+        dict(zip(trials["heads"], [text for text, _ in row["cells"]], strict=True))
+        for row in trials["rows"]
+    ]
+    budget = [dict(zip(("what", "planned", "used"), row, strict=True)) for row in _budget(results)]
+    arrivals = [] if times is None else speed.by_arm(times).head(_MAX_ARMS).to_dict("records")
+    made = Table.of
+    return [
+        made("claims", "Claims stated before the run", verdicts, {
+            "claim": value("id"), "verdict": value("verdict"), "effect": value("effect"),
+            "95 % interval": ends("low", "high"), "adjusted p": value("p_adjusted", 2),
+            "n": value("n"),
+        }),
+        *latex.of_sizes(results),
+        made("learning_rate", "Sensitivity S to the learning rate",
+             _sensitivity_rows(results) if rates else [], {
+            "model": value("cell"), "best rate": value("best_lr"),
+            "lowest loss": value("best_loss"), "S": value("s_trapz"),
+            "95 % interval": ends("s_trapz_low", "s_trapz_high"),
+            "safe window": ends("safe_low", "safe_high", 2),
+        }),
+        made("labels", "Label difficulty, each label at its own best settings",
+             labels.table(results), {
+            "label": value("label"), "base rate": value("train_base_rate"),
+            "BCE": value("test_bce"), "NCE": value("nce"), "floor": value("floor"),
+            "excess": value("excess"),
+            "AP above chance": value("ap_norm"), "AUC": value("roc_auc"), "MCC": value("mcc"),
+            "accuracy": value("test_accuracy"), "majority": value("majority_rate"),
+        }),
+        made("pairs", "Test loss of settings in pairs, seed by seed", pairs, {
+            "higher": value("a"), "lower": value("b"), "seeds": value("n"),
+            "difference": value("mean"), "95 % interval": ends("low", "high"), "p": value("p", 2),
+            "adjusted p": value("p_adjusted", 2),
+        }),
+        made("speed", f"Time to validation accuracy {results.target}", arrivals, {
+            "setting": value("arm"), "models": value("trials"), "arrive": value("reached"),
+            "epochs": value("epochs"), "seconds": value("seconds"),
+        }),
+        made("attention", "Lift of attention on a region",
+             attention_figures.table(results.folder), {
+            "trial": value("trial_id"), "label": value("label"), "map": value("method"),
+            "region": value("region"), "lift": value("mean"), "95 % interval": ends("low", "high"),
+            "margin": value("margin", 2),
+        }),
+        made("trials", "Trials, the lowest validation loss first", of_trials,
+             {head: value(head) for head in trials["heads"]}),
+        made("budget", "Planned and used", budget,
+             {head: value(head) for head in ("what", "planned", "used")}),
+    ]  # fmt: skip
+
+
 def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     embedder, grid = Embedder(), results.is_grid
     means = curves_data(results) if grid and not results.epochs.empty else None
@@ -89,6 +161,7 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "sensitivity": _sensitivity_rows(results) if rates else [],
         "chart": None if means is None else svg_curves.learning_curves(means),
         "pairs": settings.judged_pairs(results)[:MAX_ROWS],
+        "sizes": data_size_figures.table(results).to_dict("records"),
         "labels": labels.table(results),
         "target": results.target,
         "speed": [] if arms is None else arms.head(_MAX_ARMS).to_dict("records"),

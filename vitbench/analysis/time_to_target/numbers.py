@@ -84,8 +84,13 @@ def time_to_target(
 
 @computed_once
 def times_of(results: Results) -> pd.DataFrame | None:
-    """`time_to_target` of a results folder; None where no target is stated or no epoch ended."""
+    """`time_to_target` of a results folder; None where no target is stated or no epoch ended.
+
+    Nor where the number of training images varies: an epoch is then not the same for all.
+    """
     if results.target is None or results.epochs.empty:
+        return None
+    if "train_images" in names_of(results) and results.trials["train_images"].nunique() > 1:
         return None
     return time_to_target(results.trials, results.epochs, results.target, names_of(results))
 

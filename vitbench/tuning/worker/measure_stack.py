@@ -21,7 +21,7 @@ import ray
 
 from vitbench import hardware
 from vitbench.config import Precision, Sweep, TrialConfig
-from vitbench.data import cache
+from vitbench.data import cache, subsets
 from vitbench.data.image_set import ImageSet
 from vitbench.plan import StackPlan, groups_of, shape_key
 from vitbench.plan.stacks import AUTO_MEMBERS_CPU, AUTO_MEMBERS_GPU
@@ -143,8 +143,7 @@ def _measure(
     from vitbench.training.stack_size import choose, throughput
 
     code.use()
-    train = trial.train
-    images = shared.open().subset(train.train_images, train.val_images, train.test_images)
+    images = subsets.cut(shared.open(), trial.train)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     speeds = throughput(trial, images, device, at_most=at_most, precision=precision)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from vitbench.config import Evaluation, Precision
+from vitbench.data import subsets
 from vitbench.plan import StackPlan
 from vitbench.records.types import EpochRow, StackReport, Status, TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
@@ -142,8 +143,7 @@ def train_part(
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
-    train = part.shared.train
-    images = context.images.open().subset(train.train_images, train.val_images, train.test_images)
+    images = subsets.cut(context.images.open(), part.shared.train)
     context.checkpoints.require_results_folder()
     result = fit(
         part,

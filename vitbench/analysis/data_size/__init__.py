@@ -1,0 +1,1 @@
+"""How error and loss fall with the number of training images."""

@@ -1,0 +1,142 @@
+"""The tables of the report as LaTeX, one file each, for a paper (packages booktabs, longtable)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vitbench.analysis.data_size import figures as data_size
+from vitbench.analysis.data_size.findings import fits_of
+from vitbench.analysis.data_size.power_law import Fitted
+from vitbench.analysis.page import number
+from vitbench.analysis.results import Results
+from vitbench.records.files import write_atomically
+
+FOLDER = "latex"
+_LONG = 40  # rows that no longer fit on a page
+_NONE = "--"
+Cell = Callable[[Mapping[Any, Any]], str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: the stem of its file, what it shows, and its cells as text."""
+
+    name: str
+    caption: str
+    cells: pd.DataFrame
+
+    @classmethod
+    def of(
+        cls, name: str, caption: str, rows: Iterable[Mapping[Any, Any]], columns: Mapping[str, Cell]
+    ) -> Table:
+        """A table of rows, with a function for the text of each column."""
+        cells = [{head: cell(row) for head, cell in columns.items()} for row in rows]
+        frame = pd.DataFrame(cells, columns=list(columns))
+        empty = [head for head in frame if frame[head].isin(["", _NONE]).all()]
+        return cls(name, caption, frame.drop(columns=empty))
+
+
+def write(results: Results, tables: Iterable[Table]) -> list[Path]:
+    """Write the tables that have rows into `<results>/latex`, in place of those there."""
+    folder = results.folder / FOLDER
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.tex"):
+        old.unlink()
+    paths = []
+    for table in tables:
+        if len(table.cells):
+            paths.append(folder / f"{table.name}.tex")
+            write_atomically(paths[-1], _latex(table, results.subtitle))
+    return paths
+
+
+def _latex(table: Table, subtitle: str) -> str:
+    text = table.cells.to_latex(
+        index=False,
+        escape=True,
+        caption=_escaped(f"{table.caption} ({subtitle})."),
+        label=f"tab:{table.name}",
+        column_format="l" * table.cells.shape[1],
+        longtable=len(table.cells) > _LONG,
+    )
+    return str(text)
+
+
+def _escaped(text: str) -> str:
+    """Text with LaTeX's own signs made harmless; pandas does it for cells only."""
+    for sign in "\\&%$#_{}":
+        text = text.replace(sign, rf"\{sign}" if sign != "\\" else r"\textbackslash ")
+    return text
+
+
+def value(key: str, digits: int = 3) -> Cell:
+    """A column as the report has its numbers."""
+
+    def cell(row: Mapping[Any, Any]) -> str:
+        found = row[key]
+        shown = number(found, digits) if isinstance(found, float) or pd.isna(found) else str(found)
+        return _NONE if shown == "–" else ("never" if shown == "inf" else shown)
+
+    return cell
+
+
+def ends(low: str, high: str, digits: int = 3) -> Cell:
+    """Two columns as an interval."""
+
+    def cell(row: Mapping[Any, Any]) -> str:
+        if pd.isna(row[low]) or pd.isna(row[high]):
+            return _NONE
+        return f"[{number(row[low], digits)}, {number(row[high], digits)}]"
+
+    return cell
+
+
+def of_sizes(results: Results) -> list[Table]:
+    """Error, loss and best rate by number of images, and the laws."""
+    rows = data_size.table(results).to_dict("records")
+    several = len({row["curve"] for row in rows}) > 1
+    model: dict[str, Cell] = {"model": value("curve")} if several else {}
+    sizes = Table.of(
+        "data_size", "Test error at each number of training images, at its own best learning rate",
+        rows,
+        {
+            **model,
+            "images": lambda row: f"{row['images']:,.0f}",
+            "learning rate": value("rate"),
+            "test error": value("error"),
+            "95 % interval": ends("low", "high"),
+            "test loss": value("loss"),
+            "cost of one rate": lambda row: _NONE if math.isnan(row["cost"])
+            else f"{100 * row['cost']:+.0f} %",
+        },
+    )  # fmt: skip
+    laws = [
+        {"curve": name, **vars(fitted)}
+        for name, fitted in fits_of(results).items()
+        if isinstance(fitted, Fitted)
+    ]
+    law = Table.of(
+        "data_size_law", "The law of error against images, also without the largest size", laws,
+        {
+            **({"model": value("curve")} if len(laws) > 1 else {}),
+            "a": value("a"),
+            "b": value("b", 2),
+            "95 % interval of b": _pair("b_ends"),
+            "c": value("c", 2),
+            "95 % interval of c": _pair("c_ends"),
+            "foretold": value("foretold"),
+            "seen": value("seen"),
+            "miss": lambda row: f"{100 * row['miss']:+.0f} %",
+        },
+    )  # fmt: skip
+    return [sizes, law]
+
+
+def _pair(key: str) -> Cell:
+    return lambda row: f"[{number(row[key][0], 2)}, {number(row[key][1], 2)}]"
