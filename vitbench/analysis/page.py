@@ -76,12 +76,15 @@ class Embedder:
             uri = "data:image/png;base64," + base64.b64encode(content).decode()
         return Picture(heading, alt, links, uri)
 
+    def of(self, one: Drawn) -> Picture:
+        """A figure that was drawn, with its text alternative."""
+        return self.picture(one.spec.heading, one.spec.alt(one.data), one.paths)
+
     def by_section(
         self, specs: Iterable[FigureSpec[Any]], drawn: Iterable[Drawn]
     ) -> dict[str, list[Picture]]:
         """The figures of each section, in their order; what is too much for the page is linked."""
         sections: dict[str, list[Picture]] = {spec.section: [] for spec in specs}
         for one in drawn:
-            picture = self.picture(one.spec.heading, one.spec.alt(one.data), one.paths)
-            sections[one.spec.section].append(picture)
+            sections[one.spec.section].append(self.of(one))
         return sections

@@ -187,7 +187,7 @@ def table(folder: Path) -> list[dict[str, object]]:
 def draw_spread(data: pd.DataFrame, title: str) -> Figure:
     """A panel per loss: effective patches against it, a dot per model, a diamond per unit."""
     shown = losses_of(data)
-    with style.canvas(4.9 * len(shown) + 0.6, 4.4, title, wrap=50 * len(shown)) as figure:
+    with style.canvas(4.0, title) as figure:
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
         groups = list(data["group"].unique())
         for ax, name in zip(axes, shown, strict=True):

@@ -21,8 +21,7 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     colours = style.colour_of(sorted(data["folder"].unique()))
-    width_in, height_in = max(6.5, 3.4 * columns), 3.0 * rows + 0.9
-    with style.canvas(width_in, height_in, title, wrap=32 * max(2, columns)) as figure:
+    with style.canvas(2.5 * rows + 0.9, title) as figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for ax, (name, panel) in zip(grid.flat, panels, strict=False):
             for folder, colour in colours.items():
@@ -30,7 +29,7 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
                     line = panel[(panel["folder"] == folder) & (panel["split"] == split)]
                     label = f"{folder}, {split}"
                     style.mean_line(ax, line, colour, label, dashes, bare=split == "train")
-            ax.set_title(textwrap.fill(str(name), 44))
+            ax.set_title(textwrap.fill(str(name), 30))
             style.whole_numbers(ax)
         for ax in grid.flat[len(panels) :]:
             ax.set_axis_off()
@@ -59,7 +58,7 @@ def draw_differences(data: pd.DataFrame, title: str) -> Figure:
         title += f"; {len(shown)} of {len(rows)} settings"
     folders = sorted(data["folder"].unique())
     colours = style.colour_of(["", *folders])  # A has the first
-    with style.canvas(8.0, 1.7 + 0.36 * len(shown), title, wrap=84, grid="x") as figure:
+    with style.canvas(1.7 + 0.34 * len(shown), title, grid="x") as figure:
         ax = figure.subplots()
         ax.axvline(0, color="0.3", lw=1)
         texts = []
