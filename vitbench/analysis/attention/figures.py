@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vitbench.analysis import style
+from vitbench.analysis.attention import by_rate
 from vitbench.analysis.attention.findings import LOSSES, WIDTH, losses_of, spread_data
 from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.findings.finding import Finding
@@ -230,4 +231,6 @@ def describe_spread(data: pd.DataFrame) -> Finding:
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("attention_spread", "attention", "Spread of attention against loss", spread_data,
                draw_spread, describe_spread),
+    FigureSpec("attention_by_lr", "attention", "Attention against learning rate", by_rate.data,
+               by_rate.draw, by_rate.describe),
 )  # fmt: skip
