@@ -147,7 +147,7 @@ def test_few_seeds_claim_nothing_of_where_labels_look() -> None:
 
 
 def test_spread_by_learning_rate_is_a_figure_and_a_sentence(tmp_path: Path) -> None:
-    """A dot per model, means by rate; redrawn from its CSV; nothing where one rate was looked at."""
+    """A dot per model, means by rate, redrawn from its CSV; nothing of one rate alone."""
     made = result_folder.make(tmp_path / "rates")
     trials = results.load(made).trials
     (made / "attention").mkdir()
