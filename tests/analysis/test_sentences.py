@@ -144,7 +144,7 @@ def test_every_sentence_of_a_comparison_is_a_templates(tmp_path: Path, heard: He
     comparison_page.write(made, tmp_path / "page.html")
     content = heard.pages["compare.html"]
     assert len(content["findings"]) > 3 and content["limits"]
-    assert [len(found) for found in content["figures"].values()] == [1, 1]
+    assert [len(found) for found in content["figures"].values()] == [1, 1, 1]
     assert heard.strangers(content) == []
 
 
