@@ -131,7 +131,9 @@ def test_sentences_of_a_report_with_plates_and_models_without_s(
         assert plate.alt.startswith(f"{plate.heading}: images, their attention")
     assert len(content["plates"]) == 2
     reasons = [row["why_not"] for row in content["sensitivity"]]
-    assert len(reasons) == 2 and all("at least 5 are needed" in reason for reason in reasons)
+    assert len(reasons) == 2 and all(
+        "needs at least 5 learning rates" in reason for reason in reasons
+    )
     assert heard.strangers(content, content["description"]) == []
 
 

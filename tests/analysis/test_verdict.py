@@ -39,7 +39,7 @@ def test_three_seeds_and_three_rates_are_told_what_they_lack(tmp_path: Path) -> 
     made = result_folder.make(tmp_path / "few", text.replace("0, 1, 2, 3, 4, 5", "0, 1, 2"))
     best, window = verdict(summary.summarise(results.load(made)))
     assert "3 seeds cannot show that it is better than another" in best
-    assert window == "3 learning rates can be ranked, but a sensitivity needs at least 5."
+    assert window == "Sensitivity needs at least 5 learning rates; 3 can only be ranked."
 
 
 def test_every_kind_that_may_lead_has_a_short_sentence() -> None:

@@ -14,6 +14,7 @@ import jinja2
 import pandas as pd
 
 from vitbench.analysis.figure_spec import Drawn, FigureSpec
+from vitbench.analysis.findings.render import spelled_out
 
 MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 MB
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -45,6 +46,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals |= {
         "number": number,
+        "words": spelled_out,
         "infinity": math.inf,
         "css": (_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         "js": (_TEMPLATES / "report.js").read_text(encoding="utf-8"),

@@ -19,7 +19,7 @@ _LINES = (
      "only_setting"),
     ("label_measures_disagree", "lr_sensitivity", "lr_movement", "setting_matters",
      "settings_like_noise"),
-    ("search_at_edge", "settings_diverged", "spread_association"),
+    ("search_at_edge", "labels_not_learned", "settings_diverged", "spread_association"),
 )  # fmt: skip
 # Of these the one that counts: the measure that corrects most, the largest share, the last loss.
 _WHICH = {"label_order": -1, "setting_matters": 0, "spread_association": -1}

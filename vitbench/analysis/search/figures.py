@@ -16,6 +16,7 @@ from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec, several
 from vitbench.analysis.findings.arms import in_words
 from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.render import spelled_out
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import numbers as search
 from vitbench.analysis.search import overview
@@ -87,7 +88,7 @@ def draw_slices(data: pd.DataFrame, title: str) -> Figure:
                 ax.set_xscale("log")
             elif pd.api.types.is_integer_dtype(values):
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.set_xlabel(name.replace("_", " "))
+            ax.set_xlabel(spelled_out(name).replace("_", " "))
         for ax in grid.flat[len(names) :]:
             ax.set_axis_off()
         for ax in grid[:, 0]:
@@ -127,7 +128,7 @@ def draw_importance(data: pd.DataFrame, title: str) -> Figure:
     with style.canvas(1.3 + 0.32 * len(data), title, grid="x") as figure:
         ax = figure.subplots()
         order = data.iloc[::-1].reset_index(drop=True)
-        labels = order["setting"].str.replace("_", " ")
+        labels = order["setting"].map(spelled_out).str.replace("_", " ")
         ax.barh(labels, order["share"], color=style.COLOURS[4], height=0.62)
         how = "omega squared, full grid"
         if data["method"].iloc[0] == "forest":

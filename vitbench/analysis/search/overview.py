@@ -16,6 +16,7 @@ from matplotlib.path import Path as Curve
 from vitbench.analysis import style
 from vitbench.analysis.findings.arms import in_words, setting, standing_in
 from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.render import spelled_out
 from vitbench.analysis.results import Results
 from vitbench.analysis.search import numbers as search
 from vitbench.analysis.statistics import Floats
@@ -79,7 +80,7 @@ def draw_parallel(data: pd.DataFrame, title: str) -> Figure:
             for height, text in ticks:
                 ax.text(place + 0.03, height, text, fontsize=7, va="center", zorder=5, bbox=box)
         ax.set(xlim=(-0.05, len(names) + 0.35), ylim=(-0.06, 1.06), yticks=[])
-        heads = [name.replace("_", "\n") for name in names]
+        heads = [spelled_out(name).replace("_", "\n").replace(" ", "\n") for name in names]
         ax.set_xticks(range(len(names) + 1), [*heads, "best validation\nloss (nats)"])
         ax.tick_params(axis="x", length=0)
         ax.spines[["left", "bottom"]].set_visible(False)
@@ -231,7 +232,7 @@ def draw_interactions(data: pd.DataFrame, title: str) -> Figure:
                 to = "\nto\n" if side == "x" else "\nto "
                 labels = [text_of(v).replace(" to ", to) for v in ticks[f"{side}_label"]]
                 axis.set_ticks(list(ticks[f"{side}_bin"]), labels, fontsize=7)
-                axis.set_label_text(str(name).replace("_", " "))
+                axis.set_label_text(spelled_out(str(name)).replace("_", " "))
         for ax in grid.flat[len(pairs) :]:
             ax.set_axis_off()
         bar = figure.colorbar(colours, ax=grid, aspect=30, pad=0.01)

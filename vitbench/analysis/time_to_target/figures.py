@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.render import spelled_out
 from vitbench.analysis.results import Results
 from vitbench.analysis.time_to_target import numbers as speed
 
@@ -58,7 +59,7 @@ def _staircases(figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series) -
     colours = style.colour_of(list(data["arm"].unique()))  # the same in both figures
     for arm, colour in list(colours.items())[:_MAX_LINES]:
         part = data[data["arm"] == arm]
-        label = labels[part.index[0]]
+        label = spelled_out(labels[part.index[0]])
         ax.step(part[x], part["share"], where="post", color=colour, lw=2, label=label)
         if "censored" in part:
             cut = part[part["censored"] > 0]
