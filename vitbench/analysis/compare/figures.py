@@ -116,7 +116,8 @@ def draw_rates(data: pd.DataFrame, title: str) -> Figure:
             ends = []
             for folder, line in panel.groupby("folder"):
                 colour = colours[folder]
-                ax.plot(line["lr"], line["mean"], color=colour, marker="o", ms=4)
+                dashes = "-" if folder == data["folder"].min() else "--"  # lines may coincide
+                ax.plot(line["lr"], line["mean"], dashes, color=colour, marker="o", ms=4)
                 band = line["low"], line["high"]
                 ax.fill_between(line["lr"], *band, color=colour, alpha=0.15, lw=0)
                 ends.append((float(line["mean"].iloc[-1]), str(folder), colour))

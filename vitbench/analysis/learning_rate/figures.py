@@ -176,14 +176,15 @@ def curves_data(results: Results) -> pd.DataFrame | None:
 
     Columns of a grid: the varying settings, `lr`, `epoch`, `split`, `mean`, `low`, `high` (lowest
     and highest seed), `seeds`, `diverged`; of a search: `trial_id`, `epoch`, `val_loss`, `status`,
-    `best` (whether it is the best trial of all).
+    `best` (whether it is the best trial of all), `train_loss`, `test_loss`.
     """
     if results.is_grid:
         return mean_curves(results.epochs, results.trials, [*shape_names(results), "lr"])
     trials = results.trials[["trial_id", "status", "best_val_loss"]]
     rows = results.epochs[["trial_id", "epoch", "val_loss"]].merge(trials, on="trial_id")
     rows["best"] = rows["best_val_loss"] == trials["best_val_loss"].min()
-    return several(rows.drop(columns="best_val_loss"))
+    others = results.epochs[["trial_id", "epoch", "train_loss", "test_loss"]]
+    return several(rows.drop(columns="best_val_loss").merge(others, on=["trial_id", "epoch"]))
 
 
 def mean_curves(epochs: pd.DataFrame, trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -249,7 +250,10 @@ def _draw_means(data: pd.DataFrame, title: str) -> Figure:
 
 
 def _draw_trials(data: pd.DataFrame, title: str) -> Figure:
-    """A line per trial, pale where it was stopped early; the best one stands out."""
+    """A line per trial, pale where it was stopped early; the best one stands out.
+
+    Beside its validation loss stand its training and test loss.
+    """
     blue, orange = style.COLOURS[:2]
     looks: dict[str, dict[str, Any]] = {
         "best": {"color": orange, "lw": 2.4, "zorder": 3},
@@ -264,6 +268,11 @@ def _draw_trials(data: pd.DataFrame, title: str) -> Figure:
             label = None if kind in ax.get_legend_handles_labels()[1] else kind
             dot = "o" if len(part) < 30 else ""
             ax.plot(part["epoch"], part["val_loss"], marker=dot, ms=3, label=label, **looks[kind])
+        best = data[data["best"]]
+        best = best[best["trial_id"] == best["trial_id"].iloc[0]] if len(best) else best
+        for split, dashes in (("train", "--"), ("test", ":")):
+            label = f"best, {SPLITS[split]} loss"
+            ax.plot(best["epoch"], best[f"{split}_loss"], dashes, color=orange, lw=1.6, label=label)
         style.bound_losses(ax, data["val_loss"])
         style.whole_numbers(ax)
         ax.set_ylabel("validation loss (nats)")

@@ -47,7 +47,7 @@ def parallel_data(results: Results) -> pd.DataFrame | None:
 def draw_parallel(data: pd.DataFrame, title: str) -> Figure:
     """A line per suggestion through its settings to its loss; dark is good, dashed was stopped.
 
-    Ranges that are wide have a logarithmic axis; all ticks have three digits.
+    Ranges that are wide have a logarithmic axis; ticks have three digits.
 
     Lines that share a level are spread over it, the best one lowest.
     """
@@ -149,7 +149,7 @@ def _heights(values: pd.Series) -> tuple[Floats, list[tuple[float, str]]]:
     low, span = float(np.nanmin(x)), float(np.nanmax(x) - np.nanmin(x))
     at = np.asarray((x - low) / span, dtype=np.float64)
     ends = [low + f * span for f in _QUARTERS]
-    texts = [f"{10**end if wide else end:#.3g}".rstrip(".") for end in ends]
+    texts = [f"{10**end:#.3g}".rstrip(".") if wide else f"{end:.3g}" for end in ends]
     return at, list(zip(_QUARTERS, texts, strict=True))
 
 
@@ -212,7 +212,7 @@ def _bins(values: pd.Series) -> tuple[Any, list[str]]:
 def draw_interactions(data: pd.DataFrame, title: str) -> Figure:
     """A panel per pair of settings: the mean loss of each cell as colour and text, its trials."""
     pairs = list(data.groupby(["x", "y"], sort=False))
-    columns = min(3, len(pairs))
+    columns = min(2, len(pairs))
     rows = -(-len(pairs) // columns)
     with style.canvas(2.4 * rows + 0.6, title, grid=None) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
