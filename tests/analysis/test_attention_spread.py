@@ -13,6 +13,7 @@ import result_folder
 
 from vitbench.analysis import figures, results, style
 from vitbench.analysis.attention import by_rate
+from vitbench.analysis.attention.figures import draw_by_rate
 from vitbench.analysis.attention.findings import (
     associations,
     intraclass,
@@ -158,9 +159,9 @@ def test_spread_by_learning_rate_is_a_figure_and_a_sentence(tmp_path: Path) -> N
     spread.to_csv(made / "attention" / "spread.csv", index=False)
     data = by_rate.data(results.load(made))
     assert data is not None and len(data) == 30
-    first = style.save(by_rate.draw(data, "t\nof"), data, tmp_path / "a", "attention_by_lr")
+    first = style.save(draw_by_rate(data, "t\nof"), data, tmp_path / "a", "attention_by_lr")
     again = figures.read(first[2])
-    second = style.save(by_rate.draw(again, "t\nof"), again, tmp_path / "b", "attention_by_lr")
+    second = style.save(draw_by_rate(again, "t\nof"), again, tmp_path / "b", "attention_by_lr")
     assert first[0].read_bytes() == second[0].read_bytes()
     (told,) = by_rate.findings(results.load(made))
     assert not told.asserts

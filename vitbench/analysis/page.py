@@ -49,6 +49,7 @@ def _environment() -> jinja2.Environment:
         "words": spelled_out,
         "infinity": math.inf,
         "css": (_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        "live_js": (_TEMPLATES / "live.js").read_text(encoding="utf-8"),
         "js": (_TEMPLATES / "report.js").read_text(encoding="utf-8"),
     }
     return environment

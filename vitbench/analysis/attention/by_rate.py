@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from vitbench.analysis import style
 from vitbench.analysis.attention.findings import WIDTH, recorded_spread
 from vitbench.analysis.findings.arms import labels, shape_names
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.results import Results
 
-_MAX_GROUPS = 6
+MAX_GROUPS = 6
 
 
 def data(results: Results) -> pd.DataFrame | None:
@@ -27,26 +25,6 @@ def data(results: Results) -> pd.DataFrame | None:
     rows = trials[["trial_id", "lr", "seed", "group"]].merge(spread[["trial_id", WIDTH, "patches"]])
     rows = rows.sort_values(["group", "lr", "seed"], ignore_index=True)
     return rows if rows["lr"].nunique() > 1 else None
-
-
-def draw(data: pd.DataFrame, title: str) -> Figure:
-    """A line per group through its means over seeds; above, the spread of uniform attention."""
-    groups = list(data["group"].unique())[:_MAX_GROUPS]
-    with style.canvas(3.8, title) as figure:
-        ax = figure.subplots()
-        colours, ends = style.colour_of(groups), []
-        for group, colour in colours.items():
-            part = data[data["group"] == group]
-            means = part.groupby("lr")[WIDTH].mean()
-            ax.plot(part["lr"], part[WIDTH], "o", color=colour, ms=4, alpha=0.5)
-            ax.plot(means.index, means, color=colour, marker="_", ms=14, mew=2)
-            ends.append((float(means.iloc[-1]), group if len(groups) > 1 else "mean", colour))
-        patches = int(data["patches"].max())
-        ax.axhline(patches, color="0.4", lw=1, ls=":")
-        ax.set(xscale="log", xlabel="learning rate (dots: a seed each)", ylim=(0, 1.06 * patches))
-        ax.set_ylabel(f"effective patches of {patches}, last layer")
-        style.label_ends(ax, [*ends, (float(patches), "uniform", "0.4")])
-    return figure
 
 
 def describe(data: pd.DataFrame) -> Finding:
@@ -66,10 +44,9 @@ def _finding(kind: str, data: pd.DataFrame) -> Finding:
     facts = {
         "patches": int(data["patches"].max()),
         "means": {
-            "" if group == "all" else group: means[group].to_dict()
-            for group in groups[:_MAX_GROUPS]
+            "" if group == "all" else group: means[group].to_dict() for group in groups[:MAX_GROUPS]
         },
-        "more": max(0, len(groups) - _MAX_GROUPS),
+        "more": max(0, len(groups) - MAX_GROUPS),
         "models": len(data),
     }
     return Finding(kind, metric=WIDTH, n=int(data["seed"].nunique()), facts=facts)

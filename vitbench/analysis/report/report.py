@@ -68,8 +68,19 @@ def draw_and_write_opened(results: Results) -> list[Path]:
 def write(results: Results, drawn: Sequence[Drawn]) -> Path:
     """Write report.html; it holds the pictures, and links to their PNG, PDF and CSV beside it."""
     path = results.folder / NAME
-    write_atomically(path, page.render("report.html", _content(results, drawn)))
+    write_atomically(path, text_of(results, drawn))
     return path
+
+
+def text_of(results: Results, drawn: Sequence[Drawn], live: str = "") -> str:
+    """The page as text.
+
+    Args:
+        results: of the sweep.
+        drawn: its figures, as far as they are drawn.
+        live: version of a page that is served while the sweep runs (report.live).
+    """
+    return page.render("report.html", {**_content(results, drawn), "live": live})
 
 
 def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
