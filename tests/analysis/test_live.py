@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -12,7 +15,9 @@ from pathlib import Path
 
 import pytest
 import result_folder
+from rich.console import Console
 
+from vitbench import sweep
 from vitbench.analysis import results
 from vitbench.analysis.report.live import Server, Watch
 from vitbench.commands import watch as command
@@ -130,3 +135,54 @@ def test_a_folder_without_results_and_a_port_that_is_none_are_refused(
     made = result_folder.make(tmp_path / "made", until=1)
     assert command.main([str(made), "--port", "99999"]) == 2
     assert "--port 99999" in capsys.readouterr().err
+
+
+def test_a_sweep_that_has_started_nothing_has_a_page_that_waits(tmp_path: Path) -> None:
+    """`sweep --watch` says the address before Ray has started."""
+    made = result_folder.make(tmp_path / "none", until=0)
+    full = (made / "ledger.jsonl").read_text()
+    (made / "ledger.jsonl").write_text(full.splitlines()[0] + "\n")
+    watch = Watch(made)
+    assert b"has started no trial yet" in watch.page.body
+    (made / "ledger.jsonl").write_text(full)
+    assert watch.refresh() and b"30 trials have no end yet" in watch.page.body
+
+
+@pytest.mark.slow
+def test_a_watch_that_a_sweep_started_ends_with_it(tmp_path: Path) -> None:
+    """No server is left behind, whatever the sweep died of."""
+    made = result_folder.make(tmp_path / "made", until=1)
+    words = [sys.executable, "-m", "vitbench.commands.watch", str(made), "--with"]
+    code = (
+        "import os, subprocess; p = subprocess.Popen("
+        f"[*{words!r}, str(os.getpid())], stdout=subprocess.PIPE, text=True, start_new_session=True"
+        "); print(p.stdout.readline().strip(), p.pid); os._exit(1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    address, pid = done.stdout.split()
+    assert address.startswith("http://127.0.0.1:")
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)  # its end is the event, which is no child's of ours
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.slow
+def test_the_sweep_says_the_address(tmp_path: Path) -> None:
+    """On the console that shows its progress, as soon as the page is there."""
+    made = result_folder.make(tmp_path / "made", until=1)
+    said, shown = threading.Event(), io.StringIO()
+
+    class Heard(Console):
+        def print(self, *texts: object, **how: object) -> None:
+            super().print(*texts, **how)
+            said.set()
+
+    watch = sweep._start_watch(made, Heard(file=shown, width=200))
+    try:
+        assert said.wait(60)
+        address = shown.getvalue().split()[-1]
+        assert "29 trials have no end yet" in get(address)
+    finally:
+        watch.terminate()
+        watch.wait(30)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitbench.errors import UserError
+
+if TYPE_CHECKING:
+    from vitbench.analysis.report.live import Server
+
+_LOOK_S = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
     parser.add_argument("--port", type=int, default=0, metavar="PORT",
                         help="port on 127.0.0.1 (default: a free one)")  # fmt: skip
+    parser.add_argument("--with", dest="parent", type=int, metavar="PID",
+                        help="end when this process, which started it, does")  # fmt: skip
     args = parser.parse_args(argv)
     from vitbench.analysis.report.live import Server, Watch
 
@@ -36,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     stop = threading.Event()
     threading.Thread(target=watch.keep_fresh, args=(stop,), daemon=True).start()
+    if args.parent is not None:
+        threading.Thread(target=_end_with, args=(args.parent, server), daemon=True).start()
     print(f"{server.address}\nCtrl-C ends it", flush=True)
     try:
         server.serve_forever()
@@ -45,6 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         stop.set()
         server.server_close()
     return 0
+
+
+def _end_with(parent: int, server: Server) -> None:
+    """Stop serving once the parent is gone: a process without one is given another."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    server.shutdown()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from vitbench.analysis import figures
+from vitbench.analysis import figures, page
 from vitbench.analysis.report import report
 from vitbench.analysis.results import load
 from vitbench.records.tables import LEDGER
@@ -57,8 +57,7 @@ class Watch:
         state = self._state()
         if state == self._seen:
             return False
-        page = self._made()
-        self._seen, self.page = state, page
+        self._seen, self.page = state, self._made()
         return True
 
     def keep_fresh(self, stop: threading.Event, every_s: float = 2.0) -> None:
@@ -83,6 +82,9 @@ class Watch:
     def _made(self) -> Page:
         results = load(self.folder)
         version = hashlib.sha256(repr((self._state(), results.partial)).encode()).hexdigest()[:16]
+        if results.trials.empty:
+            told = {"name": results.sweep["name"], "live": version}
+            return Page(page.render("waiting.html", told).encode(), version)
         with tempfile.TemporaryDirectory() as scratch:
             drawn = figures.draw_main(results, Path(scratch))
             text = report.text_of(results, drawn, live=version)
