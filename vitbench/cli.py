@@ -20,6 +20,7 @@ COMMANDS = {
     "analysis": ("vitbench.analysis.__main__", "draw the report of a results folder again"),
     "new": ("vitbench.commands.new", "write a commented sweep file to start from"),
     "ls": ("vitbench.commands.ls", "list runs: state, best trial, folder"),
+    "watch": ("vitbench.commands.watch", "a sweep in the browser, live while it runs"),
     "compare": ("vitbench.commands.compare", "several results folders in one view"),
     "attention": ("vitbench.attention.__main__", "where the trained models look, scored"),
     "export": ("vitbench.commands.export", "copy results to MLflow, Weights & Biases or Trackio"),

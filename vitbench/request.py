@@ -43,6 +43,7 @@ class Request:
     address: str | None
     verbose: bool
     json: bool
+    watch: bool
     argv: tuple[str, ...]
 
     @classmethod
@@ -223,5 +224,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--address", help="a running Ray cluster to join, e.g. auto")
     text = "print the outcome as one JSON object on standard output, all else on standard error"
     add("--json", action="store_true", help=text)
+    text = "serve the report to browsers on this machine while the sweep runs (vitbench watch)"
+    add("--watch", action="store_true", help=text)
     add("--verbose", action="store_true", help="show what Ray says, too")
     return parser

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -199,6 +201,8 @@ def _train(
                 **({} if history.decided is None else {"decided": history.decided.to_json()}),
             )
             ledger.append("run", argv=list(request.argv), scale=settled.scale)
+            if request.watch:
+                _start_watch(folder, console)
             with _keep_sigterm(), mirror or contextlib.nullcontext(), contextlib.ExitStack() as ray:
                 with _keep_sigterm():
                     ray.enter_context(cluster.connect(request.address, verbose=request.verbose))
@@ -209,6 +213,25 @@ def _train(
             shutil.rmtree(folder)
         raise
     return ending
+
+
+def _start_watch(folder: Path, console: Console) -> subprocess.Popen[str]:
+    """Start `vitbench watch` in a process of its own, which ends with this one; say its address.
+
+    Reading a large ledger would keep this process from its workers' reports.
+    """
+    words = ["-m", "vitbench.commands.watch", str(folder), "--with", str(os.getpid())]
+    watch = subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+    def say() -> None:
+        address = watch.stdout.readline().strip() if watch.stdout else ""
+        if address:
+            _say(console, f"watch: {address}")
+
+    threading.Thread(target=say, daemon=True).start()
+    return watch
 
 
 def _finish(

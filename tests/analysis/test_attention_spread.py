@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import result_folder
 
-from vitbench.analysis import results
+from vitbench.analysis import figures, results, style
+from vitbench.analysis.attention import by_rate
+from vitbench.analysis.attention.figures import draw_by_rate
 from vitbench.analysis.attention.findings import (
     associations,
     intraclass,
@@ -143,3 +145,27 @@ def test_few_seeds_claim_nothing_of_where_labels_look() -> None:
     """Five seeds, however large the difference."""
     (only,) = looks(looked(5.0, seeds=5))
     assert not only.asserts and "no label is claimed to look elsewhere" in sentence(only)
+
+
+def test_spread_by_learning_rate_is_a_figure_and_a_sentence(tmp_path: Path) -> None:
+    """A dot per model, means by rate, redrawn from its CSV; nothing of one rate alone."""
+    made = result_folder.make(tmp_path / "rates")
+    trials = results.load(made).trials
+    (made / "attention").mkdir()
+    spread = trials[["trial_id"]].assign(patches=4, images=9)
+    spread["effective_patches"] = (
+        1.0 + trials["lr"].rank(method="dense") / 2 + 0.02 * trials["seed"]
+    )
+    spread.to_csv(made / "attention" / "spread.csv", index=False)
+    data = by_rate.data(results.load(made))
+    assert data is not None and len(data) == 30
+    first = style.save(draw_by_rate(data, "t\nof"), data, tmp_path / "a", "attention_by_lr")
+    again = figures.read(first[2])
+    second = style.save(draw_by_rate(again, "t\nof"), again, tmp_path / "b", "attention_by_lr")
+    assert first[0].read_bytes() == second[0].read_bytes()
+    (told,) = by_rate.findings(results.load(made))
+    assert not told.asserts
+    assert "1.55 at 0.0001, 2.05 at 0.001, 2.55 at 0.01, 3.05 at 0.1" in sentence(told)
+    one = spread[trials["lr"] == 0.01]
+    one.to_csv(made / "attention" / "spread.csv", index=False)
+    assert by_rate.data(results.load(made)) is None

@@ -77,7 +77,9 @@ def test_fewer_than_six_seeds_decide_nothing(seeds: int) -> None:
     claim = {"is": "higher", "of": {"lr": 2.0}, "than": {"lr": 1.0}}
     (found,) = judged(losses(0.5, 0.9, seeds=seeds), claim)
     assert (found.verdict, found.p_adjusted) == (UNDECIDED, 2 / 2**seeds)
-    assert "6 seeds are the fewest" in claim_sentence(found)
+    told = claim_sentence(found)
+    assert "cannot give p < 0.05, 6 can" in told
+    assert ("every seed is higher, but 5 seeds" in told) == (seeds == 5)
 
 
 def test_units_of_another_metric_do_not_matter() -> None:

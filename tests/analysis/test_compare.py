@@ -17,6 +17,7 @@ from scipy import stats
 
 from vitbench.analysis import results
 from vitbench.analysis.compare import numbers as comparison
+from vitbench.analysis.compare.figures import rates_data
 from vitbench.analysis.compare.findings import (
     ONE_SETTING,
     ComparisonJson,
@@ -24,8 +25,9 @@ from vitbench.analysis.compare.findings import (
     changed_settings,
     findings,
     limits,
+    other_images,
 )
-from vitbench.analysis.compare.page import shown
+from vitbench.analysis.compare.page import claim_text, shown
 from vitbench.analysis.findings.render import sentence
 from vitbench.commands import compare
 from vitbench.plan import TrialConfig
@@ -58,6 +60,8 @@ def test_pairs_are_the_same_setting_and_seed(folders: tuple[Path, Path]) -> None
     found = comparison.compare(folders)
     rows = found.paired.set_index("setting")
     assert set(rows.index) == {"lr 0.0001", "lr 0.001", "lr 0.01", "lr 0.1", "lr 1"}
+    assert list(rows.index) == ["lr 0.0001", "lr 0.001", "lr 0.01", "lr 0.1", "lr 1"]  # as numbers
+    assert not rows.loc["lr 0.1", "identical"] and rows.loc["lr 1", "identical"]
     assert rows.loc["lr 1", "difference"] == 0  # diverged on both sides: as before training
     frames = [pd.read_parquet(folder / "trials.parquet") for folder in folders]
     a, b = (f[f["lr"] == 0.01].set_index("seed")["test_loss"].sort_index() for f in frames)
@@ -144,6 +148,8 @@ def test_what_differs_names_settings_code_and_data(tmp_path: Path) -> None:
     limits = limits_of(found)
     assert "images are not the same" in limits and "2 settings differ" in limits
     assert "code or its packages differ" in limits
+    (flag,) = other_images(found)
+    assert "The images differ though the data set has one name" in sentence(flag)
 
 
 def test_an_axis_of_one_value_is_a_setting(tmp_path: Path) -> None:
@@ -186,7 +192,7 @@ def test_the_page_is_one_file(
     links = [t for t in re.findall(r"href=\"([^\"]+)\"", text) if not t.startswith(("#", "data:"))]
     assert len(links) >= 8 and all((out.parent / link).is_file() for link in links)
     assert (
-        len(re.findall(r"<img src=\"data:image/png;base64,[^\"]+\" alt=\"[^\"]{40,}\"", text)) == 2
+        len(re.findall(r"<img src=\"data:image/png;base64,[^\"]+\" alt=\"[^\"]{40,}\"", text)) == 3
     )
 
 
@@ -231,6 +237,21 @@ def test_merged_curves_are_means_over_seeds(folders: tuple[Path, Path]) -> None:
     assert row["mean"].item() == pytest.approx(rows["test_loss"].mean())
     assert row["low"].item() == pytest.approx(rows["test_loss"].min())
     assert set(found.curves.query("panel == 'lr 1'")["mean"]) == {2.3}  # diverged at once
+
+
+def test_loss_by_rate_is_overlaid_where_both_folders_vary_it(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A point against the folder's own table; no figure where one folder has a single rate."""
+    data = rates_data(comparison.compare(folders))
+    assert data is not None and len(data) == 10
+    trials = results.load(folders[1]).trials.query("lr == 0.001")
+    row = data.query("folder == 'B' and lr == 0.001")
+    assert row["mean"].item() == pytest.approx(trials["val_loss"].mean())
+    text = result_folder.GRID.replace("[0.0001, 0.001, 0.01, 0.1, 1.0]", "[0.01]")
+    one = result_folder.make(tmp_path / "one", text)
+    data = rates_data(comparison.compare([folders[0], one]))
+    assert data is not None and data.empty
 
 
 def test_a_partial_sweep_is_labelled(
@@ -279,3 +300,7 @@ def test_a_folder_that_was_copied_differs_in_nothing(
     found = comparison.compare([folders[0], copy])
     assert found.differences.empty
     assert (found.paired["difference"] == 0).all() and set(found.paired["claim"]) == {"none"}
+    rows = found.paired.to_dict("records")
+    assert {claim_text(row) for row in rows} == {"identical in every seed"}
+    assert "All are identical in every seed." in " ".join(shown(found))
+    assert other_images(found) == []

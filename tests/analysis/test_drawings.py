@@ -169,14 +169,15 @@ def test_figures_of_a_comparison_redraw(tmp_path: Path) -> None:
     one = result_folder.make(tmp_path / "one")
     two = result_folder.make(tmp_path / "two", result_folder.GRID.replace("depth: 1", "depth: 2"))
     assert compare.main([str(one), str(two), "--out", str(tmp_path / "page.html")]) == 0
-    names = "(A: made/one, B: made/two)"
+    names = "A: made/one, B: made/two"
     found = check_all(
         tmp_path / "page_files",
         tmp_path,
-        merged_curves=f"Learning curves {names}",
-        paired_differences=f"Paired differences in test loss {names}",
+        merged_loss_by_lr=f"Loss by learning rate\n{names}",
+        merged_curves=f"Learning curves\n{names}",
+        paired_differences=f"Paired differences in test loss\n{names}",
     )
-    assert found == {"merged_curves", "paired_differences"}
+    assert found == {"merged_curves", "merged_loss_by_lr", "paired_differences"}
 
 
 def test_numbers_that_were_changed_change_the_picture(own_copy: Path, tmp_path: Path) -> None:

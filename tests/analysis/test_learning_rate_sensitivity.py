@@ -82,7 +82,10 @@ def test_fewer_than_five_rates_give_no_s_and_say_why() -> None:
     assert math.isnan(found.s_trapz) and math.isnan(found.s_grid) and math.isnan(found.safe_low)
     assert found.why_not == "few_rates"
     said = sentence(no_sensitivity(asdict(found)))
-    assert said.startswith("3 learning rates can be ranked") and "at least 5" in said
+    assert (
+        said.startswith("Sensitivity needs at least 5 learning rates: 3 can be ranked")
+        and "at least 5" in said
+    )
     assert found.best_lr == 3e-4 or found.best_lr == 3e-3
 
 

@@ -254,7 +254,7 @@ def test_the_interval_of_an_accuracy_is_wilsons(tmp_path: Path) -> None:
     ]
     expected = stats.binomtest(50, 50).proportion_ci(method="wilson")
     assert (limit.low, limit.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
-    assert "1.000, may stand for anything from 0.929 to 1.000" in sentence(limit)
+    assert "1.000 (chance 0.1), may stand for anything from 0.929 to 1.000" in sentence(limit)
 
 
 def test_claims_come_first_with_their_verdicts(tmp_path: Path) -> None:

@@ -66,6 +66,15 @@ def states(folder: Path) -> list[str]:
     return [trial.state.name for trial in study.trials]
 
 
+@pytest.mark.parametrize("names", [["val_loss"], ["val_loss", "parameters"]])
+def test_the_study_says_what_its_values_are(tmp_path: Path, names: list[str]) -> None:
+    """Who opens study.db with Optuna's own tools sees names, not "value 0"; also after a resume."""
+    for _ in range(2):
+        source(sweep(method="optuna", objectives=names), tmp_path)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert study.metric_names == names
+
+
 @pytest.mark.parametrize(
     ("status", "state"),
     [

@@ -25,15 +25,17 @@ class FigureSpec(Generic[Source]):
     section: str  # of the report in which it stands, behind those listed before it
     heading: str  # what it is called on the page
     data: Callable[[Source], pd.DataFrame | None]  # None where the results do not support it
-    draw: Callable[[pd.DataFrame, str], Figure]  # below a title
+    draw: Callable[[pd.DataFrame, str], Figure]  # with a title (`style.canvas`)
     describe: Callable[[pd.DataFrame], Finding]  # what is drawn, for those who cannot see it
     title_end: Callable[[pd.DataFrame], str] = lambda data: ""  # what the title adds to the heading
     subtitle_end: Callable[[pd.DataFrame], str] = lambda data: ""  # and to what the results are of
+    # Of the figures that results support, the one of highest rank leads the report; 0: never.
+    rank: int = 0
 
     def title(self, data: pd.DataFrame, subtitle: str) -> str:
-        """What stands above the drawing: the heading, and what the results are of."""
+        """The heading, and on a second line what the results are of: a small one below."""
         title = self.heading + self.title_end(data)
-        return f"{title} ({subtitle}{self.subtitle_end(data)})" if subtitle else title
+        return f"{title}\n{subtitle}{self.subtitle_end(data)}" if subtitle else title
 
     def alt(self, data: pd.DataFrame) -> str:
         """The drawing's text alternative."""

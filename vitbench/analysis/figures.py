@@ -46,6 +46,14 @@ def draw_all(opened: Results) -> list[Drawn]:
     return drawn
 
 
+def draw_main(opened: Results, folder: Path) -> list[Drawn]:
+    """Draw the figure of what the sweep is about alone; none where none is supported yet."""
+    for spec in sorted(FIGURES, key=lambda spec: -spec.rank):
+        if spec.rank and (drawn := figure_spec.draw([spec], opened, opened.subtitle, folder)):
+            return drawn
+    return []
+
+
 def by_name(opened: Results, name: str) -> Figure:
     """One figure of the report by its name, e.g. `lr_sensitivity`.
 

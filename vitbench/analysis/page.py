@@ -14,6 +14,7 @@ import jinja2
 import pandas as pd
 
 from vitbench.analysis.figure_spec import Drawn, FigureSpec
+from vitbench.analysis.findings.render import spelled_out
 
 MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 MB
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -45,8 +46,10 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals |= {
         "number": number,
+        "words": spelled_out,
         "infinity": math.inf,
         "css": (_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        "live_js": (_TEMPLATES / "live.js").read_text(encoding="utf-8"),
         "js": (_TEMPLATES / "report.js").read_text(encoding="utf-8"),
     }
     return environment
@@ -76,12 +79,15 @@ class Embedder:
             uri = "data:image/png;base64," + base64.b64encode(content).decode()
         return Picture(heading, alt, links, uri)
 
+    def of(self, one: Drawn) -> Picture:
+        """A figure that was drawn, with its text alternative."""
+        return self.picture(one.spec.heading, one.spec.alt(one.data), one.paths)
+
     def by_section(
         self, specs: Iterable[FigureSpec[Any]], drawn: Iterable[Drawn]
     ) -> dict[str, list[Picture]]:
         """The figures of each section, in their order; what is too much for the page is linked."""
         sections: dict[str, list[Picture]] = {spec.section: [] for spec in specs}
         for one in drawn:
-            picture = self.picture(one.spec.heading, one.spec.alt(one.data), one.paths)
-            sections[one.spec.section].append(picture)
+            sections[one.spec.section].append(self.of(one))
         return sections

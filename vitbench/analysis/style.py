@@ -1,7 +1,9 @@
-"""How figures look: colours safe for colour-blind readers, one size, files in three forms."""
+"""How figures look: one width, one size of type, one colour per value, files in three forms."""
 
 from __future__ import annotations
 
+import math
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ import pandas as pd
 
 matplotlib.use("Agg")
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -28,13 +31,16 @@ MARKS: dict[str, dict[str, Any]] = {
     "diverged": {"marker": "x"},
     "running": {"marker": ".", "markerfacecolor": "none"},
 }
+WIDTH_IN = 7.2  # of every figure: both columns of a printed page
 RC: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "pdf.fonttype": 42,  # TrueType: many venues refuse Type 3 fonts
-    "font.size": 10,
-    "figure.titlesize": 11,
-    "axes.titlesize": 10,
+    "font.size": 9,
+    "figure.titlesize": 10,
+    "figure.titleweight": "bold",
+    "axes.titlesize": 9,
+    "legend.fontsize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -44,30 +50,93 @@ RC: Any = {
 
 
 def colour_of(values: Sequence[Any]) -> dict[Any, str]:
-    """A colour for each value, in order; more values than the palette has run along viridis."""
-    if len(values) <= len(COLOURS):
-        return dict(zip(values, COLOURS, strict=False))
+    """A colour for each value, whatever the order in which they come.
+
+    Numbers, and settings that differ in the learning rate alone, run along viridis in their
+    logarithm; names have the palette's colours by the alphabet, or run along viridis, too, where
+    there are more of them than it has.
+    """
+    numbers = [_number_in(value) for value in values]
+    if numbers and all(number is not None and number > 0 for number in numbers):
+        places = [math.log(number) for number in numbers if number is not None]
+    else:
+        order = sorted(set(map(str, values)))
+        places = [float(order.index(str(value))) for value in values]
+        if len(order) <= len(COLOURS):
+            return {v: COLOURS[int(place)] for v, place in zip(values, places, strict=True)}
+    low, span = min(places, default=0.0), max(places, default=0.0) - min(places, default=0.0)
     ramp = matplotlib.colormaps["viridis"]
-    last = len(values) - 1
-    return {value: to_hex(ramp(0.92 * n / last)) for n, value in enumerate(values)}
+    shares = [(place - low) / span if span else 0.3 for place in places]
+    return {v: to_hex(ramp(0.9 * share)) for v, share in zip(values, shares, strict=True)}
+
+
+def _number_in(value: Any) -> float | None:
+    """A number, or that of a setting named `lr 0.003`; None for any other name."""
+    if isinstance(value, int | float):
+        return float(value)
+    found = re.fullmatch(r"lr ([\d.e+-]+)", str(value))
+    return float(found[1]) if found else None
 
 
 @contextmanager
-def canvas(
-    width_in: float, height_in: float, title: str, wrap: int = 100, grid: str | None = "both"
-) -> Iterator[Figure]:
-    """An empty figure in the house style, to be drawn on; the title comes above it at the end.
+def canvas(height_in: float, title: str, grid: str | None = "both") -> Iterator[Figure]:
+    """An empty figure in the house style, to be drawn on; its words come round it at the end.
 
     Args:
-        width_in, height_in: size in inches.
-        title: put on lines of at most `wrap` characters.
+        height_in: height in inches; the width is that of all figures.
+        title: stands above the drawing; what follows its first line, below in small type.
         grid: the axis (`x`, `y`, `both`) whose ticks have grid lines; None for no lines.
     """
     lines: Any = {"axes.grid.axis": grid} if grid else {"axes.grid": False}
+    head, _, below = title.partition("\n")
     with matplotlib.rc_context({**RC, **lines}):
-        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         yield figure
-        figure.suptitle(textwrap.fill(title, wrap))
+        figure.suptitle(textwrap.fill(head, 88), x=0.01, ha="left")
+        if below:
+            _small_line(figure, textwrap.fill(below, 128))
+
+
+def _small_line(figure: Figure, text: str) -> None:
+    """What the results are of, along the lower edge; legends of the figure, then axes above."""
+    partial = "PARTIAL" in text
+    ink, weight = ("#B03000", "bold") if partial else ("0.4", "normal")
+    figure.text(0.01, 0.004, text, fontsize=7, color=ink, weight=weight, va="bottom")
+    below = share = (0.11 * text.count("\n") + 0.17) / figure.get_figheight()
+    canvas: Any = FigureCanvasAgg(figure)
+    for legend in figure.legends:  # constrained layout knows those at the very edge alone
+        legend.set_bbox_to_anchor((0, share, 1, 1 - share), transform=figure.transFigure)
+        box = legend.get_window_extent(canvas.get_renderer())
+        below = max(below, float(box.y1 / figure.bbox.height))
+    engine: Any = figure.get_layout_engine()
+    engine.set(rect=(0, below, 1, 1 - below))
+
+
+def label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Name lines to the right of their ends, each apart from the next, in place of a legend.
+
+    Args:
+        ax: with its final limits.
+        ends: (height of the end in the axes' data, text, colour) of each line.
+    """
+    grid: Any = ax.get_subplotspec()
+    rows = grid.get_gridspec().nrows if grid else 1
+    figure: Any = ax.figure
+    gap = 0.14 / (0.72 * figure.get_figheight() / rows)  # a line of type
+    to_axes = ax.transScale + ax.transLimits
+    places = sorted((float(to_axes.transform((1.0, y))[1]), text, ink) for y, text, ink in ends)
+    heights: list[float] = []
+    for place, _, _ in places:
+        low = heights[-1] + gap if heights else 0.0
+        heights.append(max(min(place, 1.0), low))
+    for number in range(len(heights) - 1, -1, -1):  # what was pushed out at the top comes down
+        roof = heights[number + 1] - gap if number + 1 < len(heights) else 1.0
+        heights[number] = min(heights[number], roof)
+    for height, (_, text, ink) in zip(heights, places, strict=True):
+        ax.annotate(
+            text, (1.0, height), (4, 0), xycoords="axes fraction", textcoords="offset points",
+            va="center", color=ink, fontsize=8, annotation_clip=False,
+        )  # fmt: skip
 
 
 def mean_line(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypedDict
 
 import pandas as pd
 
+from vitbench.analysis.attention import by_rate as attention_by_rate
 from vitbench.analysis.attention import findings as attention
 from vitbench.analysis.data_size import findings as data_size
 from vitbench.analysis.findings import claims, limits, settings
@@ -32,6 +33,7 @@ TOPICS: tuple[tuple[Source, Source | None], ...] = (
     (search.findings, search.limits),
     (time_to_target.findings, time_to_target.limits),
     (attention.findings, attention.limits),
+    (attention_by_rate.findings, None),
 )
 
 

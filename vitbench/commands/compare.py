@@ -66,13 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _cells(pair: Mapping[Hashable, Any]) -> list[str]:
     """A paired difference with its interval, adjusted p and claim."""
-    from vitbench.analysis.compare.page import CLAIMS
+    from vitbench.analysis.compare.page import claim_text
     from vitbench.analysis.page import number
 
     low, high = number(pair["low"]), number(pair["high"])
     interval = low if low == "–" else f"{low} to {high}"
     adjusted = number(pair["p_adjusted"], 3)
-    return [number(pair["difference"]), interval, adjusted, CLAIMS[pair["claim"]]]
+    return [number(pair["difference"]), interval, adjusted, claim_text(pair)]
 
 
 def _print(made: Comparison, console: Console) -> None:

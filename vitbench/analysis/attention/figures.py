@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vitbench.analysis import style
+from vitbench.analysis.attention import by_rate
 from vitbench.analysis.attention.findings import LOSSES, WIDTH, losses_of, spread_data
 from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.findings.finding import Finding
@@ -187,7 +188,7 @@ def table(folder: Path) -> list[dict[str, object]]:
 def draw_spread(data: pd.DataFrame, title: str) -> Figure:
     """A panel per loss: effective patches against it, a dot per model, a diamond per unit."""
     shown = losses_of(data)
-    with style.canvas(4.9 * len(shown) + 0.6, 4.4, title, wrap=50 * len(shown)) as figure:
+    with style.canvas(4.0, title) as figure:
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
         groups = list(data["group"].unique())
         for ax, name in zip(axes, shown, strict=True):
@@ -227,7 +228,29 @@ def describe_spread(data: pd.DataFrame) -> Finding:
     return Finding("drawn_spread", n=len(data), facts=facts)
 
 
+def draw_by_rate(data: pd.DataFrame, title: str) -> Figure:
+    """A line per group through its means over seeds; above, the spread of uniform attention."""
+    groups = list(data["group"].unique())[: by_rate.MAX_GROUPS]
+    with style.canvas(3.8, title) as figure:
+        ax = figure.subplots()
+        colours, ends = style.colour_of(groups), []
+        for group, colour in colours.items():
+            part = data[data["group"] == group]
+            means = part.groupby("lr")[WIDTH].mean()
+            ax.plot(part["lr"], part[WIDTH], "o", color=colour, ms=4, alpha=0.5)
+            ax.plot(means.index, means, color=colour, marker="_", ms=14, mew=2)
+            ends.append((float(means.iloc[-1]), group if len(groups) > 1 else "mean", colour))
+        patches = int(data["patches"].max())
+        ax.axhline(patches, color="0.4", lw=1, ls=":")
+        ax.set(xscale="log", xlabel="learning rate (dots: a seed each)", ylim=(0, 1.06 * patches))
+        ax.set_ylabel(f"effective patches of {patches}, last layer")
+        style.label_ends(ax, [*ends, (float(patches), "uniform", "0.4")])
+    return figure
+
+
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("attention_spread", "attention", "Spread of attention against loss", spread_data,
                draw_spread, describe_spread),
+    FigureSpec("attention_by_lr", "attention", "Attention against learning rate", by_rate.data,
+               draw_by_rate, by_rate.describe),
 )  # fmt: skip

@@ -54,14 +54,14 @@ def limits(results: Results) -> list[Finding]:
     summary = results.folder / "attention" / "attention_summary.csv"
     if summary.is_file() and lifts(results).empty:
         told.append(Finding("limit_single_models"))
-    spread, models = _spread(results), chosen(results)
+    spread, models = recorded_spread(results), chosen(results)
     without = int((~models["trial_id"].isin(spread["trial_id"])).sum())
     if len(spread) and without:
         told.append(Finding("limit_without_map", n=without))
     return told
 
 
-def _spread(results: Results) -> pd.DataFrame:
+def recorded_spread(results: Results) -> pd.DataFrame:
     """A row per model that was looked at; empty where none was."""
     path = results.folder / "attention" / "spread.csv"
     return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["trial_id"])
@@ -74,7 +74,7 @@ def spread_data(results: Results) -> pd.DataFrame | None:
     label, with the models of each label's own best settings; else the setting. None where no
     spread was recorded, or of fewer than three models.
     """
-    spread = _spread(results)
+    spread = recorded_spread(results)
     if spread.empty:
         return None
     spread = spread[["trial_id", "effective_patches", "patches", "images"]]
@@ -167,7 +167,7 @@ def lifts(results: Results) -> pd.DataFrame:
 
     Empty where labels are not compared, or lifts were not recorded (by earlier versions).
     """
-    spread, models = _spread(results), chosen(results)
+    spread, models = recorded_spread(results), chosen(results)
     regions = [name for name in spread.columns if name.endswith(LIFT)]
     if not regions or models.empty or (models["task"] != "one label").any():
         return pd.DataFrame(columns=["label", "seed"])

@@ -10,9 +10,13 @@ from matplotlib.figure import Figure
 from vitbench.analysis import style
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison
 from vitbench.analysis.figure_spec import FigureSpec
+from vitbench.analysis.findings.arms import labels
 from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.statistics import mean_interval
 
 _MAX_ROWS = 24
+_MAX_PANELS = 6
+_RATES = ["panel", "folder", "lr", "mean", "low", "high", "seeds"]
 
 
 def draw_curves(data: pd.DataFrame, title: str) -> Figure:
@@ -21,8 +25,7 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     colours = style.colour_of(sorted(data["folder"].unique()))
-    width_in, height_in = max(6.5, 3.4 * columns), 3.0 * rows + 0.9
-    with style.canvas(width_in, height_in, title, wrap=32 * max(2, columns)) as figure:
+    with style.canvas(2.5 * rows + 0.9, title) as figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for ax, (name, panel) in zip(grid.flat, panels, strict=False):
             for folder, colour in colours.items():
@@ -30,7 +33,7 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
                     line = panel[(panel["folder"] == folder) & (panel["split"] == split)]
                     label = f"{folder}, {split}"
                     style.mean_line(ax, line, colour, label, dashes, bare=split == "train")
-            ax.set_title(textwrap.fill(str(name), 44))
+            ax.set_title(textwrap.fill(str(name), 30))
             style.whole_numbers(ax)
         for ax in grid.flat[len(panels) :]:
             ax.set_axis_off()
@@ -59,7 +62,7 @@ def draw_differences(data: pd.DataFrame, title: str) -> Figure:
         title += f"; {len(shown)} of {len(rows)} settings"
     folders = sorted(data["folder"].unique())
     colours = style.colour_of(["", *folders])  # A has the first
-    with style.canvas(8.0, 1.7 + 0.36 * len(shown), title, wrap=84, grid="x") as figure:
+    with style.canvas(1.7 + 0.34 * len(shown), title, grid="x") as figure:
         ax = figure.subplots()
         ax.axvline(0, color="0.3", lw=1)
         texts = []
@@ -79,6 +82,62 @@ def draw_differences(data: pd.DataFrame, title: str) -> Figure:
             f"line: 95 % t interval; filled: adjusted p < 0.05; grey: single seeds"
         )
     return figure
+
+
+def rates_data(made: Comparison) -> pd.DataFrame | None:
+    """Mean validation loss by learning rate of each folder that varies it.
+
+    Columns: `panel` (the other settings in words), `folder`, `lr`, `mean`, `low`, `high` (t
+    interval), `seeds`. None but where two folders have several rates in common settings.
+    """
+    names = [name for name in made.names if name != "lr"]
+    rows = []
+    for side in made.sides:
+        ended = side.ended
+        for (panel, lr), part in ended.groupby([labels(ended, names), "lr"], sort=False):
+            mean = mean_interval(part["val_loss"].to_numpy(dtype=float))
+            rows.append((panel, side.letter, lr, mean.mean, *mean.ends, mean.n))
+    data = pd.DataFrame(rows, columns=_RATES).sort_values(["panel", "folder", "lr"])
+    counts = data.groupby(["panel", "folder"])["lr"].transform("nunique")
+    data = data[counts > 1]
+    shared = data.groupby("panel")["folder"].transform("nunique") > 1
+    return data[shared].reset_index(drop=True)
+
+
+def draw_rates(data: pd.DataFrame, title: str) -> Figure:
+    """A panel per combination of the other settings, a line per folder, its t interval."""
+    panels = list(data.groupby("panel", sort=False))[:_MAX_PANELS]
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    colours = style.colour_of(sorted(data["folder"].unique()))
+    with style.canvas(1.2 + 2.6 * rows, title) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for ax, (name, panel) in zip(grid.flat, panels, strict=False):
+            ends = []
+            for folder, line in panel.groupby("folder"):
+                colour = colours[folder]
+                dashes = "-" if folder == data["folder"].min() else "--"  # lines may coincide
+                ax.plot(line["lr"], line["mean"], dashes, color=colour, marker="o", ms=4)
+                band = line["low"], line["high"]
+                ax.fill_between(line["lr"], *band, color=colour, alpha=0.15, lw=0)
+                ends.append((float(line["mean"].iloc[-1]), str(folder), colour))
+            ax.set(xscale="log", xlabel="learning rate")
+            style.bound_losses(ax, data["mean"])
+            style.label_ends(ax, ends)
+            if len(panels) > 1:
+                ax.set_title(textwrap.fill(str(name), 30))
+        for ax in grid.flat[len(panels) :]:
+            ax.set_axis_off()
+        for ax in grid[:, 0]:
+            ax.set_ylabel("validation loss at the end (nats)\nband: 95 % t interval")
+    return figure
+
+
+def describe_rates(data: pd.DataFrame) -> Finding:
+    """The rate of lowest mean loss of each folder, in the first panel."""
+    part = data[data["panel"] == data["panel"].iloc[0]]
+    best = part.loc[part.groupby("folder")["mean"].idxmin()].to_dict("records")
+    return Finding("drawn_rates_of_folders", n=data["panel"].nunique(), facts={"best": best})
 
 
 def describe_curves(data: pd.DataFrame) -> Finding:
@@ -103,6 +162,8 @@ def describe_differences(data: pd.DataFrame) -> Finding:
 FIGURES: tuple[FigureSpec[Comparison], ...] = (
     FigureSpec("merged_curves", "curves", "Learning curves", lambda made: made.curves, draw_curves,
                describe_curves),
+    FigureSpec("merged_loss_by_lr", "rates", "Loss by learning rate", rates_data, draw_rates,
+               describe_rates),
     FigureSpec("paired_differences", "paired", "Paired differences", differences_data,
                draw_differences, describe_differences,
                lambda data: f" in {data['metric'].iloc[0]}"),

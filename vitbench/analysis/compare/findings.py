@@ -117,6 +117,7 @@ def _pairs(comparison: Comparison, side: Side) -> list[Finding]:
         "settings": len(rows),
         "lower": int((rows["claim"] == "less").sum()),
         "higher": int((rows["claim"] == "greater").sum()),
+        "identical": int(rows["identical"].sum()),
         "comparisons": len(paired),
     }
     worst = apart["p_adjusted"].max() if len(apart) else None
@@ -133,6 +134,15 @@ def _pairs(comparison: Comparison, side: Side) -> list[Finding]:
                     effect=row["difference"], facts={**facts, "setting": row["setting"]})
         )  # fmt: skip
     return told
+
+
+def other_images(comparison: Comparison) -> list[Finding]:
+    """Where folders were trained on different images: said at the top of the page."""
+    if "data" not in set(comparison.differences["kind"]):
+        return []
+    names = {side.letter: side.results.dataset for side in comparison.sides}
+    facts = {"datasets": names, "same": len(set(names.values())) == 1}
+    return [Finding("images_differ", arms=tuple(names), facts=facts)]
 
 
 def limits(comparison: Comparison) -> list[Finding]:

@@ -41,7 +41,7 @@ _REPORTED = ("val_loss", "test_loss", "test_accuracy")
 _OUTCOMES = ["setting", "folder", "trials", "seeds", "diverged"]
 _OUTCOMES += [f"{name}{end}" for name in _REPORTED for end in ("", "_half")]
 _KEYS = ["setting", "folder", "against"]
-_PAIRED = [*_KEYS, "pairs", "difference", "low", "high", "p", "p_adjusted", "claim"]
+_PAIRED = [*_KEYS, "pairs", "difference", "low", "high", "p", "p_adjusted", "claim", "identical"]
 _CURVES = ["panel", "folder", "setting", "split", "epoch", "mean", "low", "high", "seeds",
            "diverged"]  # fmt: skip
 
@@ -72,8 +72,9 @@ class Comparison:
     metric: str  # column that is paired, a key of METRICS
     differences: pd.DataFrame  # what differs: `kind`, `what`, and a column of texts per letter
     outcomes: pd.DataFrame  # a row per setting and folder that has it (_OUTCOMES), the best first
-    # A row per other folder and setting with seeds in common (_PAIRED), all of them corrected
-    # together; first, where the best settings of two folders are not the same one, BEST.
+    # A row per other folder and setting with seeds in common (_PAIRED), in the order of their
+    # values, all corrected together; first, where the best settings of two folders are not the
+    # same one, BEST. `identical`: no seed differs.
     paired: pd.DataFrame
     pairs: pd.DataFrame  # the differences of single seeds behind `paired`
     curves: pd.DataFrame  # mean train and test loss by `panel`, folder, setting, split and epoch
@@ -94,7 +95,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
         best = None if "label" in names else str(_by_loss(ended).index[0])
         sides.append(Side(letter, results, ended, best))
     metric = _common_metric(sides)
-    paired, pairs, repeated = _paired(sides, metric)
+    paired, pairs, repeated = _paired(sides, metric, names)
     outcomes = _outcomes(sides)
     differing = _differences({side.letter: side.results for side in sides})
     curves = _curves(sides, list(outcomes["setting"].unique()))
@@ -261,7 +262,9 @@ def _outcomes(sides: Sequence[Side]) -> pd.DataFrame:
     return table.drop(columns="rank")
 
 
-def _paired(sides: Sequence[Side], metric: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def _paired(
+    sides: Sequence[Side], metric: str, names: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Every other folder against the first, by setting: (paired, pairs, repeated)."""
     twice = [side.ended[side.ended.duplicated(["setting", "seed"])] for side in sides]
     repeated = sorted({str(label) for rows in twice for label in rows["setting"]})
@@ -273,7 +276,8 @@ def _paired(sides: Sequence[Side], metric: str) -> tuple[pd.DataFrame, pd.DataFr
     contrasts: list[Contrast] = []
     for side in others:
         theirs = set(side.ended["setting"])
-        both = [(label, label, label) for label in _by_loss(first.ended).index if label in theirs]
+        ours = first.ended.sort_values(names, kind="stable") if names else first.ended
+        both = [(label, label, label) for label in ours["setting"].unique() if label in theirs]
         if first.best and side.best and first.best != side.best:
             both.insert(0, (BEST, first.best, side.best))
         for label, reference, other in both:
@@ -294,7 +298,8 @@ def _paired(sides: Sequence[Side], metric: str) -> tuple[pd.DataFrame, pd.DataFr
         way = "greater" if d.mean > 0 else "less"
         # The best of each were picked on these very seeds.
         claim = way if pair.told_apart and key[0] != BEST else "none"
-        rows.append((*key, d.n, d.mean, *d.ends, pair.p, pair.p_adjusted, claim))
+        identical = not contrast.d_S.any()
+        rows.append((*key, d.n, d.mean, *d.ends, pair.p, pair.p_adjusted, claim, identical))
     pairs = pd.DataFrame(seeds, columns=[*_KEYS, "seed", "difference"])
     return pd.DataFrame(rows, columns=_PAIRED), pairs, repeated
 

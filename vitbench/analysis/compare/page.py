@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from vitbench.analysis import figure_spec, page
 from vitbench.analysis.compare.figures import FIGURES
-from vitbench.analysis.compare.findings import ONE_SETTING, findings, limits
+from vitbench.analysis.compare.findings import ONE_SETTING, findings, limits, other_images
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.page import Embedder, number
@@ -45,7 +46,8 @@ def write(comparison: Comparison, path: Path) -> Path:
         "metric": METRICS[comparison.metric],
         "files": files.name,
         "text": outcome_text,
-        "claims": CLAIMS,
+        "claim": claim_text,
+        "warnings": [sentence(one) for one in other_images(comparison)],
     }
     try:
         files.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,11 @@ def write(comparison: Comparison, path: Path) -> Path:
 def shown(comparison: Comparison) -> list[str]:
     """The findings in sentences; differences of single settings are in a table of their own."""
     return [sentence(told) for told in findings(comparison) if told.kind != ONE_SETTING]
+
+
+def claim_text(row: Mapping[Hashable, Any]) -> str:
+    """What a row of `paired` says of its difference."""
+    return "identical in every seed" if row["identical"] else CLAIMS[row["claim"]]
 
 
 def outcome_rows(comparison: Comparison) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
     names = list(data["curve"].unique())
     if len(names) > _MAX_LINES:
         title += f"; the first {_MAX_LINES} of {len(names)}"
-    with style.canvas(9.4, 4.4, title, wrap=96) as figure:
+    with style.canvas(3.7, title) as figure:
         axes = figure.subplots(1, 2)
         colours = style.colour_of(names[:_MAX_LINES])
         for number, (name, colour) in enumerate(colours.items()):
@@ -180,7 +180,7 @@ def _gains(
 def draw_doubling(data: pd.DataFrame, title: str) -> Figure:
     """Share of the error that goes with twice the images: points as seen, a line by the law."""
     names = list(data["curve"].unique())
-    with style.canvas(7.5, 4.2, title, wrap=84) as figure:
+    with style.canvas(3.9, title) as figure:
         ax = figure.subplots()
         for number, (name, colour) in enumerate(style.colour_of(names[:_MAX_LINES]).items()):
             own = data[data["curve"] == name]
@@ -237,7 +237,7 @@ def rates_data(results: Results) -> pd.DataFrame | None:
 def draw_rates(data: pd.DataFrame, title: str) -> Figure:
     """Left the best rate by size, larger where more seeds agree; right the cost of one rate."""
     names = list(data["curve"].unique())
-    with style.canvas(9.4, 4.0, title, wrap=96) as figure:
+    with style.canvas(3.5, title) as figure:
         left, right = figure.subplots(1, 2)
         for name, colour in style.colour_of(names[:_MAX_LINES]).items():
             own = data[data["curve"] == name]
@@ -296,7 +296,7 @@ def table(results: Results) -> pd.DataFrame:
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("data_size_curves", "data_size", "Test error and loss against training images",
-               curves_data, draw_curves, describe_curves),
+               curves_data, draw_curves, describe_curves, rank=7),
     FigureSpec("data_size_doubling", "data_size", "Value of doubling the training images",
                doubling_data, draw_doubling, describe_doubling),
     FigureSpec("data_size_rates", "data_size", "Learning rate against training images",

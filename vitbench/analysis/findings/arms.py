@@ -136,6 +136,26 @@ def standing_in(trials: pd.DataFrame, metric: str) -> pd.Series:
     return value.where(trials["status"].isin(_ENDED), math.nan)
 
 
+_CLASSES = {"mnist": 10, "digits": 10}
+
+
+def chance_of(results: Results, label: str = "") -> float | None:
+    """The accuracy of the best answer that looks at no image; None where it is not known.
+
+    That of a label is the share of its majority, over all labels the mean of these; of classes it
+    is a guess among as many, or where those are not known exp(-loss before training).
+    """
+    rates = results.labels
+    if not rates.empty:
+        rates = rates[rates["label"] == label] if label else rates
+        value = float(rates["majority_rate"].astype(float).mean())
+    elif results.dataset in _CLASSES:
+        value = 1 / _CLASSES[results.dataset]
+    else:
+        value = math.exp(-float(results.trials["initial_val_loss"].astype(float).mean()))
+    return value if math.isfinite(value) else None
+
+
 def labels(trials: pd.DataFrame, names: list[str]) -> pd.Series:
     """The arm of each trial in words: `lr 0.003, batch size 16`."""
     if not names:

@@ -28,6 +28,7 @@ from vitbench.config import owner_of, setting_of
 from vitbench.config.claims import Arm, Claim
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_TESTED = "supported", "refuted", "undecided", "not tested"
+VERDICTS = (SUPPORTED, REFUTED, UNDECIDED, NOT_TESTED)
 # Below five units the smallest p of a permutation is above 0.05: 2 / 4! = 0.083.
 MIN_UNITS = 5
 _MAX_EXACT_UNITS = 7

@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from vitbench.analysis.findings.arms import chance_of
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM
 from vitbench.analysis.results import Results
@@ -101,7 +102,8 @@ def _few_images(results: Results) -> list[Finding]:
                 told.append(
                     Finding(
                         "limit_few_images", metric=f"{split}_accuracy", effect=reached,
-                        low=middle - half, high=middle + half, n=count, facts={"split": split},
+                        low=middle - half, high=middle + half, n=count,
+                        facts={"split": split, "chance": chance_of(results)},
                     )
                 )  # fmt: skip
     return told

@@ -31,6 +31,11 @@ def sentence(finding: Finding) -> str:
     return _line(_macros()[finding.kind](finding))
 
 
+def short(finding: Finding) -> str:
+    """The finding in one short sentence; empty where it is too little for one."""
+    return _line(_macros()[f"short_{finding.kind}"](finding))
+
+
 def claim_sentence(verdict: Verdict) -> str:
     """What the results say of a claim, on one line."""
     return _line(_macros()["claim"](verdict))
@@ -61,6 +66,7 @@ def _macros() -> dict[str, Callable[[Finding | Verdict], str]]:
     }  # fmt: skip
     environment.globals |= {
         "interval": interval, "infinity": math.inf, "seeds_needed": MIN_SEEDS_TO_CLAIM,
+        "beside_chance": beside_chance,
     }  # fmt: skip
     macros: dict[str, Callable[[Finding | Verdict], str]] = {}
     for name in environment.list_templates():
@@ -88,11 +94,16 @@ def share(value: float) -> str:
     return f"{value:.0%}"
 
 
-def interval(low: float | None, high: float | None) -> str:
+def interval(low: float | None, high: float | None, digits: int = 4) -> str:
     """` (95 % interval 0.1 to 0.2)`, or why there is none."""
     if low is None or high is None:
         return " (no interval: fewer than three seeds)"
-    return f" (95 % interval {number(low)} to {number(high)})"
+    return f" (95 % interval {number(low, digits)} to {number(high, digits)})"
+
+
+def beside_chance(chance: float | None) -> str:
+    """` (chance 0.1)`: what an accuracy is worth without looking at an image."""
+    return "" if chance is None else f" (chance {number(chance, 2)})"
 
 
 def plural(count: int, one: str, many: str = "") -> str:

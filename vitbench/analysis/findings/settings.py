@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.findings.arms import Arms, by_arm
+from vitbench.analysis.findings.arms import Arms, by_arm, chance_of
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import (
     Pair,
@@ -24,6 +25,7 @@ from vitbench.analysis.statistics import Floats, chosen_by_others, mean_interval
 
 FAMILY = "settings"
 METRIC = "test_loss"
+ACCURACY = "test_accuracy"
 CHOOSE_BY = "val_loss"
 
 
@@ -46,7 +48,7 @@ def findings(results: Results) -> list[Finding]:
     told: list[Finding] = []
     for label, arms in groups.items():
         if len(arms) > 1:
-            told += _of_group(label, arms, chosen, judged, pairs)
+            told += _of_group(results, label, arms, chosen, judged, pairs)
     return [*told, *(_higher(pair) for pair in pairs if pair.told_apart), *_incomplete(chosen)]
 
 
@@ -86,12 +88,24 @@ def _only(judged: Arms) -> Finding:
 
 
 def _of_group(
-    label: str, arms: list[str], chosen: Arms, judged: Arms, pairs: Sequence[Pair]
+    results: Results,
+    label: str,
+    arms: list[str],
+    chosen: Arms,
+    judged: Arms,
+    pairs: Sequence[Pair],
 ) -> list[Finding]:
     """The setting of lowest loss among comparable ones, and what its choice is worth."""
     best = str(chosen.values[arms].mean().idxmin())
     values_SA = chosen.values[arms].to_numpy(dtype=np.float64)
-    return [_lowest(best, label, arms, judged, pairs), _unseen(values_SA, best, label)]
+    accuracy = by_arm(results, ACCURACY).values.get(best)
+    known = {
+        "accuracy": None if accuracy is None else float(accuracy.mean()),
+        "chance": chance_of(results, label),
+    }
+    lowest = _lowest(best, label, arms, judged, pairs)
+    lowest = replace(lowest, facts={**lowest.facts, **known})
+    return [lowest, _unseen(values_SA, best, label)]
 
 
 def _lowest(best: str, label: str, arms: list[str], judged: Arms, pairs: Sequence[Pair]) -> Finding:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec
@@ -49,7 +52,7 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
 
     Bands run from the lowest to the highest seed, from three seeds on.
     """
-    with style.canvas(9.0, 4.0, title) as figure:
+    with style.canvas(3.6, title) as figure:
         left, right = figure.subplots(1, 2, sharex=True)
         names = list(data["label"].unique())[:_MAX_LABELS]
         for label, colour in style.colour_of(names).items():
@@ -58,16 +61,17 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
                 style.mean_line(ax, lines[lines["what"] == what], colour, str(label))
             left.axhline(lines["constant"].iloc[0], color=colour, ls="--", lw=1, alpha=0.8)
         right.axhline(0.0, color="0.4", ls="--", lw=1)
-        left.set_title("training loss; dashed: the best constant answer")
+        left.set_title("training loss\n(dashed: the best constant answer)")
         left.set_ylabel("binary cross entropy (nats)")
-        right.set_title("share of the label's information gained, validation")
+        right.set_title("share of the label's information gained\n(validation; dashed: none)")
         right.set_ylabel("1 - BCE / H(base rate)")
         for ax in (left, right):
             style.whole_numbers(ax)
         low = max(-1.0, data.loc[data["what"] == "val_rig", "low"].min())
         right.set_ylim(min(-0.05, low), 1.0)
-        handles, texts = left.get_legend_handles_labels()
-        figure.legend(handles, texts, title="label", loc="outside right center")
+        ends = data[data["what"] == "val_rig"].sort_values("epoch").groupby("label")["mean"].last()
+        colours = style.colour_of(names)
+        style.label_ends(right, [(ends[label], str(label), colours[label]) for label in names])
     return figure
 
 
@@ -100,17 +104,27 @@ def difficulty_data(results: Results) -> pd.DataFrame | None:
     return values.merge(labels.summary(rows), on=["label", "measure"])
 
 
+def forest_data(results: Results) -> pd.DataFrame | None:
+    """The rows of `difficulty_data` of the measure that corrects most, the easiest label first."""
+    data = difficulty_data(results)
+    if data is None:
+        return None
+    head = labels.headline(labels.chosen(results)).column
+    return data[data["measure"] == head].sort_values(["rank", "seed"], ignore_index=True)
+
+
 def draw_difficulty(data: pd.DataFrame, title: str) -> Figure:
-    """A panel per measure, a row per label: a dot per seed, mean and interval, rank beside.
+    """A panel per measure, a row per label: a dot per seed, mean and t interval, rank beside.
 
     Triangles are what an answer without looking scores. In every panel the easier labels are to
     the right.
     """
     names = list(data["label"].unique())[:_MAX_LABELS]
     shown = [m for m in labels.MEASURES if (data["measure"] == m.column).any()]
-    rows = -(-len(shown) // _PANELS_PER_ROW)
-    with style.canvas(10.0, 0.9 + rows * (1.1 + 0.34 * len(names)), title) as figure:
-        axes = figure.subplots(rows, _PANELS_PER_ROW, squeeze=False, sharey=True).ravel()
+    columns = min(_PANELS_PER_ROW, len(shown))
+    rows = -(-len(shown) // columns)
+    with style.canvas(0.7 + rows * (0.7 + 0.34 * len(names)), title) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for ax, measure in zip(axes, shown, strict=False):
             for y, (label, colour) in enumerate(style.colour_of(names).items()):
                 part = data[(data["label"] == label) & (data["measure"] == measure.column)]
@@ -127,15 +141,17 @@ def draw_difficulty(data: pd.DataFrame, title: str) -> Figure:
                 )  # fmt: skip
             if measure.less_is_easier:
                 ax.invert_xaxis()
-            ax.set_title(measure.title, fontsize=9)
+            ax.set_title(textwrap.fill(measure.title, 30), fontsize=8)
             ax.set_yticks(range(len(names)), names)
             ax.set_ylim(len(names) - 0.4, -0.6)
         for ax in axes[len(shown) :]:
             ax.set_visible(False)
-        figure.supxlabel(
-            "easier to the right; numbers: rank, 1 the easiest; triangle: without looking",
-            fontsize=9,
-        )
+        marks = (("o", "a seed"), ("|", "mean, 95 % t interval"), ("v", "without looking"))
+        figure.legend(
+            [Line2D([], [], ls="", color="0.3", marker=mark, mfc="none") for mark, _ in marks],
+            [text for _, text in marks], loc="outside lower center", ncols=len(marks),
+            title="easier to the right; numbers: rank, 1 the easiest",
+        )  # fmt: skip
     return figure
 
 
@@ -150,6 +166,8 @@ def describe_difficulty(data: pd.DataFrame) -> Finding:
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("label_difficulty", "labels", "Label difficulty, measure by measure",
                difficulty_data, draw_difficulty, describe_difficulty),
+    FigureSpec("label_forest", "labels", "Labels from the easiest to the hardest", forest_data,
+               draw_difficulty, describe_difficulty, rank=6),
     FigureSpec("label_curves", "labels", "Learning curves by label", curves_data, draw_curves,
                describe_curves),
 )  # fmt: skip

@@ -21,7 +21,7 @@ from vitbench.analysis.findings.pairs import (
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.labels.numbers import Measure
 from vitbench.analysis.results import Results
-from vitbench.records.labels import entropy, wrong_among_positives
+from vitbench.records.labels import TARGET_RIG, entropy, wrong_among_positives
 
 FAMILY = "labels"
 
@@ -38,6 +38,11 @@ def findings(results: Results) -> list[Finding]:
         )
     if rows.empty:
         return told
+    reached = rows.groupby("label", sort=False)["reached"]
+    known = reached.sum()[reached.count() > 0]
+    if len(lost := tuple(str(label) for label in known.index[known == 0])):
+        facts = {"share": TARGET_RIG}
+        told.append(Finding("labels_not_learned", arms=lost, n=len(lost), facts=facts))
     table, head = labels.summary(rows), labels.headline(rows)
     by_seed = {measure: labels.by_seed(rows, measure) for measure in _chain(rows)}
     pairs = _pairs({measure: seen for measure, seen in by_seed.items() if seen is not None})

@@ -33,6 +33,7 @@ from vitbench.records.tables import not_evaluated
 _MAX_LINES = 6
 _MAX_PANELS = 6
 _MEANS = ("lr", "epoch", "split", "mean", "low", "high", "seeds", "diverged")
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _LOSSES = ("train_loss", "val_loss", "test_loss")
 _FINAL = ("trial_id", "lr", "seed", "status", "initial_val_loss", *_LOSSES)
 _CURVE = ("lr", "loss", "low", "high", "seeds", "diverged", "initial", "safe_low", "safe_high")
@@ -60,13 +61,15 @@ def sensitivity_data(results: Results) -> pd.DataFrame | None:
 def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
     """A line per model through the means over seeds, its t interval, the loss before training.
 
-    The safe window is a bar below the axis' top edge; rates at which seeds diverged carry a cross.
+    The safe window is a bar along the lower edge; rates at which seeds diverged carry a cross.
     """
     names = [name for name in data.columns if name not in _CURVE]
-    with style.canvas(8.0, 4.6, title, wrap=88) as figure:
+    cells = by_settings(data, names, sort=True)[:_MAX_LINES]
+    colours = style.colour_of([in_words(names, cell) for cell, _ in cells])
+    with style.canvas(4.3, title) as figure:
         ax = figure.subplots()
-        for number, (cell, part) in enumerate(by_settings(data, names, sort=True)[:_MAX_LINES]):
-            _sensitivity_line(ax, part, number, in_words(names, cell) or "mean over seeds")
+        for number, (cell, part) in enumerate(cells):
+            _sensitivity_line(ax, part, number, colours[in_words(names, cell)])
         ax.set(xscale="log", yscale="log")
         low, high = ax.get_ylim()
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if high < 30 * low else (1, 3)))
@@ -74,13 +77,15 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
         ax.yaxis.set_major_formatter("{x:g}")
         ax.axhline(data["initial"].mean(), color="0.4", lw=1, ls=":", label="before training")
         ax.set(xlabel="learning rate", ylabel="validation loss at the end (nats)")
-        ax.legend(fontsize=9)
+        ends = [(float(part["loss"].iloc[-1]), in_words(names, cell)) for cell, part in cells]
+        style.label_ends(ax, [(y, text, colours[text]) for y, text in ends if text])
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-def _sensitivity_line(ax: Axes, part: pd.DataFrame, number: int, label: str) -> None:
-    colour = style.COLOURS[number]
-    ax.plot(part["lr"], part["loss"], color=colour, marker="o", ms=4, label=label)
+def _sensitivity_line(ax: Axes, part: pd.DataFrame, number: int, colour: str) -> None:
+    mean = "mean over seeds" if number == 0 else None
+    ax.plot(part["lr"], part["loss"], color=colour, marker="o", ms=4, label=mean)
     known, gone = part.dropna(subset=["low", "high"]), part[part["diverged"] > 0]
     interval = "95 % t interval over seeds" if number == 0 and len(known) else None
     floor = 0.5 * float(part["loss"].min())  # a log axis has no place for a bound below zero
@@ -92,7 +97,8 @@ def _sensitivity_line(ax: Axes, part: pd.DataFrame, number: int, label: str) -> 
     if math.isfinite(safe["safe_low"]):
         ax.hlines(
             0.02 + 0.025 * number, *safe, color=colour, lw=5, alpha=0.6,
-            transform=ax.get_xaxis_transform(), label="safe window" if number == 0 else "",
+            transform=ax.get_xaxis_transform(),
+            label=f"within {lr_sensitivity.DELTA_NATS} nats of the lowest" if number == 0 else "",
         )  # fmt: skip
 
 
@@ -136,15 +142,15 @@ def draw_heat(data: pd.DataFrame, title: str) -> Figure:
     """Cells with their loss in figures; the best rate of each row is framed."""
     table = data.pivot_table(index="value", columns="lr", values="loss")
     rows, columns = table.shape
-    width_in, height_in = max(5.5, 1.6 + 0.85 * columns), 1.7 + 0.55 * rows
-    with style.canvas(width_in, height_in, title, wrap=76, grid=None) as figure:
+    with style.canvas(1.7 + 0.45 * rows, title, grid=None) as figure:
         ax = figure.subplots()
         values = np.log(table.to_numpy(dtype=float))
         image = ax.imshow(values, cmap="cividis_r", aspect="auto")
         middle = (np.nanmin(values) + np.nanmax(values)) / 2
         for i, j in np.argwhere(np.isfinite(values)):
             ink = "white" if values[i, j] > middle else "black"
-            ax.text(j, i, f"{math.exp(values[i, j]):.3g}", ha="center", va="center", color=ink)
+            text = f"{math.exp(values[i, j]):.3g}"
+            ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=8)
         for i, j in np.argwhere(table.eq(table.min(axis=1), axis="index").to_numpy()):
             corner = (j - 0.46, i - 0.44)
             ax.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, ec=style.COLOURS[1], lw=2.5))
@@ -172,7 +178,7 @@ def curves_data(results: Results) -> pd.DataFrame | None:
 
     Columns of a grid: the varying settings, `lr`, `epoch`, `split`, `mean`, `low`, `high` (lowest
     and highest seed), `seeds`, `diverged`; of a search: `trial_id`, `epoch`, `val_loss`, `status`,
-    `best` (whether it is the best trial of all).
+    `best` (whether it is the best trial of all), `train_loss`, `test_loss`.
     """
     if results.is_grid:
         return mean_curves(results.epochs, results.trials, [*shape_names(results), "lr"])
@@ -180,11 +186,12 @@ def curves_data(results: Results) -> pd.DataFrame | None:
     evaluated = results.epochs[~not_evaluated(results.epochs)]
     rows = evaluated[["trial_id", "epoch", "val_loss"]].merge(trials, on="trial_id")
     rows["best"] = rows["best_val_loss"] == trials["best_val_loss"].min()
-    return several(rows.drop(columns="best_val_loss"))
+    others = results.epochs[["trial_id", "epoch", "train_loss", "test_loss"]]
+    return several(rows.drop(columns="best_val_loss").merge(others, on=["trial_id", "epoch"]))
 
 
 def mean_curves(epochs: pd.DataFrame, trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Means over seeds of training and test loss by the settings `names`, epoch and split.
+    """Means over seeds of the losses of all splits by the settings `names`, epoch and split.
 
     The loss before training stands in for a model from the epoch at which it diverged to its last
     planned one, and a mean is there for an epoch only where all seeds of its arm have that epoch:
@@ -202,7 +209,7 @@ def mean_curves(epochs: pd.DataFrame, trials: pd.DataFrame, names: list[str]) ->
         rows["epoch"] >= rows["diverged_epoch"].fillna(1)
     )
     parts = []
-    for split in ("train", "test"):
+    for split in SPLITS:
         loss = rows[f"{split}_loss"].astype(float)
         rows["loss"] = loss.mask(rows["diverged"], rows["initial_val_loss"].astype(float))
         part = rows.groupby([*names, "epoch"], dropna=False).agg(
@@ -221,38 +228,44 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
 
 
 def _draw_means(data: pd.DataFrame, title: str) -> Figure:
-    """Two columns, train and test; one line per learning rate, a band over seeds from three on."""
+    """A column per split; one line per learning rate, a band over seeds from three on."""
     names = [name for name in data.columns if name not in _MEANS]
     cells = by_settings(data, names)[:_MAX_PANELS]
     colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
-    with style.canvas(9.0, 3.4 * len(cells) + 0.4, title) as figure:
+    splits = list(data["split"].unique())
+    with style.canvas(2.6 * len(cells) + 0.5, title) as figure:
         # Epochs of different numbers of images are not the same.
         shared: Literal["row", "all"] = "row" if "train_images" in names else "all"
-        axes = figure.subplots(len(cells), 2, squeeze=False, sharex=shared, sharey="row")
+        shape = (len(cells), len(splits))
+        axes = figure.subplots(*shape, squeeze=False, sharex=shared, sharey="row")
         for row, (cell, part) in zip(axes, cells, strict=True):
-            heading = in_words(names, cell) + ": " if names else ""
-            for ax, split in zip(row, ("train", "test"), strict=True):
+            heading = in_words(names, cell) + "\n" if names else ""
+            for ax, split in zip(row, splits, strict=True):
                 lines = part[part["split"] == split]
                 for lr, colour in colours.items():
                     style.mean_line(ax, lines[lines["lr"] == lr], colour, f"{lr:g}")
                 style.whole_numbers(ax)
                 style.bound_losses(ax, lines["mean"])
-                ax.set_title(f"{heading}{split} loss")
+                ax.set_title(f"{heading if ax is row[0] else ''}{SPLITS[split]} loss")
             row[0].set_ylabel("cross entropy (nats)")
-        handles, labels = axes[0][1].get_legend_handles_labels()
-        figure.legend(handles, labels, title="learning rate", loc="outside right center")
+            ends = lines.sort_values("epoch").groupby("lr")["mean"].last()
+            named = [(y, f"{lr:g}", colours[lr]) for lr, y in ends.items()]
+            style.label_ends(row[-1], named)
     return figure
 
 
 def _draw_trials(data: pd.DataFrame, title: str) -> Figure:
-    """A line per trial, pale where it was stopped early; the best one stands out."""
+    """A line per trial, pale where it was stopped early; the best one stands out.
+
+    Beside its validation loss stand its training and test loss.
+    """
     blue, orange = style.COLOURS[:2]
     looks: dict[str, dict[str, Any]] = {
         "best": {"color": orange, "lw": 2.4, "zorder": 3},
         "stopped early": {"color": blue, "lw": 1, "alpha": 0.35, "zorder": 2},
         "ran on": {"color": blue, "lw": 1, "alpha": 0.7, "zorder": 2},
     }
-    with style.canvas(7.5, 4.0, title, wrap=84) as figure:
+    with style.canvas(3.9, title) as figure:
         ax = figure.subplots()
         kinds = np.where(data["status"] == "stopped", "stopped early", "ran on")
         for name, rows in data.groupby(np.where(data["best"], "best", kinds), sort=False):
@@ -266,6 +279,11 @@ def _draw_trials(data: pd.DataFrame, title: str) -> Figure:
                     ax.plot(*line.T, marker="o", ms=3, mfc=hollow, label=label, **look)
             else:  # one artist for all of a kind: a thousand by themselves take seconds
                 ax.add_collection(LineCollection(lines, label=kind, **look))
+        best = data[data["best"]]
+        best = best[best["trial_id"] == best["trial_id"].iloc[0]] if len(best) else best
+        for split, dashes in (("train", "--"), ("test", ":")):
+            label = f"best, {SPLITS[split]} loss"
+            ax.plot(best["epoch"], best[f"{split}_loss"], dashes, color=orange, lw=1.6, label=label)
         ax.autoscale_view()
         style.bound_losses(ax, data["val_loss"])
         style.whole_numbers(ax)
@@ -311,11 +329,12 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
     """
     names = [name for name in data.columns if name not in _FINAL]
     groups = by_settings(data, names)
-    with style.canvas(9.0, 3.6, title) as figure:
+    colours = style.colour_of([in_words(names, cell) for cell, _ in groups])
+    with style.canvas(3.2, title) as figure:
         axes = figure.subplots(1, 3, sharey=True)
         for ax, column in zip(axes, _LOSSES, strict=True):
-            for number, (cell, part) in enumerate(groups):
-                colour = style.COLOURS[number % len(style.COLOURS)]
+            for cell, part in groups:
+                colour = colours[in_words(names, cell)]
                 means = standing_in(part, column).groupby(part["lr"]).mean()
                 ax.plot(means.index, means, color=colour, label=in_words(names, cell) or None)
                 for status, mark in style.MARKS.items():
@@ -325,11 +344,12 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
                 (crosses,) = ax.plot(gone, [0.97] * len(gone), "x", color=colour, transform=above)
                 crosses.set_in_layout(False)
             style.bound_losses(ax, data[column])
-            split = column.removesuffix("_loss").replace("val", "validation")
+            split = SPLITS[column.removesuffix("_loss")]
             ax.set(xscale="log", title=f"{split} loss", xlabel="learning rate")
         axes[0].set_ylabel("cross entropy at the last epoch (nats)")
         if names and len(groups) <= _MAX_PANELS:
-            axes[2].legend(fontsize=8)
+            handles, texts = axes[2].get_legend_handles_labels()
+            figure.legend(handles, texts, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -353,14 +373,14 @@ def describe_loss_by_lr(data: pd.DataFrame) -> Finding:
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("learning_curves", "curves", "Learning curves", curves_data,
                draw_curves, describe_curves,
-               lambda data: " by learning rate" if "split" in data else ""),
+               lambda data: " by learning rate" if "split" in data else "", rank=1),
     *(
         FigureSpec(f"heat_lr_{name}", "lr", f"Loss by learning rate and {name.replace('_', ' ')}",
                    functools.partial(heat_data, axis=column_of(name)), draw_heat, describe_heat)
         for name in sorted(AXES) if name not in ("lr", "seed")
     ),
     FigureSpec("lr_sensitivity", "lr", "Sensitivity to the learning rate", sensitivity_data,
-               draw_sensitivity, describe_sensitivity),
+               draw_sensitivity, describe_sensitivity, rank=3),
     FigureSpec("loss_by_lr", "lr", "Loss against learning rate, each trial",
-               loss_by_lr_data, draw_loss_by_lr, describe_loss_by_lr),
+               loss_by_lr_data, draw_loss_by_lr, describe_loss_by_lr, rank=2),
 )  # fmt: skip

@@ -19,12 +19,14 @@ from vitbench.analysis.findings.arms import in_words, named_trials, names_of, sh
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import claim_sentence, sentence, spelled_out
 from vitbench.analysis.labels import numbers as labels
+from vitbench.analysis.learning_rate import by_rate
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.learning_rate.figures import curves_data
 from vitbench.analysis.learning_rate.findings import no_sensitivity
 from vitbench.analysis.page import Embedder, Picture, number
 from vitbench.analysis.report import latex, svg_curves
 from vitbench.analysis.report.latex import Table, ends, value
+from vitbench.analysis.report.verdict import main_figure, verdict
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.time_to_target import numbers as speed
 from vitbench.records.files import write_atomically
@@ -68,8 +70,19 @@ def draw_and_write_opened(results: Results) -> list[Path]:
 def write(results: Results, drawn: Sequence[Drawn]) -> Path:
     """Write report.html; it holds the pictures, and links to their PNG, PDF and CSV beside it."""
     path = results.folder / NAME
-    write_atomically(path, page.render("report.html", _content(results, drawn)))
+    write_atomically(path, text_of(results, drawn))
     return path
+
+
+def text_of(results: Results, drawn: Sequence[Drawn], live: str = "") -> str:
+    """The page as text.
+
+    Args:
+        results: of the sweep.
+        drawn: its figures, as far as they are drawn.
+        live: version of a page that is served while the sweep runs (report.live).
+    """
+    return page.render("report.html", {**_content(results, drawn), "live": live})
 
 
 def write_latex(folder: Path, target: float | None = None) -> list[Path]:
@@ -147,17 +160,22 @@ def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
     means = curves_data(results) if grid and not results.epochs.empty else None
     rates = grid and results.trials["lr"].nunique() > 1
     conclusions, arms = summary.summarise(results), speed.arms_of(results)
-    spread = [finding for finding in conclusions.findings if finding.kind == "spread_association"]
+    kinds = ("spread_association", "attention_by_lr")
+    spread = [finding for finding in conclusions.findings if finding.kind in kinds]
+    lead = main_figure(drawn)
     counts = results.trials["status"].value_counts()
     return {
         "name": results.sweep["name"],
         "description": results.sweep.get("description", ""),
         "subtitle": results.subtitle,
         "partial": results.partial,
+        "verdict": verdict(conclusions),
+        "lead": lead and embedder.of(lead),
         "claims": [(verdict, claim_sentence(verdict)) for verdict in conclusions.claims],
         "findings": summary.sentences(results),
         "limits": [sentence(limit) for limit in conclusions.limits],
-        "figures": embedder.by_section(figures.FIGURES, drawn),
+        "figures": embedder.by_section(figures.FIGURES, [one for one in drawn if one is not lead]),
+        "rates": by_rate.table(results)[:MAX_ROWS],
         "sensitivity": _sensitivity_rows(results) if rates else [],
         "chart": None if means is None else svg_curves.learning_curves(means),
         "pairs": settings.judged_pairs(results)[:MAX_ROWS],
@@ -277,4 +295,12 @@ def _provenance(results: Results) -> dict[str, Any]:
         "system": known["platform"],
         "started": known["time_utc"],
     }
-    return {"facts": facts.items(), "command": shlex.join(map(str, env.get("command", [])))}
+    told = {"name": results.sweep["name"], "subtitle": results.subtitle}
+    told |= {"version": known["vitbench"], "commit": str(env.get("git_commit") or "")[:12]}
+    return {
+        "facts": facts.items(),
+        "command": shlex.join(map(str, env.get("command", []))),
+        "caption": sentence(Finding("caption", facts=told)),
+        "version": known["vitbench"],
+        "year": str(env.get("time_utc", ""))[:4],
+    }

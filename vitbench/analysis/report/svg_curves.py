@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from vitbench.analysis import page, style
 from vitbench.analysis.findings.arms import by_settings, in_words
+from vitbench.analysis.learning_rate.figures import SPLITS
 
-WIDTH, HEIGHT = 460, 280
+WIDTH, HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, WIDTH - 10, 26, HEIGHT - 36
 _FIXED = ("lr", "epoch", "split", "mean", "low", "high", "seeds", "diverged")
 MAX_PANELS = 12
@@ -30,7 +31,7 @@ class Chart:
 
 
 def learning_curves(data: pd.DataFrame) -> Chart:
-    """Two panels (train, test) per combination of settings; a line per learning rate.
+    """A panel per split and combination of settings; a line per learning rate.
 
     Args:
         data: of a grid, from learning_rate.figures.curves_data.
@@ -38,15 +39,16 @@ def learning_curves(data: pd.DataFrame) -> Chart:
     names = [name for name in data.columns if name not in _FIXED]
     colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
     cells = by_settings(data, names, sort=True)
-    shown, drawn = cells[: MAX_PANELS // 2], []
+    splits = [split for split in SPLITS if (data["split"] == split).any()]
+    shown, drawn = cells[: MAX_PANELS // len(splits)] if splits else [], []
     for cell, part in shown:
         # The axis ends above everything, unless one line runs away from all the others.
         median = float(part.groupby(["lr", "split"])["mean"].first().median())
         top = min(float(part["high"].max()), max(style.ALWAYS_SHOWN_NATS, 3 * median))
         heading = in_words(names, cell) + ": " if names else ""
-        for split in ("train", "test"):
+        for split in splits:
             lines = part[part["split"] == split].sort_values("epoch")
-            drawn.append(_panel(f"{heading}{split} loss", lines, colours, top))
+            drawn.append(_panel(f"{heading}{SPLITS[split]} loss", lines, colours, top))
     legend = [(f"{lr:g}", colour) for lr, colour in colours.items()]
     return Chart(legend, drawn, len(cells) - len(shown))
 

@@ -16,6 +16,7 @@ from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec, several
 from vitbench.analysis.findings.arms import in_words
 from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.render import spelled_out
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import numbers as search
 from vitbench.analysis.search import overview
@@ -39,14 +40,14 @@ def of_search(
 
 def draw_best_so_far(data: pd.DataFrame, title: str) -> Figure:
     """Suggestions as dots (hollow: stopped early), the lowest loss so far as a staircase."""
-    with style.canvas(7.5, 3.8, title, wrap=84) as figure:
+    with style.canvas(3.8, title) as figure:
         ax = figure.subplots()
         _dots(ax, data, "epochs_spent")
         spent, best = data["epochs_spent"], data["best"]
         ax.step(spent, best, where="post", color=style.COLOURS[1], label="best")
         ax.set_xlabel("epochs spent on all suggestions, in the order in which they were made")
         ax.set_ylabel(_LOSS)
-        ax.legend(fontsize=9)
+        ax.legend()
     return figure
 
 
@@ -76,8 +77,7 @@ def draw_slices(data: pd.DataFrame, title: str) -> Figure:
     names = list(data.columns.drop(["loss", "status"]))
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    width_in, height_in = 3.1 * columns + 0.6, 2.7 * rows + 0.7
-    with style.canvas(width_in, height_in, title, wrap=34 * columns) as figure:
+    with style.canvas(2.4 * rows + 0.8, title) as figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for ax, name in zip(grid.flat, names, strict=False):
             values = data[name]
@@ -88,7 +88,7 @@ def draw_slices(data: pd.DataFrame, title: str) -> Figure:
                 ax.set_xscale("log")
             elif pd.api.types.is_integer_dtype(values):
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.set_xlabel(name.replace("_", " "))
+            ax.set_xlabel(spelled_out(name).replace("_", " "))
         for ax in grid.flat[len(names) :]:
             ax.set_axis_off()
         for ax in grid[:, 0]:
@@ -125,10 +125,10 @@ def importance_data(results: Results) -> pd.DataFrame | None:
 
 def draw_importance(data: pd.DataFrame, title: str) -> Figure:
     """Bars of shares of the variance, with the bootstrap interval of a forest's."""
-    with style.canvas(7.5, 1.3 + 0.36 * len(data), title, wrap=84, grid="x") as figure:
+    with style.canvas(1.3 + 0.32 * len(data), title, grid="x") as figure:
         ax = figure.subplots()
         order = data.iloc[::-1].reset_index(drop=True)
-        labels = order["setting"].str.replace("_", " ")
+        labels = order["setting"].map(spelled_out).str.replace("_", " ")
         ax.barh(labels, order["share"], color=style.COLOURS[4], height=0.62)
         how = "omega squared, full grid"
         if data["method"].iloc[0] == "forest":
@@ -164,7 +164,7 @@ def best_of_k_data(results: Results) -> pd.DataFrame:
 
 def draw_best_of_k(data: pd.DataFrame, title: str) -> Figure:
     """How the expected best falls with the number of suggestions."""
-    with style.canvas(6.5, 3.4, title, wrap=74) as figure:
+    with style.canvas(3.4, title) as figure:
         ax = figure.subplots()
         ax.plot(data["k"], data["expected"], color=style.COLOURS[0], marker="o", ms=3)
         style.whole_numbers(ax, "suggestions k, drawn from those that were not stopped early")
@@ -197,14 +197,14 @@ def rung_data(results: Results) -> pd.DataFrame | None:
 def draw_rungs(data: pd.DataFrame, title: str) -> Figure:
     """A panel per rung: loss there against loss at the end, with Kendall's tau."""
     rungs = list(data.groupby("epoch"))[:4]
-    width_in, wrap = max(6.5, 3.0 * len(rungs) + 0.6), max(74, 36 * len(rungs))
-    with style.canvas(width_in, 3.3, title, wrap=wrap) as figure:
+    with style.canvas(3.0, title) as figure:
         axes = figure.subplots(1, len(rungs), squeeze=False, sharey=True)[0]
         for ax, (epoch, part) in zip(axes, rungs, strict=True):
             ax.plot(part["at_rung"], part["final"], "o", ms=5, color=style.COLOURS[0])
-            ax.set_xlabel(f"validation loss at epoch {epoch}")
-            ax.set_title(f"Kendall's tau {part['tau'].iloc[0]:.2f}, n = {part['trials'].iloc[0]}")
-        axes[0].set_ylabel("at the last epoch (nats)")
+            ax.set_xlabel(f"at epoch {epoch}")
+            tau, n = part["tau"].iloc[0], part["trials"].iloc[0]
+            ax.set_title(f"Kendall's tau {tau:.2f}\nn = {n}")
+        axes[0].set_ylabel("validation loss\nat the last epoch (nats)")
     return figure
 
 
@@ -238,7 +238,7 @@ def draw_pareto(data: pd.DataFrame, title: str) -> Figure:
     first, *others = [name for name in _OBJECTIVES if name in data.columns]
     beaten = {"color": style.COLOURS[0], "mfc": "none", "label": "beaten by another"}
     best = {"color": style.COLOURS[1], "label": "on the front"}
-    with style.canvas(4.5 * len(others), 3.8, title) as figure:
+    with style.canvas(3.8, title) as figure:
         axes = figure.subplots(1, len(others), squeeze=False, sharey=True)[0]
         for ax, name in zip(axes, others, strict=True):
             for on_front, part in data.groupby("pareto"):
@@ -261,9 +261,9 @@ def describe_pareto(data: pd.DataFrame) -> Finding:
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("best_so_far", "search", "Best so far against epochs spent",
                of_search(lambda results: search.best_so_far(search.suggestions(results))),
-               draw_best_so_far, describe_best_so_far),
+               draw_best_so_far, describe_best_so_far, rank=4),
     FigureSpec("pareto_front", "search", "Pareto front of the search", pareto_data, draw_pareto,
-               describe_pareto, subtitle_end=lambda data: f", {len(data)} suggestions"),
+               describe_pareto, subtitle_end=lambda data: f", {len(data)} suggestions", rank=5),
     FigureSpec("importance", "search", "Importance of the settings", importance_data,
                draw_importance, describe_importance),
     FigureSpec("search_slices", "search", "Loss against each setting of the search", slices_data,

@@ -16,6 +16,7 @@ from matplotlib.path import Path as Curve
 from vitbench.analysis import style
 from vitbench.analysis.findings.arms import in_words, setting, standing_in
 from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.render import spelled_out
 from vitbench.analysis.results import Results
 from vitbench.analysis.search import numbers as search
 from vitbench.analysis.statistics import Floats
@@ -46,21 +47,22 @@ def parallel_data(results: Results) -> pd.DataFrame | None:
 def draw_parallel(data: pd.DataFrame, title: str) -> Figure:
     """A line per suggestion through its settings to its loss; dark is good, dashed was stopped.
 
+    Ranges that are wide have a logarithmic axis; ticks have three digits.
+
     Lines that share a level are spread over it, the best one lowest.
     """
     names = list(data.columns.drop(["loss", "status"]))
     shown = data.head(_MAX_LINES)
     limit, low = search.clip_at(data["loss"]), float(data["loss"].min())
     span = limit - low if limit > low else 1.0
-    width_in = max(6.5, 1.5 * (len(names) + 1) + 1.6)
     if len(data) > len(shown):
         title += f"; the best {len(shown)} of them"
-    with style.canvas(width_in, 4.4, title, wrap=int(14 * width_in - 6), grid=None) as figure:
+    with style.canvas(4.2, title, grid=None) as figure:
         ax = figure.subplots()
         axes = [_heights(shown[name]) for name in names]
-        ticks = [(f, f"{low + f * span:.3g}") for f in _QUARTERS]
+        ticks = [(f, f"{low + f * span:#.3g}") for f in _QUARTERS]
         if data["loss"].max() > limit:
-            ticks[-1] = (1.0, f"{limit:.3g} or more")
+            ticks[-1] = (1.0, f"{limit:#.3g} or more")
         axes.append((((shown["loss"].clip(upper=limit) - low) / span).to_numpy(), ticks))
         colours = ScalarMappable(Normalize(low, low + span), "cividis")
         points = np.column_stack([heights for heights, _ in axes])
@@ -76,14 +78,12 @@ def draw_parallel(data: pd.DataFrame, title: str) -> Figure:
         for place, (_, ticks) in enumerate(axes):
             ax.axvline(place, color="0.25", lw=1, zorder=4)
             for height, text in ticks:
-                ax.text(place + 0.03, height, text, fontsize=8, va="center", zorder=5, bbox=box)
+                ax.text(place + 0.03, height, text, fontsize=7, va="center", zorder=5, bbox=box)
         ax.set(xlim=(-0.05, len(names) + 0.35), ylim=(-0.06, 1.06), yticks=[])
-        heads = [name.replace("_", " ") for name in [*names, "loss"]]
-        ax.set_xticks(range(len(heads)), heads)
+        heads = [spelled_out(name).replace("_", "\n").replace(" ", "\n") for name in names]
+        ax.set_xticks(range(len(names) + 1), [*heads, "best validation\nloss (nats)"])
         ax.tick_params(axis="x", length=0)
         ax.spines[["left", "bottom"]].set_visible(False)
-        bar = figure.colorbar(colours, ax=ax, pad=0.01, aspect=30)
-        bar.set_label("best validation loss (nats)")
     return figure
 
 
@@ -148,11 +148,13 @@ def _heights(values: pd.Series) -> tuple[Floats, list[tuple[float, str]]]:
     x = np.log10(x) if wide else x
     low, span = float(np.nanmin(x)), float(np.nanmax(x) - np.nanmin(x))
     at = np.asarray((x - low) / span, dtype=np.float64)
-    return at, [(f, _end(low + f * span, wide)) for f in _QUARTERS]
+    ends = [low + f * span for f in _QUARTERS]
+    texts = [f"{10**end:#.3g}".rstrip(".") if wide else f"{end:.3g}" for end in ends]
+    return at, list(zip(_QUARTERS, texts, strict=True))
 
 
 def _end(value: float, is_log: bool) -> str:
-    """An end of a bin, or a tick, of a range that may be in log10."""
+    """An end of a bin of a range that may be in log10."""
     return f"{10**value:.2g}" if is_log else f"{value:.3g}"
 
 
@@ -210,11 +212,9 @@ def _bins(values: pd.Series) -> tuple[Any, list[str]]:
 def draw_interactions(data: pd.DataFrame, title: str) -> Figure:
     """A panel per pair of settings: the mean loss of each cell as colour and text, its trials."""
     pairs = list(data.groupby(["x", "y"], sort=False))
-    columns = min(3, len(pairs))
+    columns = min(2, len(pairs))
     rows = -(-len(pairs) // columns)
-    width_in, height_in = max(6.5, 3.6 * columns), 3.1 * rows + 0.6
-    wrap = int(14 * width_in - 6)
-    with style.canvas(width_in, height_in, title, wrap=wrap, grid=None) as figure:
+    with style.canvas(2.4 * rows + 0.6, title, grid=None) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         low, high = float(data["loss"].min()), float(data["loss"].max())
         colours = ScalarMappable(Normalize(low, high), "cividis_r")
@@ -226,12 +226,13 @@ def draw_interactions(data: pd.DataFrame, title: str) -> Figure:
                 ink = "white" if cell["loss"] > (low + high) / 2 else "black"
                 text = f"{cell['loss']:.3g}\nn = {cell['count']}"
                 at = (cell["x_bin"], cell["y_bin"])
-                ax.text(*at, text, ha="center", va="center", color=ink, fontsize=8)
+                ax.text(*at, text, ha="center", va="center", color=ink, fontsize=7)
             for axis, side, name in zip((ax.xaxis, ax.yaxis), "xy", names, strict=True):
                 ticks = part.drop_duplicates(f"{side}_bin")
-                labels = [text_of(v).replace(" to ", "\nto ") for v in ticks[f"{side}_label"]]
-                axis.set_ticks(list(ticks[f"{side}_bin"]), labels, fontsize=8)
-                axis.set_label_text(str(name).replace("_", " "))
+                to = "\nto\n" if side == "x" else "\nto "
+                labels = [text_of(v).replace(" to ", to) for v in ticks[f"{side}_label"]]
+                axis.set_ticks(list(ticks[f"{side}_bin"]), labels, fontsize=7)
+                axis.set_label_text(spelled_out(str(name)).replace("_", " "))
         for ax in grid.flat[len(pairs) :]:
             ax.set_axis_off()
         bar = figure.colorbar(colours, ax=grid, aspect=30, pad=0.01)

@@ -53,6 +53,31 @@
     svg.addEventListener("pointerleave", leave);
   }
 
+  const unfold = () => {
+    const folded = location.hash && document.getElementById(location.hash.slice(1))?.querySelector("details");
+    if (folded) folded.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+  });
+
+  for (const table of document.querySelectorAll("table")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy as Markdown";
+    (table.closest(".scroll") ?? table).after(button);
+    button.addEventListener("click", async () => {
+      const line = (row) => `| ${[...row.cells].map((cell) => cell.textContent.trim().replaceAll("|", "\\|")).join(" | ")} |`;
+      const [head, ...rows] = [...table.rows];
+      const rule = `|${" --- |".repeat(head.cells.length)}`;
+      await navigator.clipboard.writeText([line(head), rule, ...rows.map(line)].join("\n"));
+      button.textContent = "Copied";
+    });
+  }
+
   const key = (cell) => cell.dataset.key ?? cell.textContent.trim();
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells];

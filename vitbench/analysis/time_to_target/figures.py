@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from vitbench.analysis import style
 from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.render import spelled_out
 from vitbench.analysis.results import Results
 from vitbench.analysis.time_to_target import numbers as speed
 
@@ -35,7 +36,7 @@ def draw_target(data: pd.DataFrame, title: str) -> Figure:
     arms = data["arm"].nunique()
     if arms > _MAX_LINES:
         title += f"; the {_MAX_LINES} lowest medians of {arms}"
-    with style.canvas(7.5, 4.2, title, wrap=84) as figure:
+    with style.canvas(4.0, title) as figure:
         labels = data["arm"] + " (n = " + data["models"].astype(str) + ")"
         ax = _staircases(figure, data, "epochs", labels)
         ax.axhline(0.5, color="0.6", lw=0.8, ls=":", zorder=0)
@@ -48,15 +49,16 @@ def draw_target(data: pd.DataFrame, title: str) -> Figure:
 def _staircases(figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series) -> Axes:
     """`share` against `x` for each of the first arms, with ticks where trials are censored."""
     ax = figure.subplots()
-    for arm, colour in style.colour_of(list(data["arm"].unique())[:_MAX_LINES]).items():
+    colours = style.colour_of(list(data["arm"].unique()))  # the same in both figures
+    for arm, colour in list(colours.items())[:_MAX_LINES]:
         part = data[data["arm"] == arm]
-        label = labels[part.index[0]]
+        label = spelled_out(labels[part.index[0]])
         ax.step(part[x], part["share"], where="post", color=colour, lw=2, label=label)
         if "censored" in part:
             cut = part[part["censored"] > 0]
             ax.plot(cut[x], cut["share"], "|", ms=9, color=colour)
     ax.set_ylim(-0.02, 1.02)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2)
     return ax
 
 
@@ -77,7 +79,7 @@ def profile_data(results: Results) -> pd.DataFrame | None:
 
 def draw_profile(data: pd.DataFrame, title: str) -> Figure:
     """A staircase per arm: the share of workloads on which it is at most tau times the fastest."""
-    with style.canvas(7.5, 3.9, title, wrap=84) as figure:
+    with style.canvas(3.9, title) as figure:
         labels = data["arm"] + " (B = " + data["score"].map("{:.2f}".format) + ")"
         ax = _staircases(figure, data, "tau", labels)
         ax.set(xlim=(1, speed.R_MAX), ylabel=f"share of {data['workloads'].iloc[0]} workloads")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,9 @@ class StudySource:
             directions=[objectives.direction(name) for name in self._objectives],
             load_if_exists=True,
         )
+        with warnings.catch_warnings():  # the names are for those who open the study
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names(self._objectives)
         self._buildable = self._count_buildable()
         self._live: dict[str, tuple[Trial, StackPlan]] = {}
         self._retried: list[int] = self._study.user_attrs.get(_RETRIED, [])

@@ -1,0 +1,60 @@
+"""How figures look: one colour per value, labels at line ends apart, nothing cut off."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vitbench.analysis import style
+
+
+def test_a_value_has_one_colour_whatever_stands_beside_it_in_which_order() -> None:
+    """Figures list the same rates and settings in orders of their own."""
+    rates = [1e-4, 1e-3, 1e-2]
+    assert style.colour_of(rates) == style.colour_of(rates[::-1])
+    arms = [f"lr {rate:g}" for rate in rates]
+    assert list(style.colour_of(arms).values()) == list(style.colour_of(rates).values())
+    names = ["b", "a", "c"]
+    assert style.colour_of(names) == style.colour_of(sorted(names))
+
+
+def test_colours_of_rates_follow_their_logarithm() -> None:
+    """Half way in the logarithm is half way along the colours."""
+    three = style.colour_of([1e-4, 1e-2, 1.0])
+    assert three[1e-2] == style.colour_of([1e-4, 1e-3, 1e-2, 1e-1, 1.0])[1e-2]
+
+
+@pytest.mark.parametrize("heights", [[0.5] * 6, [1.0] * 4, [0.0, 0.001, 0.002], [-3.0, 5.0]])
+def test_labels_at_line_ends_lie_apart_and_inside(heights: list[float]) -> None:
+    """Lines that end at one height have names above one another."""
+    with style.canvas(3.0, "Title\nwhat it is of") as figure:
+        ax = figure.subplots()
+        ax.set_ylim(0, 1)
+        style.label_ends(ax, [(y, f"line {n}", "black") for n, y in enumerate(heights)])
+    boxes = sorted(_boxes(figure, ax.texts), key=lambda box: box.y0)
+    for lower, upper in itertools.pairwise(boxes):
+        assert lower.y1 <= upper.y0 + 1
+    assert all(box.y0 > 0 and box.y1 < figure.bbox.y1 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_what_a_figure_is_of_stands_below_everything_else() -> None:
+    """Neither a legend nor an axis label is drawn over the small line."""
+    with style.canvas(3.0, "Title\n" + "a data set, so many images, " * 7) as figure:
+        ax = figure.subplots()
+        ax.plot([0, 1], label="a line")
+        ax.set_xlabel("epoch")
+        figure.legend(loc="outside lower center")
+    _, line = _boxes(figure, figure.texts)
+    (legend,) = _boxes(figure, figure.legends)
+    (label,) = _boxes(figure, [ax.xaxis.label])
+    assert line.y0 >= 0 and line.y1 <= legend.y0 + 1 and legend.y1 <= label.y0 + 1
+    assert line.x1 <= figure.bbox.x1
+
+
+def _boxes(figure: Figure, artists: object) -> list:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return [artist.get_window_extent(canvas.get_renderer()) for artist in artists]

@@ -1,0 +1,43 @@
+"""Outcomes by learning rate, as a table to paste: means over seeds with their intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vitbench.analysis.findings.arms import by_settings, in_words, shape_names, standing_in
+from vitbench.analysis.results import Results
+from vitbench.analysis.statistics import Interval, mean_interval
+
+METRICS = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
+
+
+def table(results: Results) -> list[dict[str, Any]]:
+    """A row per model and learning rate; empty but for a grid over learning rates.
+
+    Keys: `model` (the other settings in words), `lr`, `seeds` (with an end), `diverged`, `lowest`
+    (whether its mean validation loss is the lowest of its model) and an Interval per metric, with
+    what stands in for models that diverged; None where no seed has it.
+    """
+    trials = results.trials
+    if not results.is_grid or trials["lr"].nunique() < 2:
+        return []
+    names = shape_names(results)
+    frame = trials.assign(**{name: standing_in(trials, name) for name in METRICS})
+    rows: list[dict[str, Any]] = []
+    for cell, model in by_settings(frame, names, sort=True):
+        of_model = []
+        for lr, part in model.groupby("lr"):
+            row: dict[str, Any] = {"model": in_words(names, cell), "lr": lr}
+            row["seeds"] = int(part["val_loss"].notna().sum())
+            row["diverged"] = int((part["status"] == "diverged").sum())
+            of_model.append(row | {name: _mean(part[name].tolist()) for name in METRICS})
+        means = [row["val_loss"].mean for row in of_model if row["val_loss"]]
+        for row in of_model:
+            row["lowest"] = bool(row["val_loss"]) and row["val_loss"].mean == min(means)
+        rows += of_model
+    return rows
+
+
+def _mean(values: list[float]) -> Interval | None:
+    known = [value for value in values if value == value]
+    return mean_interval(known) if known else None
