@@ -31,7 +31,8 @@ def test_curves_hold_what_was_measured(tmp_path: Path) -> None:
     for lr, part in curves.groupby("lr"):
         of = {split: list(rows["epoch"]) for split, rows in part.groupby("split")}
         # Where all seeds diverged their loss is that before training, at every epoch.
-        assert of == {"train": [1, 2, 3, 4, 5], "test": [2, 4, 5] if lr < 1 else [1, 2, 3, 4, 5]}
+        judged = [2, 4, 5] if lr < 1 else [1, 2, 3, 4, 5]
+        assert of == {"train": [1, 2, 3, 4, 5], "val": judged, "test": judged}
     assert summary.as_json(found)["findings"]
     assert set(found.trials["evaluate_every"]) == {"2"}
     page = report.draw_and_write(tmp_path)[-1].read_text()
