@@ -15,9 +15,14 @@ def settings(trial: TrialConfig) -> dict[str, Any]:
 
 
 def varying_fields(trials: Sequence[TrialConfig]) -> list[str]:
-    """Names of the settings in which the trials differ, in the order of the sweep file."""
+    """Names of the settings in which the trials differ, in the order of the sweep file.
+
+    Epochs that follow from `steps` and the number of images are none.
+    """
     every = [settings(trial) for trial in trials]
-    return [name for name in every[0] if any(s[name] != every[0][name] for s in every[1:])]
+    names = (name for name in every[0] if any(s[name] != every[0][name] for s in every[1:]))
+    by_steps = every[0]["steps"] is not None
+    return [name for name in names if name != "epochs" or not by_steps]
 
 
 def describe(members: Sequence[TrialConfig], fields: Sequence[str]) -> str:
