@@ -21,6 +21,7 @@ from vitbench.plan import (
     pack,
     parameter_count,
 )
+from vitbench.plan.names import varying_fields
 
 TABLE_1 = Model(patch_grid=4, depth=12, heads=4, width=192, mlp=768)
 
@@ -103,6 +104,7 @@ def test_equal_updates_are_epochs_of_each_size() -> None:
     found = found.model_copy(update={"train": found.train.model_copy(update={"steps": 40})})
     trials = expand(found)
     assert [(t.train.epochs, t.train.steps) for t in trials[::2]] == [(20, 40), (3, 40)]
+    assert set(varying_fields(trials)) == {"train_images", "seed"}
     # A stack holds members of one size.
     assert [plan.size for plan in pack(trials, max_members=9, slots=1)] == [2, 2]
     matched = found.train.model_copy(update={"matched": 24, "train_images": None})

@@ -19,16 +19,19 @@ def settings(trial: TrialConfig) -> dict[str, Any]:
 def varying_fields(trials: Sequence[TrialConfig]) -> list[str]:
     """Names of the settings in which the trials differ, in the order of the sweep file.
 
-    Of several models these are `model`, and what differs among the trials of one of them.
+    Of several models these are `model`, and what differs among the trials of one of them. Epochs
+    that follow from `steps` and the number of images are none.
     """
     groups: dict[Any, list[dict[str, Any]]] = {}
     for trial in trials:
         groups.setdefault(trial.model.name, []).append(settings(trial))
     names = dict.fromkeys(name for group in groups.values() for each in group for name in each)
+    by_steps = trials[0].train.steps is not None
     varying = [
         name
         for name in names
         if any(each.get(name) != group[0].get(name) for group in groups.values() for each in group)
+        and not (by_steps and name == "epochs")
     ]
     return [MODEL, *varying] if len(groups) > 1 else varying
 
