@@ -48,7 +48,6 @@ _RESULT_COLUMNS = {
     "test_accuracy": "test accuracy",
     "best_epoch": "best epoch",
     "best_val_loss": "lowest validation loss",
-    "images_per_s": "images/s",
     "wall_s": "wall s",
 }
 
