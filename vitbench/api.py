@@ -141,7 +141,7 @@ def run(
     from rich.console import Console
 
     from vitbench import sweep as command
-    from vitbench.request import Request
+    from vitbench.commands.request import Request
 
     if isinstance(sweep, Mapping):
         load_sweep(sweep)  # a name that cannot be one makes no folder

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vitbench import own_models, plan, user_code
+from vitbench import plan, user_code
+from vitbench.commands import own_models
+from vitbench.commands.forecast import dry_run, paper_cost_s
+from vitbench.commands.request import Request, Settled, new_results_dir, settle
 from vitbench.config import PAPER, Sweep, load_results_sweep, resolved_yaml, setting_of
 from vitbench.config.identity import ID_VERSION
 from vitbench.data.image_set import ImageSet
 from vitbench.data.prepare import prepare
 from vitbench.errors import UserError
 from vitbench.exports import tools as exports
-from vitbench.forecast import dry_run, paper_cost_s
 from vitbench.net import net
 from vitbench.plan.names import varying_fields
 from vitbench.plan.resume import check_same, restore_record
@@ -32,7 +34,6 @@ from vitbench.records import environment, tables
 from vitbench.records.files import write_atomically
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
-from vitbench.request import Request, Settled, new_results_dir, settle
 from vitbench.storage.mirror import Mirror
 from vitbench.terminal.outcome_table import failures, outcome_table
 from vitbench.terminal.stages import Stages

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from vitbench import request as request_module
+from vitbench.commands import request as request_module
+from vitbench.commands.request import Request, new_results_dir, settle
 from vitbench.config import SweepFile, yaml_file
 from vitbench.errors import UserError
 from vitbench.records import tables
-from vitbench.request import Request, new_results_dir, settle
 
 TEXT = """
 name: tiny
@@ -26,7 +26,7 @@ scales: {laptop: {train: {epochs: 4}}}
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("vitbench.request.local_gpu_count", lambda: 0)
+    monkeypatch.setattr("vitbench.commands.request.local_gpu_count", lambda: 0)
     path = tmp_path / "tiny.yaml"
     path.write_text(TEXT)
     return path

@@ -20,13 +20,13 @@ import sweep_runs
 from rich.console import Console
 
 from vitbench import sweep
+from vitbench.commands.request import Request
 from vitbench.config import load_sweep
 from vitbench.data import mnist
 from vitbench.errors import UserError
 from vitbench.plan.resume import check_same
 from vitbench.records import tables
 from vitbench.records.ledger import Ledger
-from vitbench.request import Request
 
 TINY = """
 name: tiny

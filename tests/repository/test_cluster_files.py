@@ -235,7 +235,7 @@ def test_rayjob_scales_from_zero_with_a_token_and_goes() -> None:
 
 def test_rayjob_entrypoint_is_a_command_of_ours() -> None:
     """The sweep that it names exists and the command line is one that vitbench takes."""
-    from vitbench.request import build_parser
+    from vitbench.commands.request import build_parser
 
     words = shlex.split(read("cluster/rayjob.yaml")["spec"]["entrypoint"])
     assert words[:3] == ["python", "-m", "vitbench.sweep"]

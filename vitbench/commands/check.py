@@ -56,13 +56,13 @@ def _run(args: argparse.Namespace) -> int:
     import torch
 
     from vitbench import data
+    from vitbench.commands.own_models import shape_of
     from vitbench.model.inspection import (
         difference_to_solo,
         inspect_built,
         training_bytes,
         unknown_arguments,
     )
-    from vitbench.own_models import shape_of
     from vitbench.plan import StackPlan
     from vitbench.training.stack_size import training_speed
 

@@ -10,7 +10,7 @@ from vitbench.config.axes import (
     owner_of,
     setting_of,
 )
-from vitbench.config.checks import broken_shape_rule, divisors
+from vitbench.config.checks.sweep import broken_shape_rule, divisors
 from vitbench.config.loading import (
     PAPER,
     SweepFile,

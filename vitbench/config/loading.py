@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vitbench.config import checks, number_checks, yaml_file
+from vitbench.config import checks, yaml_file
+from vitbench.config.checks import numbers
 from vitbench.config.models import LENGTHS, Sweep
 from vitbench.config.problems import (
     UNKNOWN_KEY,
@@ -147,7 +148,7 @@ def resolved_yaml(sweep: Sweep) -> str:
 
 
 def _validate(values: dict[str, Any]) -> list[Problem]:
-    if too_large := list(number_checks.problems(values)):
+    if too_large := list(numbers.problems(values)):
         return too_large + _problems_of_the_rest(values, too_large)
     try:
         sweep = Sweep.model_validate(values)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench import user_code
+from vitbench.commands.request import Settled
 from vitbench.config import Model, Range, Sweep, axes_of, models_of, setting_of
 from vitbench.config.axes import ARGS, MODEL
 from vitbench.config.problems import Path as Place
@@ -25,7 +26,6 @@ from vitbench.model.inspection import (
 )
 from vitbench.plan import TrialConfig, broken_rule, expand, members_of
 from vitbench.plan.cost import Cost, measure_built_with
-from vitbench.request import Settled
 from vitbench.user_code import LIBRARIES, NO_CODE, Code, UserCodeError
 
 CODE = "code"  # folder of a run's results that holds the files

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from vitbench.config import claim_checks, model_checks, number_checks
 from vitbench.config.axes import (
     ARGS,
     AXES,
@@ -20,6 +19,7 @@ from vitbench.config.axes import (
     models_of,
     setting_of,
 )
+from vitbench.config.checks import claims, models, numbers
 from vitbench.config.models import LENGTHS, Dataset, Sweep
 from vitbench.config.problems import Path, Problem, below, shorten, translate
 from vitbench.config.search import EACH_EPOCH, Range, Search
@@ -34,14 +34,14 @@ def problems(sweep: Sweep) -> list[Problem]:
     ]
     independent = [
         *of_axes,
-        *model_checks.problems(sweep),
+        *models.problems(sweep),
         *_search_problems(sweep.search),
-        *number_checks.model_problems(sweep.search),
+        *numbers.model_problems(sweep.search),
         *_length_problems(sweep),
         *_dataset_problems(sweep.dataset),
         *_label_problems(sweep),
         *_loss_problems(sweep),
-        *claim_checks.problems(sweep, axes_are_right=not of_axes),
+        *claims.problems(sweep, axes_are_right=not of_axes),
     ]
     return independent or [
         *_shape_problems(sweep),
