@@ -40,7 +40,7 @@ def sweep_file() -> str:
         "One YAML file, one question. Keys that are not listed are refused with the nearest name, "
         "and all problems of a file are reported at once. *Stackable* settings are those in which "
         "models that train together may differ. In `search.space` and `search.inner` the settings "
-        "of `model` and `train`, and `image_size`, go by their own name, e.g. `lr`, arguments of a "
+        "of `model` and `train` go by their own name, e.g. `lr`, arguments of a "
         "builder as `args.NAME`, an axis of one of several models as `NAME.lr`; `--set` takes "
         "the whole path, e.g. `--set train.lr=0.001`. `extends: base.yaml` lays a file over "
         "another one: sections are merged, axes and lists replaced.",

@@ -1,6 +1,6 @@
 """What may vary in a sweep, by the names that axes have in `search.space` and `search.inner`.
 
-lr            a setting of `model` or `train`, or `image_size`
+lr            a setting of `model` or `train`
 args.width    an argument of the model's builder
 model         one of `models`
 cnn.lr        either of the first two, of the model `cnn` alone
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from vitbench.config.models import Dataset, Model, Sweep, Train
+from vitbench.config.models import Model, Sweep, Train
 from vitbench.config.search import Range, Section
 
 MODEL = "model"
@@ -20,7 +20,6 @@ _NO_AXES = ("build", "args", "name", "source")  # of Model
 AXES: dict[str, type[Section]] = {
     **{name: Model for name in Model.model_fields if name not in _NO_AXES},
     **{name: Train for name in Train.model_fields if name not in ("augment", "loss_source")},
-    "image_size": Dataset,
 }
 
 

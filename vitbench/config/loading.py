@@ -100,7 +100,8 @@ class SweepFile:
             return message
         key: Path = tuple(start[1].split("."))
         scales = _section(self.document.values, ("scales",))
-        for path in (key, *(("scales", name, *key) for name in scales)):
+        axes: list[Path] = [("search", part, key[-1]) for part in ("space", "inner")]
+        for path in (key, *axes, *(("scales", name, *key) for name in scales)):
             value = _section(self.document.values, path[:-1]).get(str(path[-1]))
             values = value if isinstance(value, list) else [value]
             said = any(message.startswith(f"{start[0]}{item}:") for item in values)
