@@ -17,7 +17,7 @@ from vitbench.analysis.learning_rate.figures import SPLITS
 WIDTH, HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, WIDTH - 10, 26, HEIGHT - 36
 _FIXED = ("lr", "epoch", "split", "mean", "low", "high", "seeds", "diverged")
-MAX_PANELS = 12
+MAX_PANELS = 18
 _MAX_DOTS = 40
 
 
