@@ -15,9 +15,9 @@ MOST = 3
 # A line each: of what is named in it the first that the results have. Kinds that come several
 # times, one for each model or label, are no verdict.
 _LINES = (
-    ("no_trial_ended", "all_diverged", "label_order", "search_lowest", "lowest_setting",
-     "only_setting"),
-    ("label_measures_disagree", "lr_sensitivity", "lr_movement", "setting_matters",
+    ("no_trial_ended", "all_diverged", "size_curve", "label_order", "search_lowest",
+     "lowest_setting", "only_setting"),
+    ("size_needed", "label_measures_disagree", "lr_sensitivity", "lr_movement", "setting_matters",
      "settings_like_noise"),
     ("search_at_edge", "labels_not_learned", "settings_diverged", "spread_association"),
 )  # fmt: skip
