@@ -143,7 +143,7 @@ def survives(name: str, run: Path, capsys: pytest.CaptureFixture[str]) -> int:
     assert "Traceback" not in shown.err and took_s < 10
     if code == 2:
         message = shown.err.strip()
-        assert message and len(message.splitlines()) <= 12, message
+        assert message and len(message.splitlines()) <= 40, message  # it may hold a diff
         assert str(run) in message or run.name in message, message
         assert content(run) == before, "a refused command has changed the results"
     elif name == "analysis":

@@ -50,7 +50,7 @@ def test_sizes_grow_until_one_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> N
             raise torch.OutOfMemoryError("no")
         return 1000.0 * plan.size
 
-    monkeypatch.setattr(stack_size, "_speed", speed)
+    monkeypatch.setattr(stack_size, "training_speed", speed)
     (trial,) = tiny.plan().members
     cpu = torch.device("cpu")
     found = stack_size.throughput(trial, tiny.image_set(), cpu, at_most=64)
@@ -66,7 +66,9 @@ def test_a_cpu_tries_no_stacks_of_large_models(monkeypatch: pytest.MonkeyPatch) 
     (trial,) = tiny.plan().members
     for step_s, tried in ((0.1, {1}), (0.01, {1, 2, 4})):
         rate = trial.train.batch_size / step_s
-        monkeypatch.setattr(stack_size, "_speed", lambda plan, *_, rate=rate: rate * plan.size)
+        monkeypatch.setattr(
+            stack_size, "training_speed", lambda plan, *_, rate=rate: rate * plan.size
+        )
         found = stack_size.throughput(trial, tiny.image_set(), torch.device("cpu"), at_most=4)
         assert set(found) == tried
 
