@@ -164,7 +164,7 @@ def _steps(curve: Curve, pairs: Sequence[Pair]) -> list[Finding]:
             effect=math.expm1(sign * last.difference.mean),
             low=math.expm1(ends[0]) if known else None,
             high=math.expm1(ends[1]) if known else None,
-            p=last.p,
+            p=max((pair.p for pair in pairs if pair.told_apart), default=None),
             p_adjusted=max((pair.p_adjusted for pair in pairs if pair.told_apart), default=None),
             n=seeds,
             facts=facts,
