@@ -82,7 +82,8 @@ def arrivals(
             )
             epochs += [
                 {"trial_id": name, "epoch": epoch, "epoch_s": 1.0}
-                | {"val_accuracy": 0.95 if epoch >= arrival else 0.5, "val_loss": 0.4}
+                | {"train_loss": 0.4, "val_loss": 0.4}
+                | {"val_accuracy": 0.95 if epoch >= arrival else 0.5}
                 for epoch in range(1, last + 1)
             ]
     rates = [10.0 ** -(number + 1) for number in range(len(means))]
