@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import torch
-
 Made = TypeVar("Made")
-_library: torch.library.Library | None = None  # declarations live as long as their library
+_library: Any = None  # of torch; declarations live as long as their library
 
 
 def torchvision() -> Any:
@@ -35,6 +33,8 @@ def with_torchvision(call: Callable[[], Made]) -> Made:
     except RuntimeError as error:
         if "torchvision::nms" not in str(error) or _library is not None:
             raise
+    import torch  # loaded by then: who only reads results must not wait for it
+
     _library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
