@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from vitbench.config import Dataset, Model, Train, TrialConfig
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.plan import StackPlan
+from vitbench.training.engine import METRICS, EpochReport, FitResult, fit
 
 
 def image_set(train: int = 22, val: int = 9, test: int = 7) -> ImageSet:
@@ -52,3 +54,18 @@ def plan(
             for member in members or ({},)
         )
     )
+
+
+def train(
+    images: ImageSet, asked: StackPlan, *, stop_after: int | None = None, **settings: Any
+) -> tuple[dict[str, list[dict[str, Any]]], FitResult]:
+    """Fit on the CPU; rows by trial without the times."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+
+    def report(epoch: EpochReport) -> bool:
+        for row in epoch.rows:
+            kept = {name: getattr(row, name) for name in ("epoch", *METRICS)}
+            rows.setdefault(row.trial_id, []).append(kept)
+        return epoch.epoch != stop_after
+
+    return rows, fit(asked, images, device=torch.device("cpu"), report=report, **settings)

@@ -27,7 +27,7 @@ from vitbench.torchvision_import import with_torchvision
 
 _CACHE = "VITBENCH_CACHE"
 _OURS = __name__.partition(".")[0]
-_SPEC = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+SPEC = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # `module:function`
 
 
 class UserCodeError(UserError):
@@ -132,7 +132,7 @@ def trace(spec: str, folder: Path | None) -> tuple[Mapping[str, str], bool]:
     Raises:
         UserError: if it has another form, there is no such module, or it is not valid Python.
     """
-    if not _SPEC.fullmatch(spec):
+    if not re.fullmatch(SPEC, spec):
         raise UserError("is not `module:function`; write e.g. mymodels:net")
     module = spec.partition(":")[0]
     here = folder is not None and module.partition(".")[0] != _OURS  # run from its repository

@@ -158,7 +158,7 @@ def test_bad_builders_are_refused_before_anything_starts(
     error = capfd.readouterr().err
     assert words in error, error
     assert "own.yaml:" in error
-    assert "vitbench/own_models" not in error
+    assert "own_models.py" not in error
     assert not out.exists()
 
 

@@ -22,7 +22,7 @@ from vitbench.storage.checkpoints import Checkpoints
 from vitbench.storage.place import Place
 from vitbench.training import stack as stack_module
 from vitbench.training.checkpoint import load_member
-from vitbench.training.engine import METRICS, EpochReport, FitResult, fit, probe
+from vitbench.training.engine import EpochReport, FitResult, fit, probe
 from vitbench.training.stack import Stack
 
 CPU = torch.device("cpu")
@@ -32,21 +32,6 @@ MIXED: tuple[dict[str, Any], ...] = (
     {"lr": 3e-4, "seed": 1},
     {"lr": 1e-2, "seed": 0, "weight_decay": 0.01},
 )
-
-
-def train(
-    plan: StackPlan, *, stop_after: int | None = None, **settings: Any
-) -> tuple[dict[str, list[dict[str, Any]]], FitResult]:
-    """Fit; rows by trial without the times."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-
-    def report(epoch: EpochReport) -> bool:
-        for row in epoch.rows:
-            kept = {name: getattr(row, name) for name in ("epoch", *METRICS)}
-            rows.setdefault(row.trial_id, []).append(kept)
-        return epoch.epoch != stop_after
-
-    return rows, fit(plan, IMAGES, device=CPU, report=report, **settings)
 
 
 def outcome(result: FitResult, k: int) -> dict[str, Any]:
@@ -149,9 +134,9 @@ def test_evaluation_is_over_the_whole_split(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_stack_size_changes_curves_by_rounding_only() -> None:
     """A member alone and in a stack of three."""
-    together, _ = train(tiny.plan(*MIXED), dtype=torch.float64)
+    together, _ = tiny.train(IMAGES, tiny.plan(*MIXED), dtype=torch.float64)
     for member in MIXED:
-        alone, _ = train(tiny.plan(member), dtype=torch.float64)
+        alone, _ = tiny.train(IMAGES, tiny.plan(member), dtype=torch.float64)
         ((trial_id, rows),) = alone.items()
         for mine, theirs in zip(rows, together[trial_id], strict=True):
             assert mine == pytest.approx(theirs, abs=1e-9)
@@ -159,8 +144,8 @@ def test_the_stack_size_changes_curves_by_rounding_only() -> None:
 
 def test_position_changes_nothing_bit_for_bit() -> None:
     """The same three members in another order give the same numbers."""
-    one, _ = train(tiny.plan(*MIXED))
-    two, _ = train(tiny.plan(*MIXED[::-1]))
+    one, _ = tiny.train(IMAGES, tiny.plan(*MIXED))
+    two, _ = tiny.train(IMAGES, tiny.plan(*MIXED[::-1]))
     assert one == two
 
 
@@ -179,9 +164,9 @@ def test_the_same_seed_is_the_same_start_and_order_in_every_arm() -> None:
 def test_a_diverged_member_is_recorded_and_disturbs_nobody(tmp_path: Path) -> None:
     """A member that blows up is frozen with its epoch and is never best; the others go on."""
     wild = {"lr": 1e30, "seed": 3}
-    calm, _ = train(tiny.plan(MIXED[0], {"lr": 1e-5, "seed": 3}, MIXED[1]))
+    calm, _ = tiny.train(IMAGES, tiny.plan(MIXED[0], {"lr": 1e-5, "seed": 3}, MIXED[1]))
     plan = tiny.plan(MIXED[0], wild, MIXED[1])
-    rows, result = train(plan, store=Checkpoints(Place(str(tmp_path))))
+    rows, result = tiny.train(IMAGES, plan, store=Checkpoints(Place(str(tmp_path))))
     for k in (0, 2):
         trial_id = plan.members[k].trial_id
         assert rows[trial_id] == calm[trial_id]
@@ -209,7 +194,7 @@ def test_a_stack_of_diverged_members_ends_early() -> None:
 
 def test_the_best_epoch_is_the_one_of_lowest_validation_loss() -> None:
     """By validation loss, the first where equal; its test figures go with it."""
-    rows, result = train(tiny.plan(*MIXED, epochs=6))
+    rows, result = tiny.train(IMAGES, tiny.plan(*MIXED, epochs=6))
     for k, member in enumerate(tiny.plan(*MIXED, epochs=6).members):
         best = min(rows[member.trial_id], key=lambda row: (row["val_loss"], row["epoch"]))
         assert result.trials[k].best_epoch == best["epoch"]
@@ -223,11 +208,11 @@ def test_the_best_epoch_is_the_one_of_lowest_validation_loss() -> None:
 def test_resume_is_exact(tmp_path: Path, stop_after: int, dropout: float, optimizer: str) -> None:
     """Interrupted after any epoch, a run ends with the numbers of one that was not."""
     plan = tiny.plan(*MIXED, epochs=4, dropout=dropout, optimizer=optimizer)
-    whole, expected = train(plan)
+    whole, expected = tiny.train(IMAGES, plan)
     store = Checkpoints(Place(str(tmp_path)))
-    before, stopped = train(plan, store=store, stop_after=stop_after)
+    before, stopped = tiny.train(IMAGES, plan, store=store, stop_after=stop_after)
     assert stopped.stopped
-    after, result = train(plan, store=store)
+    after, result = tiny.train(IMAGES, plan, store=store)
     assert not result.stopped
     for k, member in enumerate(plan.members):
         assert before[member.trial_id] + after[member.trial_id] == whole[member.trial_id]
@@ -239,7 +224,7 @@ def test_a_crash_between_members_resumes_at_the_common_epoch(
 ) -> None:
     """Half the stack has written epoch 2 when the process dies: epoch 1 is where all meet."""
     plan = tiny.plan(*MIXED, epochs=4)
-    whole, expected = train(plan)
+    whole, expected = tiny.train(IMAGES, plan)
     store, real, calls = Checkpoints(Place(str(tmp_path))), Checkpoints.save, iter(range(99))
 
     def failing(self: Checkpoints, *args: Any, **kwargs: Any) -> None:
@@ -249,12 +234,12 @@ def test_a_crash_between_members_resumes_at_the_common_epoch(
 
     monkeypatch.setattr(Checkpoints, "save", failing)
     with pytest.raises(KeyboardInterrupt):
-        train(plan, store=store, checkpoint_every_s=0.0)
+        tiny.train(IMAGES, plan, store=store, checkpoint_every_s=0.0)
     monkeypatch.undo()
     trial_ids = [member.trial_id for member in plan.members]
     assert (tmp_path / "checkpoints" / trial_ids[0] / "state-2.safetensors").exists()
     assert store.common_epoch(trial_ids) == 1
-    after, result = train(plan, store=store)
+    after, result = tiny.train(IMAGES, plan, store=store)
     for k, trial_id in enumerate(trial_ids):
         assert after[trial_id] == whole[trial_id][1:]
         assert outcome(result, k) == outcome(expected, k)
@@ -263,7 +248,7 @@ def test_a_crash_between_members_resumes_at_the_common_epoch(
 def test_states_of_other_images_are_refused(tmp_path: Path) -> None:
     """Two sources of one name would make a curve of two halves."""
     plan, store = tiny.plan(*MIXED), Checkpoints(Place(str(tmp_path)))
-    train(plan, store=store, stop_after=1)
+    tiny.train(IMAGES, plan, store=store, stop_after=1)
     others = dataclasses.replace(IMAGES, checksum="1" * 64)
     with pytest.raises(UserError, match="other images"):
         fit(plan, others, device=CPU, report=lambda epoch: True, store=store)
@@ -283,10 +268,10 @@ def test_read_only_images_train_without_a_warning(recwarn: pytest.WarningsRecord
 def test_halves_of_a_stack_go_on_from_its_checkpoints(tmp_path: Path) -> None:
     """After out of memory each half continues where the stack was."""
     store = Checkpoints(Place(str(tmp_path)))
-    whole, _ = train(tiny.plan(*MIXED, epochs=4), dtype=torch.float64)
-    train(tiny.plan(*MIXED, epochs=4), store=store, stop_after=2, dtype=torch.float64)
+    whole, _ = tiny.train(IMAGES, tiny.plan(*MIXED, epochs=4), dtype=torch.float64)
+    tiny.train(IMAGES, tiny.plan(*MIXED, epochs=4), store=store, stop_after=2, dtype=torch.float64)
     for part in (MIXED[:2], MIXED[2:]):
-        rows, _ = train(tiny.plan(*part, epochs=4), store=store, dtype=torch.float64)
+        rows, _ = tiny.train(IMAGES, tiny.plan(*part, epochs=4), store=store, dtype=torch.float64)
         for trial_id, tail in rows.items():
             assert [row["epoch"] for row in tail] == [3, 4]
             for mine, theirs in zip(tail, whole[trial_id][2:], strict=True):
@@ -296,7 +281,7 @@ def test_halves_of_a_stack_go_on_from_its_checkpoints(tmp_path: Path) -> None:
 def test_best_and_last_load_alone_and_score_what_was_recorded(tmp_path: Path) -> None:
     """Any member loads as a stack of one and gives its recorded validation loss."""
     plan = tiny.plan(*MIXED, epochs=4)
-    _, result = train(plan, store=Checkpoints(Place(str(tmp_path))))
+    _, result = tiny.train(IMAGES, plan, store=Checkpoints(Place(str(tmp_path))))
     pixels = (torch.from_numpy(IMAGES.val.images).float() / 255 - 0.3) / 0.25
     targets = torch.from_numpy(IMAGES.val.targets[:, 0])
     for k, member in enumerate(plan.members):
@@ -313,8 +298,8 @@ def test_best_and_last_load_alone_and_score_what_was_recorded(tmp_path: Path) ->
 
 def test_dropout_trains_and_is_off_in_evaluation() -> None:
     """Training loss differs from a run without dropout at the first epoch already."""
-    plain, _ = train(tiny.plan(*MIXED))
-    dropped, _ = train(tiny.plan(*MIXED, dropout=0.5))
+    plain, _ = tiny.train(IMAGES, tiny.plan(*MIXED))
+    dropped, _ = tiny.train(IMAGES, tiny.plan(*MIXED, dropout=0.5))
     first = [next(iter(rows.values()))[0]["train_loss"] for rows in (plain, dropped)]
     assert abs(first[0] - first[1]) > 1e-3
     stack = Stack(tiny.plan(*MIXED, dropout=0.5), IMAGES, CPU)
@@ -323,8 +308,8 @@ def test_dropout_trains_and_is_off_in_evaluation() -> None:
 
 def test_explicit_bfloat16_is_honoured_on_the_cpu() -> None:
     """A setting is never accepted and ignored: half precision gives other, close numbers."""
-    exact, _ = train(tiny.plan(MIXED[0], precision="float32", epochs=1))
-    rounded, _ = train(tiny.plan(MIXED[0], precision="bfloat16", epochs=1))
+    exact, _ = tiny.train(IMAGES, tiny.plan(MIXED[0], precision="float32", epochs=1))
+    rounded, _ = tiny.train(IMAGES, tiny.plan(MIXED[0], precision="bfloat16", epochs=1))
     one, two = (next(iter(r.values()))[0]["train_loss"] for r in (exact, rounded))
     assert one != two and one == pytest.approx(two, rel=0.05)
 
@@ -332,7 +317,7 @@ def test_explicit_bfloat16_is_honoured_on_the_cpu() -> None:
 def test_nothing_touches_the_global_random_state() -> None:
     """Only named streams are drawn from, dropout included."""
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    train(tiny.plan(*MIXED, dropout=0.2, epochs=1))
+    tiny.train(IMAGES, tiny.plan(*MIXED, dropout=0.2, epochs=1))
     assert torch.equal(before, torch.get_rng_state())
     assert np.array_equal(numpy_before, np.random.get_state()[1])
 
@@ -347,8 +332,8 @@ def test_evaluations_change_what_is_known_not_what_is_trained(
     """Rows of all epochs, with losses of unseen images where asked and at the end; the best among
     them; weights are those of a run that is evaluated each epoch."""
     shared = {"epochs": 7, "lr": 3e-3}
-    every_rows, every_result = train(tiny.plan(**shared))
-    rows, result = train(tiny.plan(**shared, evaluate_every=every))
+    every_rows, every_result = tiny.train(IMAGES, tiny.plan(**shared))
+    rows, result = tiny.train(IMAGES, tiny.plan(**shared, evaluate_every=every))
     (full,), (sparse,), last = every_rows.values(), rows.values(), result.trials[0]
     assert [row["epoch"] for row in sparse] == [1, 2, 3, 4, 5, 6, 7]
     assert [row["train_loss"] for row in sparse] == [row["train_loss"] for row in full]
@@ -365,21 +350,23 @@ def test_evaluations_change_what_is_known_not_what_is_trained(
 def test_a_stop_between_evaluations_is_judged_and_resumed(tmp_path: Path) -> None:
     """An interrupted model tells its losses at that epoch; the resume is as if nothing was."""
     plan = tiny.plan(*MIXED, epochs=6, evaluate_every=4)
-    whole_rows, whole = train(plan)
-    _, each = train(tiny.plan(*MIXED, epochs=6), stop_after=5)
+    whole_rows, whole = tiny.train(IMAGES, plan)
+    _, each = tiny.train(IMAGES, tiny.plan(*MIXED, epochs=6), stop_after=5)
     broken = Checkpoints(Place(str(tmp_path)))
-    _, stopped = train(plan, stop_after=5, store=broken)
+    _, stopped = tiny.train(IMAGES, plan, stop_after=5, store=broken)
     for k in range(3):
         assert stopped.trials[k].val_loss == each.trials[k].val_loss
         assert stopped.trials[k].best_epoch == 4
-    rows, resumed = train(plan, store=broken)
+    rows, resumed = tiny.train(IMAGES, plan, store=broken)
     assert [outcome(resumed, k) for k in range(3)] == [outcome(whole, k) for k in range(3)]
     assert rows == {key: of_trial[5:] for key, of_trial in whole_rows.items()}
 
 
 def test_divergence_is_seen_without_an_evaluation() -> None:
     """In the epoch in which the training loss stops being finite; its losses are NaN, not gaps."""
-    rows, result = train(tiny.plan({"lr": 1e9}, {"lr": 1e-3}, epochs=6, evaluate_every=6))
+    rows, result = tiny.train(
+        IMAGES, tiny.plan({"lr": 1e9}, {"lr": 1e-3}, epochs=6, evaluate_every=6)
+    )
     sick = result.trials[0]
     assert sick.diverged_epoch is not None and sick.diverged_epoch < 6
     last = rows[sick.trial_id][-1]

@@ -24,7 +24,7 @@ from vitbench.storage.checkpoints import Checkpoints
 from vitbench.storage.place import Place
 from vitbench.torchvision_import import with_torchvision
 from vitbench.training.checkpoint import load_member
-from vitbench.training.engine import METRICS, EpochReport, FitResult, fit
+from vitbench.training.engine import EpochReport, fit
 from vitbench.training.stack import Stack
 
 CPU = torch.device("cpu")
@@ -49,21 +49,6 @@ def plan(build: str, *members: dict[str, Any], **shared: Any) -> StackPlan:
         for member in members or MEMBERS
     )
     return StackPlan(tuple(trials))
-
-
-def train(
-    asked: StackPlan, *, stop_after: int | None = None, **settings: Any
-) -> tuple[dict[str, list[dict[str, Any]]], FitResult]:
-    """Fit; rows by trial without the times."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-
-    def report(epoch: EpochReport) -> bool:
-        for row in epoch.rows:
-            kept = {name: getattr(row, name) for name in ("epoch", *METRICS)}
-            rows.setdefault(row.trial_id, []).append(kept)
-        return epoch.epoch != stop_after
-
-    return rows, fit(asked, IMAGES, device=CPU, report=report, **settings)
 
 
 def plain_run(build: Callable[..., nn.Module], start: dict[str, Tensor], train: Train) -> nn.Module:
@@ -113,9 +98,9 @@ def test_members_equal_plain_torch(build: str, optimizer: str, size: int) -> Non
 @pytest.mark.parametrize("build", SAMPLES)
 def test_a_diverged_neighbour_changes_nothing(build: str) -> None:
     """A member that blows up is recorded; the others' numbers are those beside a calm one."""
-    calm, _ = train(plan(build, MEMBERS[0], {"lr": 1e-5, "seed": 3}, MEMBERS[1]))
+    calm, _ = tiny.train(IMAGES, plan(build, MEMBERS[0], {"lr": 1e-5, "seed": 3}, MEMBERS[1]))
     asked = plan(build, MEMBERS[0], {"lr": 1e30, "seed": 3}, MEMBERS[1], optimizer="radam")
-    rows, result = train(asked)
+    rows, result = tiny.train(IMAGES, asked)
     assert [trial.status for trial in result.trials] == ["finished", "diverged", "finished"]
     for k in (0, 2):
         assert rows[asked.members[k].trial_id] == calm[asked.members[k].trial_id]
@@ -125,12 +110,12 @@ def test_a_diverged_neighbour_changes_nothing(build: str) -> None:
 def test_resume_from_any_epoch_is_exact(build: str, tmp_path: Path) -> None:
     """Buffers, moments and draws go on where they were; the best weights load and score alone."""
     asked = plan(build)
-    whole, expected = train(asked)
+    whole, expected = tiny.train(IMAGES, asked)
     for stop_after in (1, 2):
         store = Checkpoints(Place(str(tmp_path / str(stop_after))))
-        before, stopped = train(asked, store=store, stop_after=stop_after)
+        before, stopped = tiny.train(IMAGES, asked, store=store, stop_after=stop_after)
         assert stopped.stopped
-        after, result = train(asked, store=store)
+        after, result = tiny.train(IMAGES, asked, store=store)
         for member in asked.members:
             assert before[member.trial_id] + after[member.trial_id] == whole[member.trial_id]
     pixels = (torch.from_numpy(IMAGES.val.images).float() / 255 - 0.3) / 0.25
@@ -148,10 +133,10 @@ def test_resume_from_any_epoch_is_exact(build: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("build", SAMPLES)
 def test_place_and_size_of_the_stack_do_not_matter(build: str) -> None:
     """In another place bit for bit, alone to rounding; dropout's numbers are a member's own."""
-    together, _ = train(plan(build), dtype=torch.float64)
-    turned, _ = train(plan(build, *MEMBERS[::-1]), dtype=torch.float64)
+    together, _ = tiny.train(IMAGES, plan(build), dtype=torch.float64)
+    turned, _ = tiny.train(IMAGES, plan(build, *MEMBERS[::-1]), dtype=torch.float64)
     assert together == turned
-    alone, _ = train(plan(build, MEMBERS[2]), dtype=torch.float64)
+    alone, _ = tiny.train(IMAGES, plan(build, MEMBERS[2]), dtype=torch.float64)
     ((trial_id, rows),) = alone.items()
     for mine, theirs in zip(rows, together[trial_id], strict=True):
         assert mine == pytest.approx(theirs, abs=1e-9)
@@ -163,7 +148,7 @@ def test_a_seed_is_one_start_in_every_arm_whatever_was_drawn_before() -> None:
     first = Stack(plan("resnet", *MEMBERS), IMAGES, CPU).model
     before = torch.get_rng_state()
     second = Stack(plan("resnet", *MEMBERS[1:]), IMAGES, CPU).model
-    train(plan("dropout", epochs=1))
+    tiny.train(IMAGES, plan("dropout", epochs=1))
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(first.flat[0], first.flat[2])
     assert not torch.equal(first.flat[0], first.flat[1])
@@ -176,7 +161,7 @@ def test_what_cannot_be_stacked_trains_one_by_one() -> None:
         stack = Stack(plan(build), IMAGES, CPU)
         assert isinstance(stack.model, GenericStack)
         assert reason in stack.model.why_alone
-    rows, _ = train(plan("reads_back"), dtype=torch.float64)
+    rows, _ = tiny.train(IMAGES, plan("reads_back"), dtype=torch.float64)
     for member in plan("reads_back").members:
         losses = [row["train_loss"] for row in rows[member.trial_id]]
         assert losses[-1] < losses[0]
@@ -184,7 +169,7 @@ def test_what_cannot_be_stacked_trains_one_by_one() -> None:
 
 def test_dropout_differs_by_epoch_and_member_and_ends_with_training() -> None:
     """Two members of one seed drop alike; evaluation drops nothing."""
-    rows, _ = train(plan("dropout", {"seed": 0}, {"seed": 0, "weight_decay": 1e-30}))
+    rows, _ = tiny.train(IMAGES, plan("dropout", {"seed": 0}, {"seed": 0, "weight_decay": 1e-30}))
     first, second = rows.values()
     assert first == second
     stack = Stack(plan("dropout"), IMAGES, CPU)
@@ -194,8 +179,8 @@ def test_dropout_differs_by_epoch_and_member_and_ends_with_training() -> None:
 
 def test_half_precision_is_honoured() -> None:
     """bfloat16 gives other, close numbers, stacked and alone."""
-    exact, _ = train(plan("resnet", precision="float32", epochs=1))
-    rounded, _ = train(plan("resnet", precision="bfloat16", epochs=1))
+    exact, _ = tiny.train(IMAGES, plan("resnet", precision="float32", epochs=1))
+    rounded, _ = tiny.train(IMAGES, plan("resnet", precision="bfloat16", epochs=1))
     for one, two in zip(exact.values(), rounded.values(), strict=True):
         assert one[0]["train_loss"] != two[0]["train_loss"]
         assert one[0]["train_loss"] == pytest.approx(two[0]["train_loss"], rel=0.05)
@@ -221,7 +206,7 @@ def test_a_gpu_gives_the_curves_of_a_cpu(build: str) -> None:
         fit(asked, IMAGES, report=report, **on_gpu)
     wanted = rows[1]
     if build != "dropout":
-        on_cpu, _ = train(asked, dtype=torch.float64)
+        on_cpu, _ = tiny.train(IMAGES, asked, dtype=torch.float64)
         wanted = {i: [row["val_loss"] for row in of_trial] for i, of_trial in on_cpu.items()}
     for trial_id, losses in rows[0].items():
         assert losses == pytest.approx(wanted[trial_id], abs=1e-6)

@@ -8,6 +8,7 @@ from scipy.special import stdtrit
 
 from vitbench.analysis.results import Results
 from vitbench.analysis.statistics import Floats, Interval
+from vitbench.records import tables
 from vitbench.storage import PREDICTIONS
 
 _DRAWS = 2_000
@@ -23,7 +24,7 @@ def predictions(results: Results, trial_id: str) -> pd.DataFrame:
     path = results.folder / PREDICTIONS / f"{trial_id}.parquet"
     if not path.is_file():
         return pd.DataFrame(columns=["epoch", "test_index", "truth", "predicted", "loss"])
-    return pd.read_parquet(path)
+    return tables.read(path)
 
 
 def by_seed_and_image(results: Results, trial_ids: list[str], column: str) -> pd.DataFrame:

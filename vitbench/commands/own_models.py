@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitbench import user_code
 from vitbench.commands.request import Settled
@@ -17,16 +17,13 @@ from vitbench.config.problems import Path as Place
 from vitbench.config.problems import Problem, dotted, shorten
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
-from vitbench.model.generic import BuiltShape
-from vitbench.model.inspection import (
-    Inspected,
-    inspect_built,
-    inspect_loss,
-    unknown_arguments,
-)
 from vitbench.plan import TrialConfig, broken_rule, expand, members_of
 from vitbench.plan.cost import Cost, measure_built_with
 from vitbench.user_code import LIBRARIES, NO_CODE, Code, UserCodeError
+
+if TYPE_CHECKING:  # they import torch, which bad input and sweeps of ViTs alone do not wait for
+    from vitbench.model.generic import BuiltShape
+    from vitbench.model.inspection import Inspected
 
 CODE = "code"  # folder of a run's results that holds the files
 _TRIED = 64  # combinations of arguments; a grid may have thousands
@@ -104,6 +101,8 @@ def try_out(settled: Settled, sweep: Sweep, images: ImageSet) -> list[str]:
     problems: list[Problem] = []
     notes: list[str] = []
     if sweep.train.loss is not None:
+        from vitbench.model.inspection import inspect_loss
+
         place: Place = ("train", "loss")
         try:
             inspect_loss(sweep.train.loss, trials.outputs, trials.binary)
@@ -170,6 +169,8 @@ def facts(sweep: Sweep, code: Code) -> dict[str, Any] | None:
 
 def shape_of(model: Model, images: ImageSet, outputs: int | None = None) -> BuiltShape:
     """What a builder is called with for these images; their own outputs if left out."""
+    from vitbench.model.generic import BuiltShape
+
     assert model.build is not None
     return BuiltShape(
         build=model.build,
@@ -191,6 +192,8 @@ class Trials:
 
     def of(self, model: Model) -> Inspected:
         """What was found out about a model; a UserError if it breaks the contract."""
+        from vitbench.model.inspection import inspect_built
+
         shape = shape_of(model, self._images, self.outputs)
         key = model.model_dump_json(include={"build", "args"})
         if key not in self._known:
@@ -237,6 +240,8 @@ def _ends(values: Any) -> list[Any]:
 
 def _argument_problems(sweep: Sweep, name: str | None, model: Model) -> Iterable[Problem]:
     """Arguments that the builder does not take, at the line that gives them."""
+    from vitbench.model.inspection import unknown_arguments
+
     assert model.build is not None
     places: dict[str, Place] = {key: (*_section(name), "args", key) for key in model.args}
     for part, axes in (("space", sweep.search.space), ("inner", sweep.search.inner)):

@@ -318,13 +318,14 @@ def _apply_override(values: dict[str, Any], text: str, places: dict[Path, str]) 
 def _overridden_axes(values: dict[str, Any], places: dict[Path, str]) -> list[Problem]:
     """Overrides that would change nothing, since the search gives that setting its values."""
     problems = []
-    for path, text in places.items():
-        for axes in (("search", "space"), ("search", "inner")):
-            at = path[0] in ("model", "train", "dataset") and path[-1] in _section(values, axes)
-            if at and len(path) == 2:
-                axis, value = dotted((*axes, path[1])), text.partition("=")[2]
-                rule = f"changes nothing, since {axis} says which values are trained"
-                problems.append(Problem(path, value, rule, f"--set '{axis}=[{value}]'"))
+    for path in places:
+        if len(path) == 2 and path[0] in ("model", "train"):
+            for axes in (("search", "space"), ("search", "inner")):
+                if path[1] in _section(values, axes):
+                    axis = dotted((*axes, path[1]))
+                    value = shorten(_section(values, path[:1]).get(str(path[1])), quoted=False)
+                    rule = f"changes nothing, since {axis} says which values are trained"
+                    problems.append(Problem(path, value, rule, f"--set '{axis}=[{value}]'"))
     return problems
 
 

@@ -14,6 +14,7 @@ from pydantic.config import JsonDict
 from vitbench.config import identity
 from vitbench.config.claims import Claim
 from vitbench.config.search import Budget, Checkpoints, Search, Section
+from vitbench.user_code import SPEC
 
 Precision = Literal["auto", "float32", "bfloat16"]
 UsedPrecision = Literal["float32", "bfloat16"]  # what auto is decided to be
@@ -72,7 +73,7 @@ class Dataset(Section):
     )
     build: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        pattern=f"^{SPEC}$",
         description="images of your own: `mydata:load`, a function in a file beside the sweep file "
         "or in an installed package (docs/own-model.md)",
     )
@@ -187,7 +188,7 @@ class SharedTrain(Section):
     )
     loss: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        pattern=f"^{SPEC}$",
         description="a function of your own to train by, `mymodule:loss`: logits [B, O] and "
         "targets [B] -> [B]; cross entropy if left out, and in all tables",
     )

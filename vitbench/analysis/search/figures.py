@@ -20,6 +20,7 @@ from vitbench.analysis.findings.render import spelled_out
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.search import numbers as search
 from vitbench.analysis.search import overview
+from vitbench.records import tables
 
 _MAX_SLICES = 9
 _LOSS = "best validation loss (nats)"
@@ -228,7 +229,7 @@ def pareto_data(results: Results) -> pd.DataFrame | None:
     objectives = results.sweep["search"]["objectives"]
     if len(objectives) < 2 or not path.is_file():
         return None
-    rows = pd.read_parquet(path)
+    rows = tables.read(path)
     rows = rows[(rows["state"] == "COMPLETE") & rows["reason"].isna()]
     return rows[["number", "stack_id", *objectives, "pareto"]].reset_index(drop=True)
 
