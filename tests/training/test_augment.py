@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from test_engine import IMAGES, MIXED, train
+from test_engine import IMAGES, MIXED
 
 from vitbench import user_code
 from vitbench.config.models import Augment
@@ -119,16 +119,18 @@ def test_a_mixed_step_is_that_of_plain_torch() -> None:
 def test_draws_are_paired_resumed_and_the_same_in_every_stack(tmp_path: Path) -> None:
     """A member alone is the member of a stack; an interrupted run ends with the same numbers."""
     shared: dict[str, Any] = {"epochs": 4, "augment": EVERY}
-    whole, _ = train(tiny.plan(*MIXED, **shared), dtype=torch.float64)
-    plain, _ = train(tiny.plan(*MIXED, epochs=4), dtype=torch.float64)
-    ((trial_id, alone),) = train(tiny.plan(MIXED[2], **shared), dtype=torch.float64)[0].items()
+    whole, _ = tiny.train(IMAGES, tiny.plan(*MIXED, **shared), dtype=torch.float64)
+    plain, _ = tiny.train(IMAGES, tiny.plan(*MIXED, epochs=4), dtype=torch.float64)
+    ((trial_id, alone),) = tiny.train(IMAGES, tiny.plan(MIXED[2], **shared), dtype=torch.float64)[
+        0
+    ].items()
     for mine, theirs in zip(alone, whole[trial_id], strict=True):
         assert mine == pytest.approx(theirs, abs=1e-9)
     assert alone[0]["train_loss"] not in [rows[0]["train_loss"] for rows in plain.values()]
     store = Checkpoints(Place(str(tmp_path)))
     plan = tiny.plan(*MIXED, **shared)
-    before, _ = train(plan, store=store, stop_after=2, dtype=torch.float64)
-    after, _ = train(plan, store=store, dtype=torch.float64)
+    before, _ = tiny.train(IMAGES, plan, store=store, stop_after=2, dtype=torch.float64)
+    after, _ = tiny.train(IMAGES, plan, store=store, dtype=torch.float64)
     for member in plan.members:
         assert before[member.trial_id] + after[member.trial_id] == whole[member.trial_id]
 
@@ -165,8 +167,8 @@ def test_a_users_loss_trains_and_tables_keep_the_cross_entropy(tmp_path: Path) -
         assert callable(user_code.load("own_loss:twice"))
         shared: dict[str, Any] = {"optimizer": "sgd", "epochs": 2}
         twice = tiny.plan({"lr": 0.01}, loss="own_loss:twice", **shared)
-        own, _ = train(twice, dtype=torch.float64)
-        plain, _ = train(tiny.plan({"lr": 0.02}, **shared), dtype=torch.float64)
+        own, _ = tiny.train(IMAGES, twice, dtype=torch.float64)
+        plain, _ = tiny.train(IMAGES, tiny.plan({"lr": 0.02}, **shared), dtype=torch.float64)
     finally:
         NO_CODE.use()
     for mine, theirs in zip(*own.values(), *plain.values(), strict=True):
