@@ -46,6 +46,22 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
+def pdfs() -> None:
+    """Figures as PDF, too, for the test that asks for it; see below."""
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_png(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw figures as PNG alone: the PDF of one takes longer, most of it for its fonts.
+
+    The shared finished sweep and processes that tests start write both.
+    """
+    style = sys.modules.get("vitbench.analysis.style")
+    if style is not None and "pdfs" not in request.fixturenames:
+        monkeypatch.setattr(style, "FORMATS", (".png",))
+
+
+@pytest.fixture
 def local_ray() -> None:
     """A running Ray on this machine: one for all tests that end nothing of it."""
     sweep_runs.start_local_ray()
@@ -74,6 +90,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> sweep_runs.Finished:
     flags = [word for name in sweep_runs.installed_exports() for word in ("--export", name)]
     with pytest.MonkeyPatch.context() as patch:
         sweep_runs.no_tracking_server(patch)
-        code, output = sweep_runs.sweep_here(str(file), "--out", str(base / "out"), *flags)
+        code, output = sweep_runs.sweep_here(
+            str(file), "--out", str(base / "out"), *flags, draws=True
+        )
     assert code == 0, output
     return sweep_runs.Finished(sweep_runs.results_of(base / "out"), output)

@@ -147,7 +147,7 @@ def test_a_sweep_exports_the_plates_of_its_best_trials(finished: sweep_runs.Fini
 
 @pytest.mark.ray
 def test_the_command_writes_maps_scores_and_plates(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    pdfs: None, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One row per image, trial and method; controls beside every lift; words for each region."""
     trials = results.load(folder).trials
@@ -222,7 +222,7 @@ def of_labels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ):
         file = base / f"{name}.yaml"
         file.write_text(text)
-        code, output = sweep_runs.sweep_here(str(file), "--out", str(base / name))
+        code, output = sweep_runs.sweep_here(str(file), "--out", str(base / name), draws=True)
         assert code == 0, output
         (found[name],) = (base / name / "labels").iterdir()
     return found

@@ -118,9 +118,14 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_an_interrupted_sweep_goes_on_to_the_same_numbers(tiny: Path, tmp_path: Path) -> None:
-    """Ctrl-C ends with 130 and the command to go on; that command gives the undisturbed tables."""
-    longer = two_in_turn(epochs=40)
+def test_an_interrupted_and_crashed_sweep_goes_on_to_the_same_numbers(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C: code 130 and the command to go on. A crash: code 1, the trial and its cause.
+
+    The next resume retries what crashed and nothing else, and ends with the undisturbed tables.
+    """
+    longer = [*two_in_turn(epochs=60), "--set=max_failures=0"]
     calm, broken = tmp_path / "calm", tmp_path / "broken"
     code, output = sweep_runs.sweep_here(str(tiny), "--out", str(calm), *longer)
     assert code == 0, output
@@ -131,31 +136,14 @@ def test_an_interrupted_sweep_goes_on_to_the_same_numbers(tiny: Path, tmp_path: 
     assert code == 130, output
     last = output.strip().splitlines()[-1]
     assert last.startswith(f"to go on: {shlex.quote(sys.executable)} -m vitbench.sweep ")
-    trials = pd.read_parquet(sweep_runs.results_of(broken) / "trials.parquet")
+    folder = sweep_runs.results_of(broken)
+    trials = pd.read_parquet(folder / "trials.parquet")
     interrupted = trials[trials["status"] == "interrupted"]
-    assert len(interrupted) >= 1 and interrupted["epochs"].between(1, 39).all()
+    assert len(interrupted) >= 1 and interrupted["epochs"].between(1, 59).all()
     assert set(trials["status"]) <= {"interrupted", "planned", "finished"}
 
-    command = shlex.split(last.removeprefix("to go on: "))
-    code, output = sweep_runs.sweep_here(*command[3:])
-    assert code == 0, output
-    assert "0 repeated" in output
-    for expected, found in zip(
-        sweep_runs.tables_of(sweep_runs.results_of(calm)),
-        sweep_runs.tables_of(sweep_runs.results_of(broken)),
-        strict=True,
-    ):
-        pd.testing.assert_frame_equal(found, expected, check_exact=True)
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_a_crash_is_named_and_the_others_finish(
-    local_ray: None, tiny: Path, tmp_path: Path
-) -> None:
-    """Exit code 1, the trial and its cause; a resume retries it and nothing else."""
-    out = tmp_path / "out"
-    arguments = [str(tiny), "--out", str(out), *two_in_turn(epochs=100), "--set=max_failures=0"]
+    go_on = shlex.split(last.removeprefix("to go on: "))[3:]
+    before = sweep_runs.ledger_lines(broken, "epoch")
     killed: list[int] = []
 
     def kill_workers() -> None:
@@ -163,21 +151,25 @@ def test_a_crash_is_named_and_the_others_finish(
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
 
-    with sweep_runs.beside(lambda: sweep_runs.ledger_lines(out, "epoch") >= 2, kill_workers):
-        code, output = sweep_runs.sweep_here(*arguments)
-    assert killed
-    assert code == 1, output
-    trials = pd.read_parquet(sweep_runs.results_of(out) / "trials.parquet")
+    trains = lambda: sweep_runs.ledger_lines(broken, "epoch") >= before + 2  # noqa: E731
+    with sweep_runs.beside(trains, kill_workers):
+        code, output = sweep_runs.sweep_here(*go_on)
+    assert killed and code == 1, output
+    assert "0 repeated" in output
+    trials = pd.read_parquet(folder / "trials.parquet")
     crashed = trials[trials["status"] == "crashed"]
     assert len(crashed) >= 1 and "died" in crashed["error"].iloc[0]
     assert f"{crashed['trial_id'].iloc[0]}: crashed" in output
 
-    code, output = sweep_runs.sweep_here(*arguments, "--resume")
+    code, output = sweep_runs.sweep_here(*go_on)
     assert code == 0, output
     assert f"{len(crashed)} retried" in output
-    trials = pd.read_parquet(sweep_runs.results_of(out) / "trials.parquet")
-    assert set(trials["status"]) == {"finished"}
-    assert trials["error"].isna().all()
+    assert pd.read_parquet(folder / "trials.parquet")["error"].isna().all()
+    calm_folder = sweep_runs.results_of(calm)
+    for expected, found in zip(
+        sweep_runs.tables_of(calm_folder), sweep_runs.tables_of(folder), strict=True
+    ):
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
 def test_a_changed_sweep_is_refused_with_a_diff(tiny: Path, tmp_path: Path) -> None:
@@ -387,7 +379,7 @@ def test_sizes_are_trained_on_nested_images_of_each_seed(tiny: Path, local_ray: 
     changes = ["train.steps=9", "search.space.lr=[0.01]", "train.batch_size=32"]
     flags = [f"--set={change}" for change in changes]
     code, output = sweep_runs.sweep_here(
-        str(tiny), "--out", str(out), "--sizes", "3", "--seeds", "2", *flags
+        str(tiny), "--out", str(out), "--sizes", "3", "--seeds", "2", *flags, draws=True
     )
     assert code == 0, output
     folder = sweep_runs.results_of(out)

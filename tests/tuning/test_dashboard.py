@@ -1,4 +1,4 @@
-"""A finished search opens in optuna-dashboard."""
+"""The study of a finished search opens in optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -12,21 +12,9 @@ from typing import Any
 
 import pytest
 import sweep_runs
+from test_study import loss_of, outcome, source, sweep
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is in the dev extra")
-
-SEARCH = """
-name: small
-dataset: {name: digits, image_size: 8}
-model: {depth: 1, heads: 2, width: 8, mlp: 8}
-train: {epochs: 2, batch_size: 64, train_images: 200, val_images: 50, test_images: 50}
-search:
-  method: optuna
-  suggestions: 4
-  space: {lr: {low: 0.001, high: 0.1, log: true}, patch_grid: [1, 2, 4]}
-  inner: {seed: [0, 1]}
-resources: {cpus: 1.5}
-"""
 
 
 def fetch(port: int, path: str) -> Any:
@@ -41,14 +29,12 @@ def answers(port: int) -> bool:
         return False
 
 
-@pytest.mark.ray
 def test_the_dashboard_shows_every_suggestion(tmp_path: Path) -> None:
     """`optuna-dashboard sqlite:///.../study.db` serves the study with the right trials."""
-    file = tmp_path / "small.yaml"
-    file.write_text(SEARCH)
-    code, output = sweep_runs.sweep_here(str(file), "--out", str(tmp_path / "out"))
-    assert code == 0, output
-    database = sweep_runs.results_of(tmp_path / "out") / "study.db"
+    search = source(sweep(suggestions=4), tmp_path)
+    while (plan := search.next()) is not None:
+        search.ended(plan.stack_id, outcome(plan, "finished", loss_of(plan)))
+    database = tmp_path / "study.db"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,7 +47,7 @@ def test_the_dashboard_shows_every_suggestion(tmp_path: Path) -> None:
             trials = fetch(port, f"/api/studies/{study['study_id']}?after=0")["trials"]
         finally:
             server.terminate()
-    assert study["study_name"] == "small"
+    assert study["study_name"] == "s"
     trained = [t for t in trials if "reason" not in {a["key"] for a in t["user_attrs"]}]
     assert len(trained) == 4
     assert {trial["state"] for trial in trained} == {"Complete"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import ray
-import sweep_runs
 
 from vitbench import hardware, sweep
 from vitbench.config import Resources, load_sweep
@@ -150,29 +148,3 @@ def test_a_dry_run_says_precision_and_threads(
         assert f"precision: {expected}" in output and "1 thread each" in output
     assert sweep.main([str(file), "--dry-run", "--set", "train.precision=float32"]) == 0
     assert "precision:" not in capsys.readouterr().out
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_a_resume_elsewhere_keeps_the_precision(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Begun on a processor with AMX, extended on one without: same precision, same trial ids."""
-    file, out = tmp_path / "tiny.yaml", tmp_path / "out"
-    file.write_text(TINY)
-    monkeypatch.setattr(hardware, "has_amx", lambda: True)
-    code, output = sweep_runs.sweep_here(str(file), "--out", str(out))
-    assert code == 0 and "precision: bfloat16 (this processor is fast in it)" in output, output
-    monkeypatch.setattr(hardware, "has_amx", lambda: False)
-    file.write_text(TINY.replace("[0.01, 0.001]", "[0.01, 0.001, 0.1]"))
-    code, output = sweep_runs.sweep_here(str(file), "--out", str(out), "--resume")
-    assert code == 0, output
-    assert "precision: bfloat16 (as the sweep began, though now: no AMX)" in output
-    folder = sweep_runs.results_of(out)
-    trials = pd.read_parquet(folder / "trials.parquet")
-    assert list(trials["precision_used"]) == ["bfloat16"] * 3
-    assert set(trials["precision"]) == {"auto"}
-    assert list(trials["trial_id"]) == [trial.trial_id for trial in expand(load_sweep(file))]
-    environment = json.loads((folder / "environment.json").read_text())
-    assert environment["decided"] == BFLOAT16.to_json()
-    assert sweep_runs.ledger_lines(out, "decided") == 1

@@ -12,8 +12,9 @@ import ray
 import sweep_runs
 import tiny
 
-from vitbench.config import Resources
-from vitbench.plan import StackPlan
+from vitbench import hardware
+from vitbench.config import Resources, load_sweep
+from vitbench.plan import StackPlan, expand
 from vitbench.tuning import stack_cpus
 from vitbench.tuning.stack_cpus import StackCpus
 
@@ -77,16 +78,21 @@ def test_a_search_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_stacks_of_different_threads_train_in_one_sweep(
-    local_ray: None, last_is_wide: None, tmp_path: Path
+def test_what_was_decided_at_the_start_is_kept_elsewhere(
+    local_ray: None, last_is_wide: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tune starts each with its CPUs; rows and ledger say how many, and a resume keeps them."""
+    """Tune starts each stack with its CPUs; a resume keeps threads and precision.
+
+    Begun on a processor with AMX, ended and extended on one without.
+    """
     if ray.cluster_resources()["CPU"] < 2:
         pytest.skip("one core")
     file, out = tmp_path / "tiny.yaml", tmp_path / "out"
     file.write_text(SWEEP)
+    monkeypatch.setattr(hardware, "has_amx", lambda: True)
     code, output = sweep_runs.sweep_here(str(file), "--out", str(out))
     assert code == 0, output
+    assert "precision: bfloat16 (this processor is fast in it)" in output
     assert "1 thread each, the last stack 2" in output
     folder = sweep_runs.results_of(out)
     trials = pd.read_parquet(folder / "trials.parquet")
@@ -101,8 +107,18 @@ def test_stacks_of_different_threads_train_in_one_sweep(
         if json.loads(line).get("trial_id") != last or '"kind": "trial"' in line
     ]
     (folder / "ledger.jsonl").write_text("".join(kept))
+    monkeypatch.setattr(hardware, "has_amx", lambda: False)
+    file.write_text(SWEEP.replace("0.001, 0.1]", "0.001, 0.1, 1.0]"))
     code, output = sweep_runs.sweep_here(str(file), "--out", str(out), "--resume")
     assert code == 0, output
+    assert "precision: bfloat16 (as the sweep began, though now: no AMX)" in output
     again = pd.read_parquet(folder / "trials.parquet")
-    assert list(again["threads"]) == [1, 1, 2]
-    assert list(again["train_loss"]) == list(trials["train_loss"])
+    assert list(again["threads"])[:3] == [1, 1, 2]
+    assert list(again["train_loss"])[:3] == list(trials["train_loss"])
+    assert list(again["precision_used"]) == ["bfloat16"] * 4
+    assert set(again["precision"]) == {"auto"}
+    assert list(again["trial_id"]) == [trial.trial_id for trial in expand(load_sweep(file))]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["decided"]["precision"] == "bfloat16"
+    assert environment["decided"]["because"] == "this processor is fast in it"
+    assert sweep_runs.ledger_lines(out, "decided") == 1

@@ -172,8 +172,11 @@ def bound_losses(ax: Axes, losses: pd.Series) -> None:
         ax.text(0.02, 0.98, note, transform=ax.transAxes, va="top", fontsize=8, color="0.3")
 
 
+FORMATS = (".png", ".pdf")  # of every figure
+
+
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and PDF, and the numbers it shows as CSV."""
+    """Write a figure in each of FORMATS, and the numbers it shows as CSV."""
     folder.mkdir(parents=True, exist_ok=True)
     csv = folder / f"{name}.csv"
     data.to_csv(csv, index=False)
@@ -181,10 +184,12 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Pa
 
 
 def save_pictures(figure: Figure, csv: Path) -> list[Path]:
-    """Write a figure as PNG and PDF beside the CSV of its numbers."""
-    paths = [csv.with_suffix(".png"), csv.with_suffix(".pdf")]
+    """Write a figure in each of FORMATS beside the CSV of its numbers."""
+    paths = [csv.with_suffix(suffix) for suffix in FORMATS]
     with matplotlib.rc_context(RC):
-        figure.savefig(paths[0])
-        # No date inside: the same tables give the same file.
-        figure.savefig(paths[1], metadata={"CreationDate": None})
+        for path in paths:
+            # No date inside: the same tables give the same file.
+            undated = {"metadata": {"CreationDate": None}} if path.suffix == ".pdf" else {}
+            figure.savefig(path, **undated)
+            figure.set_layout_engine("none")  # laid out once: it takes as long as drawing
     return paths

@@ -119,7 +119,6 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     if decided.precision is not None:
         text = f"precision: {decided.precision} ({decided.because})"
         console.print(text, soft_wrap=True, highlight=False)
-    requests = StopRequests()
     precision = decided.precision or "auto"
     source = _source(job, history, cluster, stack_cpus, precision, console)
     live_slots = LiveSlots(sweep.resources, gpus_each=gpus, at_most=sweep.search.concurrency)
@@ -127,6 +126,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     slots = min(cluster.free_slots, live_slots(), source.total)
     if source.total == 0:
         return Ending()
+    requests = StopRequests()
     console.print(
         _opening_line(source, slots, cluster, stack_cpus), soft_wrap=True, highlight=False
     )
@@ -172,6 +172,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         except KeyboardInterrupt:  # the second Ctrl-C
             return Ending(interrupted=True)
         finally:
+            requests.close()
             if tensorboard is not None:
                 tensorboard.close()
     if isinstance(source, StudySource):

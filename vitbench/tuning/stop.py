@@ -66,6 +66,10 @@ class StopRequests:
         reason: Status | None = ray.get(self._actor.get.remote(stack_id))
         return reason
 
+    def close(self) -> None:
+        """End the actor; Tune keeps the trainable, and with it a handle, as long as its process."""
+        ray.kill(self._actor)
+
 
 class SweepStop:
     """Ends the whole sweep once, for the first reason given, and not inside a signal handler.
