@@ -16,7 +16,7 @@ import jinja2
 import yaml
 
 import vitbench
-from vitbench.analysis.summary import SummaryJson
+from vitbench.analysis.summary import FindingJson, SummaryJson
 from vitbench.config import load_results_sweep
 
 HERE = Path(__file__).resolve().parent
@@ -82,9 +82,13 @@ class Shipped:
         by_id = {claim["id"]: claim for claim in self.json["claims"]}
         found = [by_id[name]["verdict"] for name in evidence.claims]
         if evidence.by_finding:
-            of_kind = [f for f in self.json["findings"] if f["kind"] == evidence.by_finding]
-            found.append("supported" if any(f["asserts"] for f in of_kind) else "undecided")
+            asserts = any(f["asserts"] for f in self.of_kind(evidence.by_finding))
+            found.append("supported" if asserts else "undecided")
         return found
+
+    def of_kind(self, kind: str) -> list[FindingJson]:
+        """Findings of one kind, in the order of the report."""
+        return [finding for finding in self.json["findings"] if finding["kind"] == kind]
 
     def section(self, evidence: Evidence) -> dict[str, Any]:
         """What the page says of these results."""
@@ -95,9 +99,7 @@ class Shipped:
             "heading": f"{self.results._opened.sweep['description']}",
             "scale": self.scale(),
             "claims": [by_id[name]["sentence"] for name in evidence.claims],
-            "findings": [
-                f["text"] for kind in kinds for f in self.json["findings"] if f["kind"] == kind
-            ],
+            "findings": [f["text"] for kind in kinds for f in self.of_kind(kind)],
             "command": " ".join(self.environment["command"]),
         }
 
