@@ -75,6 +75,7 @@ class Shipped:
         self.folder = DATA / name
         self.results = vitbench.open(self.folder)
         self.json: SummaryJson = self.results._summary
+        self.sweep = load_results_sweep(self.folder)
         self.environment = json.loads((self.folder / "environment.json").read_text())
 
     def verdicts(self, evidence: Evidence) -> list[str]:
@@ -96,7 +97,7 @@ class Shipped:
         kinds = [*([evidence.by_finding] if evidence.by_finding else []), *evidence.findings]
         return {
             "name": self.name,
-            "heading": f"{self.results._opened.sweep['description']}",
+            "heading": self.sweep.description,
             "scale": self.scale(),
             "claims": [by_id[name]["sentence"] for name in evidence.claims],
             "findings": [f["text"] for kind in kinds for f in self.of_kind(kind)],
@@ -105,38 +106,50 @@ class Shipped:
 
     def scale(self) -> str:
         """Images, model and length of training, in a line."""
-        sweep, trials = load_results_sweep(self.folder), self.results.trials
-        images = sweep.train.train_images
-        axis = sweep.search.space.get("train_images")
-        if sweep.train.matched is not None:
-            count = f"{sweep.train.matched:,} images with and as many without each label"
-        elif isinstance(axis, list):
-            count = f"{min(axis):,} to {max(axis):,} training images"
-        else:
-            count = f"{images:,} training images" if images else "all training images"
-        steps = sweep.train.steps
-        length = f"{steps:,} updates" if steps else f"{sweep.train.epochs} epochs"
-        low, high = int(trials["parameters"].min()), int(trials["parameters"].max())
-        parameters = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        trials, batch_size = self.results.trials, self.sweep.train.batch_size
         return (
-            f"{self.environment['image_source']}; {count}, {length}, batch size "
-            f"{sweep.train.batch_size}; {len(trials)} models of {parameters} parameters, "
+            f"{self.environment['image_source']}; {self._images()}, {self._length()}, batch size "
+            f"{batch_size}; {len(trials)} models of {self._parameters()} parameters, "
             f"{trials['seed'].nunique()} seeds."
         )
+
+    def short_scale(self) -> str:
+        """The same in a cell of a table."""
+        known = {"mnist": "MNIST", "digits": "8x8 digits", "faces": "drawn faces"}
+        name = known.get(self.json["dataset"], self.json["dataset"])
+        return f"{name}, {self._images()}, {self._length()}, {self._parameters()} parameters"
+
+    def _images(self) -> str:
+        train, axis = self.sweep.train, self.sweep.search.space.get("train_images")
+        if train.matched is not None:
+            return f"{train.matched:,} images with and as many without each label"
+        if isinstance(axis, list):
+            return f"{min(axis):,} to {max(axis):,} images"
+        return f"{train.train_images:,} images" if train.train_images else "all images"
+
+    def _length(self) -> str:
+        train = self.sweep.train
+        return f"{train.steps:,} updates" if train.steps else f"{train.epochs} epochs"
+
+    def _parameters(self) -> str:
+        counts = self.results.trials["parameters"].astype(int)
+        low, high = counts.min(), counts.max()
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def page(shipped: dict[str, Shipped]) -> str:
     """docs/findings.md."""
     rows = []
     for claim in paper_claims():
+        folders = [shipped[part.results] for part in claim.evidence]
         verdicts = [v for part in claim.evidence for v in shipped[part.results].verdicts(part)]
-        sets = dict.fromkeys(shipped[part.results].json["dataset"] for part in claim.evidence)
-        names = {"mnist": "MNIST", "digits": "8x8 digits", "faces": "drawn faces"}
         rows.append(
             {
                 **claim.__dict__,
                 "verdict": verdict_of(verdicts),
-                "on": ", ".join(names.get(name, name) for name in sets),
+                "run": dict.fromkeys(
+                    shipped[part.results].short_scale() for part in claim.evidence
+                ),
                 "evidence": [shipped[part.results].section(part) for part in claim.evidence],
             }
         )
@@ -144,6 +157,7 @@ def page(shipped: dict[str, Shipped]) -> str:
         loader=jinja2.FileSystemLoader(HERE / "findings"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     limits = {name: folder.json["limits"] for name, folder in shipped.items()}
