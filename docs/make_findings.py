@@ -124,7 +124,8 @@ class Shipped:
         if train.matched is not None:
             return f"{train.matched:,} images with and as many without each label"
         if isinstance(axis, list):
-            return f"{min(axis):,} to {max(axis):,} images"
+            counts = [int(str(count)) for count in axis]
+            return f"{min(counts):,} to {max(counts):,} images"
         return f"{train.train_images:,} images" if train.train_images else "all images"
 
     def _length(self) -> str:
@@ -147,9 +148,8 @@ def page(shipped: dict[str, Shipped]) -> str:
             {
                 **claim.__dict__,
                 "verdict": verdict_of(verdicts),
-                "run": dict.fromkeys(
-                    shipped[part.results].short_scale() for part in claim.evidence
-                ),
+                "run": dict.fromkeys(folder.short_scale() for folder in folders),
+                "small": any(folder.json["scale"] != "paper" for folder in folders),
                 "evidence": [shipped[part.results].section(part) for part in claim.evidence],
             }
         )

@@ -64,7 +64,7 @@ def test_every_claim_of_the_paper_has_a_section(made: dict[str, Any]) -> None:
     assert len(claims) == 9
     for claim in claims:
         assert f"(#{claim.id})" in page and f'<a id="{claim.id}"></a>' in page
-    for command in set(re.findall(r"python -m vitbench\.sweep (\S+)", page)):
+    for command in set(re.findall(r"python -m vitbench\.sweep ([^\s`]+)", page)):
         assert (ROOT / command).is_file()
 
 
