@@ -20,7 +20,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo test test-all calibration lint format docs bench clean
+.PHONY: help demo test test-all calibration lint format findings docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -48,6 +48,9 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contracts, as CI runs them
 format: $(DEV_STAMP) ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+findings: $(RUN_STAMP) ## write docs/findings.md out of the results in analysis/data
+	@$(PY) docs/make_findings.py
 
 docs: $(RUN_STAMP) ## write the reference pages out of the code
 	@$(PY) docs/make_reference.py

@@ -20,6 +20,7 @@ from vitbench.analysis.findings.claims import NOT_TESTED, REFUTED, SUPPORTED, UN
 from vitbench.analysis.findings.render import claim_sentence
 from vitbench.analysis.results import Results, load
 from vitbench.config import TrialConfig, load_sweep
+from vitbench.data.faces import faces
 from vitbench.records import environment
 
 sys.path.append(str(Path(__file__).parents[1] / "calibration"))
@@ -198,6 +199,19 @@ def test_spread_comes_from_its_file(tmp_path: Path) -> None:
     spread.to_csv(tmp_path / "attention" / "spread.csv")
     (found,) = judged(results, claim)
     assert (found.verdict, found.effect) == (SUPPORTED, pytest.approx(3.0))
+
+
+def test_the_extent_of_a_label_is_known_of_drawn_faces() -> None:
+    """Losses that rise with the share of a face that the label changes; elsewhere not tested."""
+    rising = sorted(faces.EXTENTS, key=lambda label: faces.EXTENTS[label])
+    values = np.stack([0.1 * k + OFFSETS for k in range(len(rising))], axis=1)
+    results = simulated.results(values, values, [{"label": label} for label in rising])
+    claim = {"is": "associated", "with_metric": "extent", "over": "label"}
+    (found,) = judged(results, claim)
+    assert (found.verdict, "drawn faces, not of mnist" in found.why) == (NOT_TESTED, True)
+    drawn = {**results.sweep, "dataset": {"name": "faces"}}
+    (found,) = judged(dataclasses.replace(results, sweep=drawn), claim)
+    assert (found.verdict, found.effect, found.n) == (SUPPORTED, pytest.approx(1.0), 8)
 
 
 def test_claims_added_after_the_first_trial_are_marked(tmp_path: Path) -> None:

@@ -113,6 +113,10 @@ def test_metrics_that_the_sweep_cannot_give_are_refused(tmp_path: Path) -> None:
     load(tmp_path, spread)
     off = spread + "attention: {top: 0}\n"
     assert "metric=effective_patches: is measured with the" in problems(tmp_path, off)[0]
+    extent = FILE.replace("metric: train_loss", "metric: extent")
+    load(tmp_path, extent)
+    photographs = extent.replace("name: faces", "name: celeba")
+    assert "metric=extent: is known of drawn faces, not of" in problems(tmp_path, photographs)[0]
 
 
 def test_a_scale_without_a_claims_arm_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ TrialMetric = Literal[
 ]  # fmt: skip
 # Of models that learned one label.
 LabelMetric = Literal["train_loss_over_constant", "nce", "excess", "ap_norm", "roc_auc", "mcc"]
-ClaimMetric = Literal[TrialMetric, LabelMetric, "effective_patches"]
+ClaimMetric = Literal[TrialMetric, LabelMetric, "effective_patches", "extent"]
 LABEL_METRICS: tuple[str, ...] = get_args(LabelMetric)
 Arm = dict[str, Scalar]
 
@@ -31,7 +31,8 @@ class Claim(Section):
     metric: ClaimMetric = Field(
         description="what is compared, a column of trials or labels; train_loss_over_constant is "
         "the training loss over H(p) of the training images; excess is the NCE above the noise "
-        "floor; effective_patches is the spread of attention that `attention` measures"
+        "floor; effective_patches is the spread of attention that `attention` measures; extent is "
+        "the share of a drawn face that the model's label changes"
     )
     of: Arm | list[Arm] = Field(
         default_factory=dict,

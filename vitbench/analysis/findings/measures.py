@@ -44,6 +44,8 @@ def by_trial(results: Results, metric: str) -> pd.Series:
         values = _of_labels(results, metric)
     elif metric == "effective_patches":
         values = _of_attention(results)
+    elif metric == "extent":
+        values = _of_drawings(results)
     else:
         values = standing_in(results.trials, metric)
     if values.isna().all():
@@ -77,3 +79,14 @@ def _of_attention(results: Results) -> pd.Series:
     spread = pd.read_csv(path).set_index("trial_id")["effective_patches"].astype(float)
     trials = results.trials
     return trials["trial_id"].map(spread).where(trials["status"] == "finished").astype(float)
+
+
+def _of_drawings(results: Results) -> pd.Series:
+    """Share of a face that the label of each model changes, where faces are drawn."""
+    if results.dataset != "faces":
+        raise MissingMeasureError(
+            f"the extent of a label is known of drawn faces, not of {results.dataset}"
+        )
+    from vitbench.data.faces import faces  # numpy's random drawing: slow to import
+
+    return results.trials["label"].map(faces.EXTENTS).astype(float)

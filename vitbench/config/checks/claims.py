@@ -89,12 +89,15 @@ def _metric_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Problem
     learns_a_label = isinstance(axis, list) and any(label is not None for label in axis)
     for key in ("metric", "with_metric"):
         metric = getattr(claim, key)
-        if metric in LABEL_METRICS and not learns_a_label:
+        if metric in (*LABEL_METRICS, "extent") and not learns_a_label:
             rule = "is of models that learn one label, and there are none"
             yield wrong((key,), metric, rule, "name labels, e.g. `search.space.label: [...]`")
         if metric == "effective_patches" and not sweep.attention.top:
             rule = "is measured with the attention plates, and attention.top is 0"
             yield wrong((key,), metric, rule, "raise attention.top")
+        if metric == "extent" and "faces" not in (sweep.dataset.name, sweep.dataset.offline):
+            rule = f"is known of drawn faces, not of {sweep.dataset.name}"
+            yield wrong((key,), metric, rule, "use dataset.name: faces, or leave the claim out")
 
 
 def _setting_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Problem]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -39,6 +39,17 @@ BASE_RATES: Final[Mapping[str, float]] = {
     "Wearing_Lipstick": 0.472,
 }
 ATTRIBUTES = tuple(BASE_RATES)
+# Share of the picture that an attribute changes: the mean of `region` over 200 faces of 32x32.
+EXTENTS: Final[Mapping[str, float]] = {
+    "Blond_Hair": 0.266,
+    "Eyeglasses": 0.074,
+    "Mouth_Slightly_Open": 0.022,
+    "Pale_Skin": 0.320,
+    "Smiling": 0.052,
+    "Wavy_Hair": 0.261,
+    "Wearing_Hat": 0.180,
+    "Wearing_Lipstick": 0.020,
+}
 VERSION = 3  # of the drawings: raised with every change that one can see, so that caches notice
 COUNT = 20_000  # faces of the data set, unless told otherwise
 NOISE = 0.02  # share of labels that are flipped, unless told otherwise
@@ -176,10 +187,14 @@ def _map(
     if workers <= 1 or alone:
         yield from map(task, jobs)
         return
-    # Spawned, not forked: torch may be loaded, and its threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(task, jobs)
+    # Spawned, not forked: torch may be loaded, and its threads do not survive a fork. Ctrl-C is
+    # this process's to see; leaving the block ends the workers.
+    with multiprocessing.get_context("spawn").Pool(workers, _ignore_interrupts) as pool:
+        yield from pool.imap(task, jobs)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _draw(

@@ -1,0 +1,181 @@
+"""Write docs/findings.md and findings.json of the results in analysis/data: `make findings`.
+
+docs/findings/paper.yaml says what the paper claims and which results speak to it. Every verdict and
+every sentence about results comes out of the findings that `vitbench analysis --json` prints.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+import vitbench
+from vitbench.analysis.summary import FindingJson, SummaryJson
+from vitbench.config import load_results_sweep
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent / "analysis" / "data"
+NOT_TESTED = "not tested"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Results that speak to a claim of the paper."""
+
+    results: str  # folder in analysis/data
+    claims: list[str] = field(default_factory=list)  # ids in its sweep file
+    by_finding: str = ""  # kind of finding that decides, where no claim can
+    findings: list[str] = field(default_factory=list)  # kinds that are quoted
+
+
+@dataclass(frozen=True)
+class PaperClaim:
+    """A claim of the paper."""
+
+    id: str
+    title: str
+    says: str
+    where: str
+    evidence: list[Evidence]
+    depends: str = ""
+    untested: str = ""
+    to_test: str = ""
+
+
+def paper_claims() -> list[PaperClaim]:
+    """What docs/findings/paper.yaml lists."""
+    listed = yaml.safe_load((HERE / "findings" / "paper.yaml").read_text(encoding="utf-8"))
+    return [
+        PaperClaim(**{**claim, "evidence": [Evidence(**part) for part in claim["evidence"]]})
+        for claim in listed
+    ]
+
+
+def verdict_of(verdicts: Iterable[str]) -> str:
+    """One word for several verdicts: the one that all share, else mixed or undecided."""
+    told = {verdict for verdict in verdicts if verdict != NOT_TESTED}
+    if not told:
+        return NOT_TESTED
+    if len(told) == 1:
+        return told.pop()
+    return "mixed" if {"supported", "refuted"} <= told else "undecided"
+
+
+class Shipped:
+    """One results folder of analysis/data, and what it supports."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder = DATA / name
+        self.results = vitbench.open(self.folder)
+        self.json: SummaryJson = self.results._summary
+        self.sweep = load_results_sweep(self.folder)
+        self.environment = json.loads((self.folder / "environment.json").read_text())
+
+    def verdicts(self, evidence: Evidence) -> list[str]:
+        """Of the claims that are named, and of the kind of finding that decides."""
+        by_id = {claim["id"]: claim for claim in self.json["claims"]}
+        found = [by_id[name]["verdict"] for name in evidence.claims]
+        if evidence.by_finding:
+            asserts = any(f["asserts"] for f in self.of_kind(evidence.by_finding))
+            found.append("supported" if asserts else "undecided")
+        return found
+
+    def of_kind(self, kind: str) -> list[FindingJson]:
+        """Findings of one kind, in the order of the report."""
+        return [finding for finding in self.json["findings"] if finding["kind"] == kind]
+
+    def section(self, evidence: Evidence) -> dict[str, Any]:
+        """What the page says of these results."""
+        by_id = {claim["id"]: claim for claim in self.json["claims"]}
+        kinds = [*([evidence.by_finding] if evidence.by_finding else []), *evidence.findings]
+        return {
+            "name": self.name,
+            "heading": self.sweep.description,
+            "scale": self.scale(),
+            "claims": [by_id[name]["sentence"] for name in evidence.claims],
+            "findings": [f["text"] for kind in kinds for f in self.of_kind(kind)],
+            "command": " ".join(self.environment["command"]),
+        }
+
+    def scale(self) -> str:
+        """Images, model and length of training, in a line."""
+        trials, batch_size = self.results.trials, self.sweep.train.batch_size
+        return (
+            f"{self.environment['image_source']}; {self._images()}, {self._length()}, batch size "
+            f"{batch_size}; {len(trials)} models of {self._parameters()} parameters, "
+            f"{trials['seed'].nunique()} seeds."
+        )
+
+    def short_scale(self) -> str:
+        """The same in a cell of a table."""
+        known = {"mnist": "MNIST", "digits": "8x8 digits", "faces": "drawn faces"}
+        name = known.get(self.json["dataset"], self.json["dataset"])
+        return f"{name}, {self._images()}, {self._length()}, {self._parameters()} parameters"
+
+    def _images(self) -> str:
+        train, axis = self.sweep.train, self.sweep.search.space.get("train_images")
+        if train.matched is not None:
+            return f"{train.matched:,} images with and as many without each label"
+        if isinstance(axis, list):
+            counts = [int(str(count)) for count in axis]
+            return f"{min(counts):,} to {max(counts):,} images"
+        return f"{train.train_images:,} images" if train.train_images else "all images"
+
+    def _length(self) -> str:
+        train = self.sweep.train
+        return f"{train.steps:,} updates" if train.steps else f"{train.epochs} epochs"
+
+    def _parameters(self) -> str:
+        counts = self.results.trials["parameters"].astype(int)
+        low, high = counts.min(), counts.max()
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def page(shipped: dict[str, Shipped]) -> str:
+    """docs/findings.md."""
+    rows = []
+    for claim in paper_claims():
+        folders = [shipped[part.results] for part in claim.evidence]
+        verdicts = [v for part in claim.evidence for v in shipped[part.results].verdicts(part)]
+        rows.append(
+            {
+                **claim.__dict__,
+                "verdict": verdict_of(verdicts),
+                "run": dict.fromkeys(folder.short_scale() for folder in folders),
+                "small": any(folder.json["scale"] != "paper" for folder in folders),
+                "evidence": [shipped[part.results].section(part) for part in claim.evidence],
+            }
+        )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "findings"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    limits = {name: folder.json["limits"] for name, folder in shipped.items()}
+    return environment.get_template("page.md.jinja").render(rows=rows, limits=limits)
+
+
+def files() -> dict[Path, str]:
+    """Path to content of everything that is written."""
+    named = dict.fromkeys(part.results for claim in paper_claims() for part in claim.evidence)
+    shipped = {name: Shipped(name) for name in named}
+    written = {
+        folder.folder / "findings.json": json.dumps(folder.json, indent=1) + "\n"
+        for folder in shipped.values()
+    }
+    return {HERE / "findings.md": page(shipped), **written}
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path.relative_to(HERE.parent)}")
