@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.findings.arms import COLUMNS, Arms, by_arm, by_settings, labels, setting
+from vitbench.analysis.findings.arms import COLUMNS, by_arm, by_settings, setting
 from vitbench.analysis.findings.measures import MissingMeasureError, by_trial
 from vitbench.analysis.findings.pairs import LEVEL, sign_flip
 from vitbench.analysis.results import Results
@@ -177,7 +177,8 @@ def _groups(
         metric: what to average.
         wanted: combinations to look at; all if empty.
     """
-    arms, settings = _arms(results, metric)
+    arms = by_arm(results, metric, by_trial(results, metric))
+    settings = arms.settings
     names = (
         [claim.over] if claim.over else list(dict.fromkeys(k for arm in claim.arms for k in arm))
     )
@@ -246,14 +247,6 @@ def _plain(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         return value
     return float(value)
-
-
-def _arms(results: Results, metric: str) -> tuple[Arms, pd.DataFrame]:
-    """The metric by arm, and the settings of each arm (a row each, by the arm's name)."""
-    arms = by_arm(results, metric, by_trial(results, metric))
-    names = list(arms.names)
-    rows = results.trials.assign(arm=labels(results.trials, names))
-    return arms, rows.drop_duplicates("arm").set_index("arm")[names]
 
 
 def _compared(claim: Claim, comparisons: Sequence[_Comparison], p: Sequence[float]) -> Verdict:
