@@ -11,12 +11,14 @@ the level of the family with the comparisons by Bonferroni.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from vitbench.analysis.findings.arms import COLUMNS, by_arm, by_settings, setting
@@ -301,12 +303,15 @@ def permutation_rho(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     if scale == 0.0:
         return 0.0, 1.0
     seen = float(a @ b)
-    orders: Iterable[Sequence[int]]
-    if len(a) <= _MAX_EXACT_UNITS:
-        orders = list(itertools.permutations(range(len(a))))
-    else:
-        rng = np.random.default_rng(0)
-        orders = [rng.permutation(len(a)).tolist() for _ in range(_PERMUTATIONS - 1)]
-        orders = [list(range(len(a))), *orders]
-    sums = np.abs(b[np.array(orders)] @ a)
+    sums = np.abs(b[_orders(len(a))] @ a)
     return seen / scale, float((sums >= abs(seen) - 1e-9).mean())
+
+
+@functools.cache
+def _orders(units: int) -> npt.NDArray[np.intp]:
+    """Orders of so many units that stand for all of them, the given one among them."""
+    if units <= _MAX_EXACT_UNITS:
+        return np.array(list(itertools.permutations(range(units))))
+    rng = np.random.default_rng(0)
+    drawn = [rng.permutation(units) for _ in range(_PERMUTATIONS - 1)]
+    return np.stack([np.arange(units), *drawn])
