@@ -18,7 +18,7 @@ from scipy import stats
 
 from vitbench.analysis import __main__, results, summary
 from vitbench.analysis.findings import settings
-from vitbench.analysis.findings.render import sentence
+from vitbench.analysis.findings.render import sentence, short
 from vitbench.analysis.learning_rate import figures as curves
 from vitbench.errors import UserError
 from vitbench.plan import TrialConfig
@@ -135,6 +135,7 @@ def test_a_better_arm_is_mentioned(tmp_path: Path) -> None:
     (lowest,) = [f for f in settings.findings(found) if f.kind == "lowest_setting"]
     assert lowest.arms == ("lr 0.01", "lr 0.001") and lowest.asserts
     assert "But learning rate 0.001 is better than it in test loss" in sentence(lowest)
+    assert "In test loss learning rate 0.001 is better than it" in short(lowest)
 
 
 def test_an_arm_that_diverged_is_worse_and_named(tmp_path: Path) -> None:
@@ -227,8 +228,10 @@ def test_folders_in_which_nothing_can_be_compared(
 def test_images_are_those_that_were_used(tmp_path: Path) -> None:
     """The limit on few test images rests on numbers in the tables or the environment."""
     found = results.load(result_folder.make(tmp_path / "r", SHORT))
+    found.sweep["train"]["test_images"] = 5000  # asked for; the tables say that 50 were there
     said = [sentence(limit) for limit in summary.summarise(found).limits]
     assert any(text.startswith("With 50 test images the highest test accuracy") for text in said)
+    assert any(text.startswith("All 6 seeds train on the same images") for text in said)
     older = results.Results(
         folder=found.folder,
         trials=found.trials.drop(columns=["val_images", "test_images"]),
