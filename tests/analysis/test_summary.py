@@ -188,6 +188,15 @@ def test_choosing_is_scored_on_seeds_that_did_not_choose(tmp_path: Path) -> None
     table = found.trials.pivot(index="seed", columns="lr", values="val_loss")
     expected = [table.loc[s, table.drop(index=s).mean().idxmin()] for s in table.index]
     assert told.effect == pytest.approx(sum(expected) / 6)
+    # Seed 0 alone makes the other rate look best: without it the five others would not choose it.
+    found = results.load(many)
+    other = found.trials["lr"] == 0.001
+    found.trials.loc[other, "val_loss"] = table[0.01].mean() + 0.02
+    found.trials.loc[other & (found.trials["seed"] == 0), "val_loss"] = 0.001
+    values = found.trials.loc[other, "val_loss"].astype(float)
+    assert values.mean() < table[0.01].mean()
+    (told,) = [f for f in settings.findings(found) if f.kind == "chosen_on_other_seeds"]
+    assert told.effect > table[0.01].mean() > told.facts["chosen"] == pytest.approx(values.mean())
     one = result_folder.make(tmp_path / "one", SHORT.replace("[0, 1, 2, 3, 4, 5]", "[0]"))
     assert any("low by chance" in text for text in texts(one))
 
