@@ -40,3 +40,6 @@ def test_a_rate_without_an_end_has_a_row_without_numbers(tmp_path: Path) -> None
     rows = by_rate.table(results.load(made))
     assert [row["seeds"] for row in rows] == [6, 1, 0, 0, 0]
     assert rows[1]["val_loss"].half is None and rows[4]["val_loss"] is None
+    # The one seed at 0.001 has a lower loss than the six at 0.0001, and is not called the lowest.
+    assert rows[1]["val_loss"].mean < rows[0]["val_loss"].mean
+    assert [row["lowest"] for row in rows] == [True, False, False, False, False]

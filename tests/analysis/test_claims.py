@@ -17,7 +17,7 @@ import result_folder
 from vitbench.analysis.findings import claims, power
 from vitbench.analysis.findings.arms import by_arm
 from vitbench.analysis.findings.claims import NOT_TESTED, REFUTED, SUPPORTED, UNDECIDED
-from vitbench.analysis.findings.render import claim_sentence
+from vitbench.analysis.findings.render import claim_sentence, claim_why, sentence
 from vitbench.analysis.results import Results, load
 from vitbench.config import TrialConfig, load_sweep
 from vitbench.data.faces import faces
@@ -128,7 +128,7 @@ def test_averages_over_unlike_settings_are_refused() -> None:
     results = dataclasses.replace(results, trials=results.trials[~gone])
     (found,) = judged(results, {"is": "higher", "of": {"lr": 2.0}, "than": {"lr": 1.0}})
     assert found.verdict == NOT_TESTED
-    assert "not trained with the same other settings" in found.why
+    assert "not trained with the same other settings" in claim_why(found)
 
 
 def test_missing_and_unfinished_arms_are_not_tested_and_diverged_ones_are() -> None:
@@ -147,8 +147,9 @@ def test_missing_and_unfinished_arms_are_not_tested_and_diverged_ones_are() -> N
     )
     assert [v.verdict for v in found] == [SUPPORTED, NOT_TESTED, NOT_TESTED, NOT_TESTED]
     assert found[0].effect == pytest.approx(simulated.START - 0.525)
-    assert [v.why for v in found[1:]] == [
-        "lr 2 lacks 1 of its seeds", "no trial has lr 9", "the sweep does not vary depth",
+    assert [claim_why(v) for v in found[1:]] == [
+        "Learning rate 2 lacks 1 of its seeds", "No trial has learning rate 9",
+        "The sweep does not vary depth",
     ]  # fmt: skip
 
 
@@ -193,7 +194,7 @@ def test_spread_comes_from_its_file(tmp_path: Path) -> None:
     results = dataclasses.replace(losses(0.5, 0.6), folder=tmp_path)
     claim = {"metric": "effective_patches", "is": "highest", "of": {"lr": 2.0}}
     (found,) = judged(results, claim)
-    assert (found.verdict, "spread.csv" in found.why) == (NOT_TESTED, True)
+    assert (found.verdict, "spread.csv" in claim_why(found)) == (NOT_TESTED, True)
     (tmp_path / "attention").mkdir()
     spread = results.trials[["trial_id"]].assign(effective_patches=results.trials["lr"] * 3.0)
     spread.to_csv(tmp_path / "attention" / "spread.csv")
@@ -242,9 +243,13 @@ def test_detectable_differences_are_those_of_the_exact_test(seeds: int, sd: floa
 def test_the_forecast_names_the_option_that_helps() -> None:
     """One seed decides nothing; six detect 1.79 sd."""
     file = Path(__file__).parents[2] / "sweeps" / "mnist_lr.yaml"
-    assert "--seeds 6" in power.forecast(load_sweep(file))[0]
+    (one,) = power.forecast(load_sweep(file))
+    assert "1 seed cannot decide any" in sentence(one) and "--seeds 6" in sentence(one)
     six = load_sweep(file, overrides=["search.space.seed=[0,1,2,3,4,5]"])
-    assert "6 seeds detect 1.79 sd" in power.forecast(six)[0]
+    (told,) = power.forecast(six)
+    assert "6 seeds detect 1.79 sd" in sentence(told) and "10 to detect 1 sd" in sentence(told)
+    many = load_sweep(file, overrides=[f"search.space.seed={list(range(20))}"])
+    assert "20 seeds detect less than 0.72 sd" in sentence(power.forecast(many)[0])
     assert power.forecast(load_sweep(file, overrides=["claims=[]"])) == []
 
 

@@ -118,6 +118,13 @@ def test_losses_of_different_labels_are_not_compared(tmp_path: Path) -> None:
     assert comparison.compare([tmp_path / "two", other]).paired.empty
 
 
+def test_the_lowest_of_a_folder_is_no_lone_survivor(tmp_path: Path) -> None:
+    """A rate with one seed of six that has an end is not the folder's lowest, however low."""
+    one = result_folder.make(tmp_path / "one", until=7)  # six at 0.0001, one better at 0.001
+    found = comparison.compare([one, result_folder.make(tmp_path / "two", DEEP)])
+    assert [side.best for side in found.sides] == ["lr 0.0001", "lr 0.01"]
+
+
 def test_two_seeds_in_common_give_no_claim_and_no_interval(tmp_path: Path) -> None:
     """Six seeds against two: only the two are pairs."""
     one = result_folder.make(tmp_path / "one")

@@ -25,8 +25,7 @@ from vitbench.analysis.report import report
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(p.parent for p in (ROOT / "analysis" / "data").glob("*/sweep.yaml"))
 PACKAGE = ROOT / "vitbench" / "analysis"
-# Filters that sentences are made with; and the forecast of `--dry-run`, before there are results.
-WRITERS = ("findings/render.py", "findings/power.py")
+WRITERS = ("findings/render.py",)  # filters that sentences are made with
 # Where text is no sentence on a page: errors, the command line, meanings of keys, axes.
 ELSEWHERE = ("add_argument", "ArgumentParser", "set_xlabel", "set_ylabel", "whole_numbers")
 HEADINGS = ("**What this cannot tell you**",)  # of a notebook

@@ -18,7 +18,7 @@ from scipy import stats
 
 from vitbench.analysis import __main__, results, summary
 from vitbench.analysis.findings import settings
-from vitbench.analysis.findings.render import sentence
+from vitbench.analysis.findings.render import sentence, short
 from vitbench.analysis.learning_rate import figures as curves
 from vitbench.errors import UserError
 from vitbench.plan import TrialConfig
@@ -65,19 +65,20 @@ def test_the_schema_check_can_fail() -> None:
     assert not matches(math.nan, float)
 
 
-def test_json_loads_nothing_that_draws_or_trains(tmp_path: Path) -> None:
-    """What makes it fast: neither matplotlib, torch, ray nor scipy.stats is imported."""
-    made = result_folder.make(tmp_path / "made", SHORT)
+@pytest.mark.parametrize("folder", ["label_attention", "mnist_arch"])
+def test_json_loads_nothing_that_draws_or_trains(folder: str) -> None:
+    """What makes it fast, also of labels and a search: nothing slow is imported."""
+    made = ROOT / "analysis" / "data" / folder
     code = (
         "import sys; from vitbench.analysis.__main__ import main; main([sys.argv[1], '--json']); "
-        "print([m for m in ('matplotlib', 'torch', 'ray', 'scipy.stats') if m in sys.modules], "
-        "file=sys.stderr)"
+        "slow = ('matplotlib', 'torch', 'ray', 'scipy.stats', 'sklearn', 'optuna'); "
+        "print([m for m in slow if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(made)], capture_output=True, text=True, check=True
     )
     assert done.stderr.splitlines()[-1] == "[]"
-    assert json.loads(done.stdout)["dataset"] == "digits"
+    assert json.loads(done.stdout)["findings"]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,7 @@ def test_a_better_arm_is_mentioned(tmp_path: Path) -> None:
     (lowest,) = [f for f in settings.findings(found) if f.kind == "lowest_setting"]
     assert lowest.arms == ("lr 0.01", "lr 0.001") and lowest.asserts
     assert "But learning rate 0.001 is better than it in test loss" in sentence(lowest)
+    assert "In test loss learning rate 0.001 is better than it" in short(lowest)
 
 
 def test_an_arm_that_diverged_is_worse_and_named(tmp_path: Path) -> None:
@@ -186,6 +188,15 @@ def test_choosing_is_scored_on_seeds_that_did_not_choose(tmp_path: Path) -> None
     table = found.trials.pivot(index="seed", columns="lr", values="val_loss")
     expected = [table.loc[s, table.drop(index=s).mean().idxmin()] for s in table.index]
     assert told.effect == pytest.approx(sum(expected) / 6)
+    # Seed 0 alone makes the other rate look best: without it the five others would not choose it.
+    found = results.load(many)
+    other = found.trials["lr"] == 0.001
+    found.trials.loc[other, "val_loss"] = table[0.01].mean() + 0.02
+    found.trials.loc[other & (found.trials["seed"] == 0), "val_loss"] = 0.001
+    values = found.trials.loc[other, "val_loss"].astype(float)
+    assert values.mean() < table[0.01].mean()
+    (told,) = [f for f in settings.findings(found) if f.kind == "chosen_on_other_seeds"]
+    assert told.effect > table[0.01].mean() > told.facts["chosen"] == pytest.approx(values.mean())
     one = result_folder.make(tmp_path / "one", SHORT.replace("[0, 1, 2, 3, 4, 5]", "[0]"))
     assert any("low by chance" in text for text in texts(one))
 
@@ -226,8 +237,10 @@ def test_folders_in_which_nothing_can_be_compared(
 def test_images_are_those_that_were_used(tmp_path: Path) -> None:
     """The limit on few test images rests on numbers in the tables or the environment."""
     found = results.load(result_folder.make(tmp_path / "r", SHORT))
+    found.sweep["train"]["test_images"] = 5000  # asked for; the tables say that 50 were there
     said = [sentence(limit) for limit in summary.summarise(found).limits]
     assert any(text.startswith("With 50 test images the highest test accuracy") for text in said)
+    assert any(text.startswith("All 6 seeds train on the same images") for text in said)
     older = results.Results(
         folder=found.folder,
         trials=found.trials.drop(columns=["val_images", "test_images"]),

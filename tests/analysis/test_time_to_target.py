@@ -83,28 +83,27 @@ def test_a_trial_cut_short_is_censored_and_no_failure(status: str) -> None:
         {(0.1, 0): 2, (0.1, 1): 2, (0.1, 2): None, (0.1, 3): None, (0.1, 4): 6},
         {(0.1, 2): (status, 2), (0.1, 3): (status, 4)},
     )
-    curve = speed.arrivals(times)
+    curve = speed.curves(times).iloc[1:]  # after a row at epoch 0
     assert curve["epochs"].tolist() == [2, 4, 6]
-    assert curve["waiting"].tolist() == pytest.approx([3 / 5, 3 / 5, 0])
+    assert curve["share"].tolist() == pytest.approx([2 / 5, 2 / 5, 1])
     assert curve["at_risk"].tolist() == [5, 2, 1]
     assert curve["arrivals"].tolist() == [2, 0, 1] and curve["censored"].tolist() == [1, 1, 0]
-    assert speed.median(curve) == 6  # of the arrivals alone it would be 2
+    assert speed.by_arm(times)["epochs"].tolist() == [6]  # of the arrivals alone it would be 2
     assert not times["whole"].all()
 
 
 def test_one_that_diverged_stays_at_risk_and_one_that_finished_is_censored() -> None:
     """Arrivals at 2 and 6; diverged after 1 epoch: S = 2/3, then 1/3. Censored at 1: 1/2, 0."""
     arrivals = {(0.1, 0): 2, (0.1, 1): 6, (0.1, 2): None}
-    diverged = speed.arrivals(times_of(arrivals, {(0.1, 2): ("diverged", 1)}))
+    diverged = speed.curves(times_of(arrivals, {(0.1, 2): ("diverged", 1)})).iloc[1:]
     assert diverged["epochs"].tolist() == [2, 6]
-    assert diverged["waiting"].tolist() == pytest.approx([2 / 3, 1 / 3])
-    assert diverged["at_risk"].tolist() == [3, 2] and speed.median(diverged) == 6
-    finished = speed.arrivals(times_of(arrivals, {(0.1, 2): ("finished", 1)}))
-    assert (
-        finished["waiting"].tolist() == pytest.approx([1, 1 / 2, 0]) and speed.median(finished) == 2
-    )
-    none = speed.arrivals(times_of({(0.1, 0): None, (0.1, 1): None}))
-    assert none["waiting"].tolist() == [1] and speed.median(none) == math.inf
+    assert diverged["share"].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert diverged["at_risk"].tolist() == [3, 2] and set(diverged["median"]) == {6}
+    finished = speed.curves(times_of(arrivals, {(0.1, 2): ("finished", 1)})).iloc[1:]
+    assert finished["share"].tolist() == pytest.approx([0, 1 / 2, 1])
+    assert set(finished["median"]) == {2}
+    none = speed.curves(times_of({(0.1, 0): None, (0.1, 1): None})).iloc[1:]
+    assert none["share"].tolist() == [0] and set(none["median"]) == {math.inf}
 
 
 def test_times_are_compared_up_to_a_common_horizon() -> None:
@@ -222,9 +221,6 @@ def test_curves_of_all_arms_are_those_of_each() -> None:
     times = times_of(found, {(0.1, 1): ("interrupted", 4), (0.001, 0): ("diverged", 3)})
     curves = speed.curves(times)
     for arm, part in times.groupby("arm", sort=False):
-        alone, rows = speed.arrivals(part), curves[curves["arm"] == arm]
-        assert rows["epochs"].tolist() == [0, *alone["epochs"]]
-        assert rows["share"].tolist() == [0, *(1 - alone["waiting"])]
-        assert rows["at_risk"].tolist() == [len(part), *alone["at_risk"]]
-        assert rows["arrivals"].tolist() == [0, *alone["arrivals"]]
-        assert set(rows["median"]) == {speed.median(alone)} and set(rows["models"]) == {len(part)}
+        alone, rows = speed.curves(part), curves[curves["arm"] == arm].reset_index(drop=True)
+        pd.testing.assert_frame_equal(alone, rows)
+        assert rows["epochs"].iloc[0] == 0 and set(rows["models"]) == {len(part)}

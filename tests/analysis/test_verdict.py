@@ -47,4 +47,4 @@ def test_every_kind_that_may_lead_has_a_short_sentence() -> None:
     from vitbench.analysis.report import verdict as module
 
     kinds = {kind for line in module._LINES for kind in line}
-    assert {f"short_{kind}" for kind in kinds} <= set(render._macros())
+    assert {f"short_{kind}" for kind in kinds} <= set(render._templates())

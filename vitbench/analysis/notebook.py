@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from vitbench.analysis import figures, style, summary
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.render import claim_sentence, sentence
+from vitbench.analysis.labels import findings as label_findings
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.results import Results, load
 
@@ -72,9 +73,12 @@ def conclusions(results: Results) -> Text:
 
 
 def paired(results: Results) -> pd.DataFrame:
-    """Every two settings (or labels, where models learned those), seed by seed."""
+    """Every two settings (or labels, where models learned those), seed by seed, as findings are."""
     chosen = labels.chosen(results)
-    pairs = settings.judged_pairs(results) if chosen.empty else labels.pairs(chosen)
+    if chosen.empty:
+        pairs = settings.judged_pairs(results)
+    else:
+        pairs = label_findings.pairs_of(results).get(labels.headline(chosen), [])
     columns = ["higher", "lower", "seeds", "difference", "low", "high", "p", "p_adjusted"]
     rows = [
         (pair.a, pair.b, pair.difference.n, pair.difference.mean, *pair.difference.ends, pair.p,

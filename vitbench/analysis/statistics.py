@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,6 +58,8 @@ def mean_intervals(values_SP: Floats) -> tuple[Floats, Floats]:
     mean_P = values_SP.mean(axis=0)
     if seeds < MIN_SEEDS:
         return mean_P, np.full_like(mean_P, np.nan)
+    from scipy import special  # a quarter of a second, which a dry run need not wait
+
     t = float(special.stdtrit(seeds - 1, (1 + LEVEL) / 2))
     return mean_P, t * values_SP.std(axis=0, ddof=1) / math.sqrt(seeds)
 

@@ -16,7 +16,7 @@ from vitbench.analysis.findings import claims, limits, settings
 from vitbench.analysis.findings.arms import by_arm, named_trials, names_of
 from vitbench.analysis.findings.claims import Verdict
 from vitbench.analysis.findings.finding import Finding
-from vitbench.analysis.findings.render import claim_sentence, sentence
+from vitbench.analysis.findings.render import claim_sentence, claim_why, sentence
 from vitbench.analysis.labels import findings as label_findings
 from vitbench.analysis.learning_rate import findings as learning_rate
 from vitbench.analysis.results import Results, computed_once
@@ -150,7 +150,7 @@ def as_json(results: Results) -> SummaryJson:
                 "n": verdict.n,
                 "family": verdict.claim.family,
                 "added_after": verdict.added_after,
-                "why": verdict.why,
+                "why": claim_why(verdict),
             }
             for verdict in summary.claims
         ],

@@ -106,6 +106,8 @@ def dry_run(
     sweep: Sweep, trials: Sequence[TrialConfig], images: ImageSet, *, title: str, console: Console
 ) -> None:
     """Print the trials, their stacks, the image source, the disk space and the forecast."""
+    from vitbench.analysis.findings.render import sentence  # bad input need not wait for jinja
+
     slots, on_gpu = local_slots(sweep.resources)
     if sweep.search.is_grid:
         plans = stacks_of(sweep, trials, slots=slots, on_gpu=on_gpu)
@@ -122,8 +124,8 @@ def dry_run(
     members = sum(plan.size for plan in plans)
     largest = max(_parameters(plan.members[0], images) for plan in plans)
     say(f"disk:   {_disk_text(sweep, members, largest, min(slots, len(plans)) * plans[0].size)}")
-    for number, line in enumerate(power.forecast(sweep)):
-        say(f"{'        ' if number else 'claims: '}{line}")
+    for number, told in enumerate(power.forecast(sweep)):
+        say(f"{'        ' if number else 'claims: '}{sentence(told)}")
     slow = hardware.slow_in_bfloat16(on_gpu=on_gpu)
     precision: Precision = "float32" if slow else "bfloat16"
     asked = {plan.shared.train.precision for plan in plans}

@@ -20,10 +20,11 @@ import numpy as np
 import pandas as pd
 
 from vitbench.analysis.findings.arms import labels, names_of
-from vitbench.analysis.findings.claims import MIN_UNITS, permutation_rho
+from vitbench.analysis.findings.claims import permutation_rho
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import (
     LEVEL,
+    MIN_UNITS,
     Contrast,
     adjusted,
 )

@@ -92,7 +92,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     sides = []
     for letter, results in zip(_LETTERS, opened, strict=False):
         ended = _ended(results, names)
-        best = None if "label" in names else str(_by_loss(ended).index[0])
+        best = None if "label" in names else _lowest(ended)
         sides.append(Side(letter, results, ended, best))
     metric = _common_metric(sides)
     paired, pairs, repeated = _paired(sides, metric, names)
@@ -155,9 +155,10 @@ def _ended(results: Results, names: list[str]) -> pd.DataFrame:
     return frame
 
 
-def _by_loss(ended: pd.DataFrame) -> pd.Series:
-    """The mean validation loss of each setting, the lowest first."""
-    return ended.groupby("setting", sort=False)["val_loss"].mean().sort_values(kind="stable")
+def _lowest(ended: pd.DataFrame) -> str:
+    """The setting of lowest mean validation loss, among those that lack no seed others have."""
+    losses = ended.groupby("setting", sort=False)["val_loss"].agg(["mean", "count"])
+    return str(losses.loc[losses["count"] == losses["count"].max(), "mean"].idxmin())
 
 
 def _differences(folders: Mapping[str, Results]) -> pd.DataFrame:

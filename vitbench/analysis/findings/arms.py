@@ -85,20 +85,30 @@ def by_arm(results: Results, metric: str, values: pd.Series | None = None) -> Ar
     Raises:
         UserError: if two trials are of one arm and seed.
     """
-    names, trials = names_of(results), named_trials(results)
+    trials = named_trials(results)
     if values is None:
         values = standing_in(trials, metric)
-    table = trials.assign(value=values).pivot(index="seed", columns="arm", values="value")
-    table = table.reindex(columns=trials["arm"].unique()).astype(float)
-    lacking = table.isna().sum()
-    gone = trials[trials["status"] == "diverged"].groupby("arm", sort=False).size()
+    arm_N, arms = pd.factorize(trials["arm"])
+    seed_N, seeds = pd.factorize(trials["seed"], sort=True)
+    values_SA = np.full((len(seeds), len(arms)), math.nan)
+    values_SA[seed_N, arm_N] = values
+    lacking = dict(zip(arms, np.isnan(values_SA).sum(axis=0).tolist(), strict=True))
+    table = pd.DataFrame(values_SA, pd.Index(seeds, name="seed"), pd.Index(arms, name="arm"))
+    gone = trials["arm"][trials["status"] == "diverged"].value_counts(sort=False)
     return Arms(
-        names=tuple(names),
-        settings=trials.drop_duplicates("arm").set_index("arm")[names],
-        values=table.loc[:, lacking == 0],
-        incomplete={str(arm): int(count) for arm, count in lacking[lacking > 0].items()},
+        names=tuple(names_of(results)),
+        settings=settings_of_arms(results),
+        values=table[[arm for arm in arms if not lacking[arm]]],
+        incomplete={str(arm): count for arm, count in lacking.items() if count},
         diverged={str(arm): int(count) for arm, count in gone.items()},
     )
+
+
+@computed_once
+def settings_of_arms(results: Results) -> pd.DataFrame:
+    """The settings that make each arm: a row per arm by its name, a column per setting."""
+    names = names_of(results)
+    return named_trials(results)[["arm", *names]].drop_duplicates("arm").set_index("arm")
 
 
 @computed_once
@@ -110,9 +120,9 @@ def named_trials(results: Results) -> pd.DataFrame:
     """
     names = names_of(results)
     trials = results.trials.assign(arm=labels(results.trials, names))
-    twice = trials[trials.duplicated(["arm", "seed"])]
-    if len(twice):
-        row = twice.iloc[0]
+    twice = trials.duplicated(["arm", "seed"])
+    if twice.any():
+        row = trials[twice].iloc[0]
         raise UserError(
             f"{results.folder}: two trials are '{row['arm']}' with seed {row['seed']}, and an "
             f"average over them would count one seed twice; the tables are damaged, or were "
@@ -126,14 +136,15 @@ def standing_in(trials: pd.DataFrame, metric: str) -> pd.Series:
 
     The chance level of an accuracy is exp(-loss before training), that of a uniform guess.
     """
-    start = trials["initial_val_loss"].astype(float)
-    is_accuracy = metric.endswith("accuracy")
-    before = start.map(lambda loss: math.exp(-loss)) if is_accuracy else start
-    value = trials[metric].astype(float)
+    start_N = trials["initial_val_loss"].to_numpy(dtype=np.float64, na_value=math.nan)
+    value_N = trials[metric].to_numpy(dtype=np.float64, na_value=math.nan)
+    before_N = np.exp(-start_N) if metric.endswith("accuracy") else start_N
     if metric.endswith("loss"):
-        value = value.clip(upper=start)
-    value = value.where(np.isfinite(value) & (trials["status"] != "diverged"), before)
-    return value.where(trials["status"].isin(_ENDED), math.nan)
+        value_N = np.fmin(value_N, start_N)
+    diverged_N = (trials["status"] == "diverged").to_numpy(dtype=bool)
+    value_N = np.where(np.isfinite(value_N) & ~diverged_N, value_N, before_N)
+    ended_N = trials["status"].isin(_ENDED).to_numpy(dtype=bool)
+    return pd.Series(np.where(ended_N, value_N, math.nan), index=trials.index)
 
 
 _CLASSES = {"mnist": 10, "digits": 10}

@@ -11,17 +11,19 @@ the level of the family with the comparisons by Bonferroni.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from vitbench.analysis.findings.arms import COLUMNS, Arms, by_arm, by_settings, labels, setting
-from vitbench.analysis.findings.measures import MissingMeasureError, by_trial
-from vitbench.analysis.findings.pairs import LEVEL, sign_flip
+from vitbench.analysis.findings.arms import COLUMNS, by_arm, by_settings, setting
+from vitbench.analysis.findings.measures import Untested, UntestedError, by_trial
+from vitbench.analysis.findings.pairs import LEVEL, MIN_UNITS, sign_flip
 from vitbench.analysis.results import Results
 from vitbench.analysis.statistics import Floats, choice_of_others, mean_interval
 from vitbench.config import owner_of, setting_of
@@ -29,8 +31,6 @@ from vitbench.config.claims import Arm, Claim
 
 SUPPORTED, REFUTED, UNDECIDED, NOT_TESTED = "supported", "refuted", "undecided", "not tested"
 VERDICTS = (SUPPORTED, REFUTED, UNDECIDED, NOT_TESTED)
-# Below five units the smallest p of a permutation is above 0.05: 2 / 4! = 0.083.
-MIN_UNITS = 5
 _MAX_EXACT_UNITS = 7
 _DOWN = ("lowest", "lower", "at_most")
 _PERMUTATIONS = 20_000
@@ -48,8 +48,8 @@ class Verdict:
         low, high: its 95 % interval.
         p_adjusted: over the family.
         n: seeds, or units of an association.
-        why: what is missing, where the claim was not tested or cannot be decided; else the
-            comparison that decided.
+        compared: the two arms (or an arm and a number) whose comparison decided.
+        untested: why, where the claim was not tested.
         added_after: whether the claim was not yet there when the first trial started.
     """
 
@@ -60,7 +60,8 @@ class Verdict:
     high: float | None = None
     p_adjusted: float | None = None
     n: int = 0
-    why: str = ""
+    compared: tuple[str, ...] = ()
+    untested: Untested | None = None
     added_after: bool = False
 
 
@@ -90,15 +91,15 @@ def _family(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
     """Judge claims that are corrected together."""
     compared: dict[str, list[_Comparison]] = {}
     units: dict[str, pd.DataFrame] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, Untested] = {}
     for claim in claims:
         try:
             if claim.relation == "associated":
                 units[claim.id] = _units(results, claim)
             else:
                 compared[claim.id] = _comparisons(results, claim)
-        except (_NotTestableError, MissingMeasureError) as reason:
-            refused[claim.id] = str(reason)
+        except UntestedError as error:
+            refused[claim.id] = error.reason
     shares = len(units) + bool(compared)
     adjusted = _adjusted(
         [(claim.metric, c.d_S) for claim in claims for c in compared.get(claim.id, ())]
@@ -106,7 +107,7 @@ def _family(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
     verdicts = []
     for claim in claims:
         if claim.id in refused:
-            verdicts.append(Verdict(claim, NOT_TESTED, why=refused[claim.id]))
+            verdicts.append(Verdict(claim, NOT_TESTED, untested=refused[claim.id]))
         elif claim.id in units:
             verdicts.append(_associated(claim, units[claim.id], shares))
         else:
@@ -132,10 +133,6 @@ def _adjusted(differences: Sequence[tuple[str, Floats]]) -> Iterator[float]:
     return iter(sign_flip(d_SP)[1].tolist())
 
 
-class _NotTestableError(Exception):
-    """Why the results cannot judge a claim."""
-
-
 def _comparisons(results: Results, claim: Claim) -> list[_Comparison]:
     """Elementary comparisons of a claim; a positive mean speaks for it, zero is its margin."""
     against_all = claim.relation in ("highest", "lowest")
@@ -144,7 +141,7 @@ def _comparisons(results: Results, claim: Claim) -> list[_Comparison]:
     names = [_name(arm) for arm in claim.arms]
     for name in names:
         if name not in groups:
-            raise _NotTestableError(f"no trial has {name}")
+            raise UntestedError(Untested("no_trial", (name,)))
     if claim.value is not None:
         d_S = groups[names[0]].to_numpy(dtype=np.float64) - claim.value
         return [_Comparison(names[0], f"{claim.value:g}", sign * d_S)]
@@ -153,7 +150,7 @@ def _comparisons(results: Results, claim: Claim) -> list[_Comparison]:
     elif against_all:
         steps = [(names[0], other) for other in groups if other != names[0]]
         if not steps:
-            raise _NotTestableError(f"there is no other setting than {names[0]}")
+            raise UntestedError(Untested("no_other_arm", (names[0],)))
     else:
         steps = [(names[0], names[1])]
     return [
@@ -177,13 +174,14 @@ def _groups(
         metric: what to average.
         wanted: combinations to look at; all if empty.
     """
-    arms, settings = _arms(results, metric)
+    arms = by_arm(results, metric, by_trial(results, metric))
+    settings = arms.settings
     names = (
         [claim.over] if claim.over else list(dict.fromkeys(k for arm in claim.arms for k in arm))
     )
     for name in (*names, *claim.where):
         if COLUMNS.get(name, name) not in settings.columns:
-            raise _NotTestableError(f"the sweep does not vary {name}")
+            raise UntestedError(Untested("not_varied", (name,)))
     parts: dict[str, list[str]] = {}
     open_settings: dict[str, set[str]] = {}
     columns = [COLUMNS.get(name, name) for name in names]
@@ -197,17 +195,14 @@ def _groups(
             others = _name({name: row[name] for name in settings.columns if name not in compared})
             open_settings.setdefault(here, set()).add(others)
     if not parts:
-        raise _NotTestableError(f"no trial has {_name(claim.where) or 'these settings'}")
+        raise UntestedError(Untested("no_trial", (_name(claim.where),)))
     for arm in itertools.chain.from_iterable(parts.values()):
         if arm in arms.incomplete:
-            raise _NotTestableError(f"{arm} lacks {arms.incomplete[arm]} of its seeds")
+            raise UntestedError(Untested("seeds_missing", (arm,), arms.incomplete[arm]))
     first, *rest = open_settings
     for name in rest:
         if differ := open_settings[name] ^ open_settings[first]:
-            raise _NotTestableError(
-                f"{first} and {name} were not trained with the same other settings "
-                f"({min(differ)} is with one of them only)"
-            )
+            raise UntestedError(Untested("unlike_settings", (first, name, min(differ))))
     if claim.tuned is None:
         return {name: arms.values[part].mean(axis=1) for name, part in parts.items()}
     val = by_arm(results, "val_loss").values
@@ -248,14 +243,6 @@ def _plain(value: object) -> object:
     return float(value)
 
 
-def _arms(results: Results, metric: str) -> tuple[Arms, pd.DataFrame]:
-    """The metric by arm, and the settings of each arm (a row each, by the arm's name)."""
-    arms = by_arm(results, metric, by_trial(results, metric))
-    names = list(arms.names)
-    rows = results.trials.assign(arm=labels(results.trials, names))
-    return arms, rows.drop_duplicates("arm").set_index("arm")[names]
-
-
 def _compared(claim: Claim, comparisons: Sequence[_Comparison], p: Sequence[float]) -> Verdict:
     """Supported if all comparisons come out the claim's way, refuted if one comes out against."""
     means = [float(c.d_S.mean()) for c in comparisons]
@@ -276,14 +263,14 @@ def _compared(claim: Claim, comparisons: Sequence[_Comparison], p: Sequence[floa
         high=interval.high,
         p_adjusted=p[decisive],
         n=interval.n,
-        why=f"{one.a} against {one.b}",
+        compared=(one.a, one.b),
     )
 
 
 def _units(results: Results, claim: Claim) -> pd.DataFrame:
     """Means over seeds of both metrics for each value of `over`."""
     if claim.with_metric is None or claim.over is None:
-        raise _NotTestableError("`associated` needs with_metric and over")
+        raise ValueError("`associated` needs with_metric and over")
     table = pd.DataFrame(
         {
             metric: {name: v.mean() for name, v in _groups(results, claim, metric, []).items()}
@@ -291,9 +278,7 @@ def _units(results: Results, claim: Claim) -> pd.DataFrame:
         }
     )
     if len(table) < MIN_UNITS:
-        raise _NotTestableError(
-            f"{len(table)} values of {claim.over} are the units; an association needs {MIN_UNITS}"
-        )
+        raise UntestedError(Untested("few_values", (claim.over,), len(table)))
     return table
 
 
@@ -318,12 +303,15 @@ def permutation_rho(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     if scale == 0.0:
         return 0.0, 1.0
     seen = float(a @ b)
-    orders: Iterable[Sequence[int]]
-    if len(a) <= _MAX_EXACT_UNITS:
-        orders = list(itertools.permutations(range(len(a))))
-    else:
-        rng = np.random.default_rng(0)
-        orders = [rng.permutation(len(a)).tolist() for _ in range(_PERMUTATIONS - 1)]
-        orders = [list(range(len(a))), *orders]
-    sums = np.abs(b[np.array(orders)] @ a)
+    sums = np.abs(b[_orders(len(a))] @ a)
     return seen / scale, float((sums >= abs(seen) - 1e-9).mean())
+
+
+@functools.cache
+def _orders(units: int) -> npt.NDArray[np.intp]:
+    """Orders of so many units that stand for all of them, the given one among them."""
+    if units <= _MAX_EXACT_UNITS:
+        return np.array(list(itertools.permutations(range(units))))
+    rng = np.random.default_rng(0)
+    drawn = [rng.permutation(units) for _ in range(_PERMUTATIONS - 1)]
+    return np.stack([np.arange(units), *drawn])

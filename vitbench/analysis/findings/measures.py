@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,8 +25,30 @@ _NOTHING_LEARNED = {
 }
 
 
-class MissingMeasureError(Exception):
-    """Why these results do not hold a metric."""
+@dataclass(frozen=True)
+class Untested:
+    """Why results cannot judge a claim; worded by the macro `claim_why`.
+
+    Attributes:
+        why: which reason it is.
+        about: the arms, settings or metric that it names.
+        n: seeds that are missing, or values that are too few.
+    """
+
+    why: Literal[
+        "no_trial", "no_other_arm", "not_varied", "seeds_missing", "unlike_settings",
+        "few_values", "no_measure", "no_spread",
+    ]  # fmt: skip
+    about: tuple[str, ...] = ()
+    n: int = 0
+
+
+class UntestedError(Exception):
+    """These results cannot judge a claim."""
+
+    def __init__(self, reason: Untested) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def by_trial(results: Results, metric: str) -> pd.Series:
@@ -38,7 +62,7 @@ def by_trial(results: Results, metric: str) -> pd.Series:
         metric: one that a claim may name (config.claims.ClaimMetric).
 
     Raises:
-        MissingMeasureError: if no trial has it.
+        UntestedError: if no trial has it.
     """
     if metric in LABEL_METRICS:
         values = _of_labels(results, metric)
@@ -49,7 +73,7 @@ def by_trial(results: Results, metric: str) -> pd.Series:
     else:
         values = standing_in(results.trials, metric)
     if values.isna().all():
-        raise MissingMeasureError(f"no trial has a {metric.replace('_', ' ')}")
+        raise UntestedError(Untested("no_measure", (metric,)))
     return values
 
 
@@ -75,7 +99,7 @@ def _of_attention(results: Results) -> pd.Series:
     """Effective number of patches of the last layer's map (attention.export.spread)."""
     path = results.folder / "attention" / "spread.csv"
     if not path.is_file():
-        raise MissingMeasureError("attention/spread.csv is not there: no spread was measured")
+        raise UntestedError(Untested("no_spread"))
     spread = pd.read_csv(path).set_index("trial_id")["effective_patches"].astype(float)
     trials = results.trials
     return trials["trial_id"].map(spread).where(trials["status"] == "finished").astype(float)

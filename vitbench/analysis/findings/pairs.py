@@ -201,3 +201,5 @@ def smallest_p(seeds: int) -> float:
 
 # The fewest seeds whose smallest p is below the level.
 MIN_SEEDS_TO_CLAIM = math.floor(math.log2(2.0 / LEVEL)) + 1
+# The fewest units of an association: with four the smallest p of a permutation is 2 / 4! = 0.083.
+MIN_UNITS = 5

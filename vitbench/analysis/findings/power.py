@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitbench.analysis.findings.claims import MIN_UNITS
-from vitbench.analysis.findings.pairs import LEVEL, MIN_SEEDS_TO_CLAIM, sign_flip
+from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.pairs import LEVEL, MIN_SEEDS_TO_CLAIM, MIN_UNITS, sign_flip
 from vitbench.analysis.statistics import Floats
 from vitbench.config import Range, Sweep
 
@@ -55,40 +55,19 @@ def _power(d_NS: Floats) -> float:
     return float((np.concatenate(p) < LEVEL).mean())
 
 
-def forecast(sweep: Sweep) -> list[str]:
-    """Lines on what the planned seeds can tell about the claims; none without claims."""
-    if not sweep.claims:
-        return []
-    compared = [claim for claim in sweep.claims if claim.relation != "associated"]
-    lines = _of_seeds(len(compared), seeds_of(sweep)) if compared else []
+def forecast(sweep: Sweep) -> list[Finding]:
+    """What the planned seeds can tell about the claims; nothing without claims."""
+    told = []
+    compared = sum(claim.relation != "associated" for claim in sweep.claims)
+    if compared:
+        facts = {"sd": DETECTABLE_SD, "power": POWER, "claims": compared}
+        told.append(Finding("seeds_detect", n=seeds_of(sweep), facts=facts))
     for claim in sweep.claims:
         axis = _axis(sweep, claim.over or "")
         if claim.relation == "associated" and axis is not None and len(axis) < MIN_UNITS:
-            lines.append(
-                f"'{claim.id}' cannot be decided: {len(axis)} values of {claim.over} are its "
-                f"units, and an association needs {MIN_UNITS}"
-            )
-    return lines
-
-
-def _of_seeds(claims: int, seeds: int) -> list[str]:
-    few = min(DETECTABLE_SD)
-    count = f"{claims} comparison{'s' if claims > 1 else ''}"
-    have = f"{seeds} seed{'s' if seeds != 1 else ''}"
-    if seeds < few:
-        return [
-            f"{count} by seeds, and {have} cannot decide any: {few} are the fewest that can give "
-            f"p < {LEVEL}; --seeds {few} detects {DETECTABLE_SD[few]:.2f} sd of the paired "
-            f"difference with {POWER:.0%} power"
-        ]
-    known = min(seeds, max(DETECTABLE_SD))
-    at_most = "less than " if known < seeds else ""
-    one_sd = next(n for n, sd in DETECTABLE_SD.items() if sd <= 1.0)
-    return [
-        f"{count} by seeds; {have} detect {at_most}{DETECTABLE_SD[known]:.2f} sd of the paired "
-        f"difference with {POWER:.0%} power, one comparison at a time; several need more",
-        f"a claim needs at least {few} seeds, and {one_sd} to detect 1 sd",
-    ]
+            facts = {"id": claim.id, "over": claim.over, "needed": MIN_UNITS}
+            told.append(Finding("too_few_values", n=len(axis), facts=facts))
+    return told
 
 
 def seeds_of(sweep: Sweep) -> int:

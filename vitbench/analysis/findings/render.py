@@ -10,12 +10,15 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
 
-from vitbench.analysis.findings.claims import Verdict
 from vitbench.analysis.findings.finding import Finding
-from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, smallest_p
+from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, MIN_UNITS, smallest_p
+
+if TYPE_CHECKING:
+    from vitbench.analysis.findings.claims import Verdict
 
 _FOLDER = Path(__file__).parent / "sentences"
 _MAX_NAMED = 6
@@ -28,17 +31,22 @@ def sentence(finding: Finding) -> str:
     Raises:
         KeyError: if no macro has the name of its kind.
     """
-    return _line(_macros()[finding.kind](finding))
+    return _line(_macro(finding.kind)(finding))
 
 
 def short(finding: Finding) -> str:
     """The finding in one short sentence; empty where it is too little for one."""
-    return _line(_macros()[f"short_{finding.kind}"](finding))
+    return _line(_macro(f"short_{finding.kind}")(finding))
 
 
 def claim_sentence(verdict: Verdict) -> str:
     """What the results say of a claim, on one line."""
-    return _line(_macros()["claim"](verdict))
+    return _line(_macro("claim")(verdict))
+
+
+def claim_why(verdict: Verdict) -> str:
+    """What was compared, or why the claim was not tested."""
+    return _line(_macro("claim_why")(verdict))
 
 
 def _line(text: str) -> str:
@@ -52,8 +60,31 @@ def spelled_out(text: str) -> str:
     return re.sub(r"(?<!\.)\blr\b", "learning rate", text)
 
 
+def _macro(kind: str) -> Callable[[Finding | Verdict], str]:
+    """The macro of a kind; only its template is compiled, since all take a third of a second."""
+    module = _environment().get_template(_templates()[kind]).module
+    macro: Callable[[Finding | Verdict], str] = getattr(module, kind)
+    return macro
+
+
 @functools.cache
-def _macros() -> dict[str, Callable[[Finding | Verdict], str]]:
+def _templates() -> dict[str, str]:
+    """The template that holds each macro.
+
+    Raises:
+        ValueError: if two macros have one name.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(_FOLDER.glob("*.jinja")):
+        for kind in re.findall(r"{% macro ([a-z]\w*)", path.read_text(encoding="utf-8")):
+            if kind in found:
+                raise ValueError(f"two macros are called {kind!r}; the second is in {path.name}")
+            found[kind] = path.name
+    return found
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         undefined=jinja2.StrictUndefined,
@@ -66,17 +97,9 @@ def _macros() -> dict[str, Callable[[Finding | Verdict], str]]:
     }  # fmt: skip
     environment.globals |= {
         "interval": interval, "infinity": math.inf, "seeds_needed": MIN_SEEDS_TO_CLAIM,
-        "beside_chance": beside_chance,
+        "units_needed": MIN_UNITS, "beside_chance": beside_chance,
     }  # fmt: skip
-    macros: dict[str, Callable[[Finding | Verdict], str]] = {}
-    for name in environment.list_templates():
-        module = environment.get_template(name).module
-        for kind, macro in vars(module).items():
-            if callable(macro) and not kind.startswith("_"):
-                if kind in macros:
-                    raise ValueError(f"two macros are called {kind!r}; the second is in {name}")
-                macros[kind] = macro
-    return macros
+    return environment
 
 
 def number(value: float | None, digits: int = 4) -> str:

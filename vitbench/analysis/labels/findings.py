@@ -20,7 +20,7 @@ from vitbench.analysis.findings.pairs import (
 )
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.labels.numbers import Measure
-from vitbench.analysis.results import Results
+from vitbench.analysis.results import Results, computed_once
 from vitbench.records.labels import TARGET_RIG, entropy, wrong_among_positives
 
 FAMILY = "labels"
@@ -44,8 +44,7 @@ def findings(results: Results) -> list[Finding]:
         facts = {"share": TARGET_RIG}
         told.append(Finding("labels_not_learned", arms=lost, n=len(lost), facts=facts))
     table, head = labels.summary(rows), labels.headline(rows)
-    by_seed = {measure: labels.by_seed(rows, measure) for measure in _chain(rows)}
-    pairs = _pairs({measure: seen for measure, seen in by_seed.items() if seen is not None})
+    pairs = pairs_of(results)
     return [
         *(_order(rows, table, measure, of_measure) for measure, of_measure in pairs.items()),
         *_turns(pairs, int(rows["seed"].nunique())),
@@ -94,11 +93,15 @@ def _chain(rows: pd.DataFrame) -> list[Measure]:
     return [*chain, labels.EXCESS] if labels.headline(rows) == labels.EXCESS else chain
 
 
-def _pairs(by_measure: dict[Measure, pd.DataFrame]) -> dict[Measure, list[Pair]]:
+@computed_once
+def pairs_of(results: Results) -> dict[Measure, list[Pair]]:
     """Every pair of labels by each measure, harder first; one family. Empty with one seed."""
+    rows = labels.chosen(results)
+    by_seed = {measure: labels.by_seed(rows, measure) for measure in _chain(rows)}
     tested = {
         measure: contrasts(values) if len(values) > 1 else []
-        for measure, values in by_measure.items()
+        for measure, values in by_seed.items()
+        if values is not None
     }
     every = iter(adjusted(list(itertools.chain.from_iterable(tested.values()))))
     return {measure: list(itertools.islice(every, len(own))) for measure, own in tested.items()}

@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 
 from vitbench.analysis.findings.arms import by_arm, labels, named_trials, names_of
-from vitbench.analysis.findings.pairs import Pair, all_pairs
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import kendall_tau, mean_interval
 from vitbench.records.labels import entropy, excess, noise_floor
@@ -218,12 +217,6 @@ def by_seed(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame | None:
     if values.isna().to_numpy().any():
         return None
     return values if measure.less_is_easier else -values
-
-
-def pairs(rows: pd.DataFrame) -> list[Pair]:
-    """Every label against every other by the headline measure, all pairs corrected together."""
-    values = by_seed(rows, headline(rows))
-    return [] if values is None or len(values) < 2 else all_pairs(values)
 
 
 def table(results: Results) -> list[dict[Any, Any]]:

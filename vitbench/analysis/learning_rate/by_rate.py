@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from vitbench.analysis.findings.arms import by_settings, in_words, shape_names, standing_in
@@ -15,8 +16,8 @@ def table(results: Results) -> list[dict[str, Any]]:
     """A row per model and learning rate; empty but for a grid over learning rates.
 
     Keys: `model` (the other settings in words), `lr`, `seeds` (with an end), `diverged`, `lowest`
-    (whether its mean validation loss is the lowest of its model) and an Interval per metric, with
-    what stands in for models that diverged; None where no seed has it.
+    (whether its mean validation loss is the lowest of its model's rates that lack no seed) and an
+    Interval per metric, with what stands in for models that diverged; None where no seed has it.
     """
     trials = results.trials
     if not results.is_grid or trials["lr"].nunique() < 2:
@@ -31,9 +32,13 @@ def table(results: Results) -> list[dict[str, Any]]:
             row["seeds"] = int(part["val_loss"].notna().sum())
             row["diverged"] = int((part["status"] == "diverged").sum())
             of_model.append(row | {name: _mean(part[name].tolist()) for name in METRICS})
-        means = [row["val_loss"].mean for row in of_model if row["val_loss"]]
+        most = max(row["seeds"] for row in of_model)  # a lucky survivor is not the lowest
+        whole = [
+            row["val_loss"].mean for row in of_model if row["val_loss"] and row["seeds"] == most
+        ]
         for row in of_model:
-            row["lowest"] = bool(row["val_loss"]) and row["val_loss"].mean == min(means)
+            mean = row["val_loss"].mean if row["val_loss"] and row["seeds"] == most else math.nan
+            row["lowest"] = mean == min(whole, default=None)
         rows += of_model
     return rows
 

@@ -19,6 +19,7 @@ MIN_FOR_IMPORTANCE = 20
 CLIP_QUANTILE = 0.9
 TREES = 16
 TEST_TREES = 6  # of each forest of the permutation test, whose level holds whatever their number
+_MAX_ENTRIES = 300_000  # suggestions of all trees that are grown at once: 50 MB
 _ENDED = ("finished", "stopped", "diverged", "budget")
 _MIN_RANKED = 5
 
@@ -149,17 +150,20 @@ def importance(
     if not names:
         return pd.DataFrame(columns=columns)
     rng = np.random.default_rng(seed)
-    grown = forest.grow(levels_ND, loss_N, TREES, rng)
-    share_D = forest.shares(grown)
-    _, r2 = forest.out_of_bag(grown, levels_ND, loss_N, rng)
-    rise_D, _ = forest.out_of_bag(grown[:trees], levels_ND, loss_N, rng)
-    rises = [rise_D]
-    for _ in range(permutations):
-        shuffled_N = rng.permutation(loss_N)
-        grown = forest.grow(levels_ND, shuffled_N, trees, rng)
-        rises.append(forest.out_of_bag(grown, levels_ND, shuffled_N, rng)[0])
-    rise_PD = np.array(rises)
-    p_D = (rise_PD >= rise_D).mean(axis=0)
+    count = len(loss_N)
+    grown = forest.grow(levels_ND, np.tile(loss_N, (TREES, 1)), _draws(rng, TREES, count), rng)
+    share_D = forest.shares(grown).mean(axis=0)
+    r2 = forest.out_of_bag_r2(grown, levels_ND, loss_N)
+    tables = [loss_N, *(rng.permutation(loss_N) for _ in range(permutations))]
+    rises = []
+    at_once = max(1, _MAX_ENTRIES // (trees * count))
+    for start in range(0, len(tables), at_once):
+        loss_TN = np.repeat(tables[start : start + at_once], trees, axis=0)
+        fitted = forest.grow(levels_ND, loss_TN, _draws(rng, len(loss_TN), count), rng)
+        rise_TD = forest.rises(fitted, levels_ND, loss_TN, rng)
+        rises.append(rise_TD.reshape(-1, trees, len(names)).mean(axis=1))
+    rise_PD = np.concatenate(rises)
+    p_D = (rise_PD >= rise_PD[0]).mean(axis=0)
     spread_D = rise_PD.std(axis=0)
     scaled_PD = (rise_PD - rise_PD.mean(axis=0)) / np.where(spread_D > 0, spread_D, 1.0)
     adjusted_D = (scaled_PD.max(axis=1)[:, None] >= scaled_PD[0] - 1e-12).mean(axis=0)
@@ -177,12 +181,20 @@ def share_intervals(made: pd.DataFrame, names: list[str], *, repeats: int = 20) 
     if not names:
         return pd.DataFrame(columns=["setting", "low", "high"])
     rng = np.random.default_rng(0)
-    samples = [rng.integers(0, len(loss_N), len(loss_N)) for _ in range(repeats)]
-    share_RD = [
-        forest.shares(forest.grow(levels_ND[rows], loss_N[rows], TREES, rng)) for rows in samples
-    ]
+    count = len(loss_N)
+    share_RD = []
+    for _ in range(repeats):
+        sample_N = rng.integers(0, count, count)
+        drawn_TN = sample_N[_draws(rng, TREES, count)]
+        grown = forest.grow(levels_ND, np.tile(loss_N, (TREES, 1)), drawn_TN, rng)
+        share_RD.append(forest.shares(grown).mean(axis=0))
     low_D, high_D = np.quantile(share_RD, [0.05, 0.95], axis=0)
     return pd.DataFrame({"setting": names, "low": low_D, "high": high_D})
+
+
+def _draws(rng: np.random.Generator, trees: int, count: int) -> npt.NDArray[np.intp]:
+    """A bootstrap sample of the suggestions for each tree."""
+    return rng.integers(0, count, (trees, count))
 
 
 def _regressed(made: pd.DataFrame, names: list[str]) -> tuple[list[str], Floats, Floats]:

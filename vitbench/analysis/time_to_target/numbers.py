@@ -95,18 +95,13 @@ def times_of(results: Results) -> pd.DataFrame | None:
     return time_to_target(results.trials, results.epochs, results.target, names_of(results))
 
 
-def arrivals(times: pd.DataFrame, unit: str = "epochs") -> pd.DataFrame:
-    """The Kaplan-Meier curve of trials (rows of `time_to_target`), in epochs or seconds.
-
-    A row per time at which trials arrived or were censored, rising: the time in the column
-    `unit`; `at_risk` (had neither arrived nor been censored before), `arrivals` and `censored` at
-    this very time, and `waiting`, the estimated share that has not arrived by then, S(t).
-    """
-    return pd.DataFrame(_arrivals({name: times[name].to_numpy() for name in _CURVE}, unit))
-
-
 def _arrivals(times: Mapping[str, Any], unit: str) -> dict[str, Any]:
-    """The columns of `arrivals`, from arrays of those of `times`."""
+    """The Kaplan-Meier curve of trials, from arrays of columns of `time_to_target`.
+
+    A value per time at which trials arrived or were censored, rising: the time (named `unit`,
+    epochs or seconds); `at_risk` (had neither arrived nor been censored before), `arrivals` and
+    `censored` at this very time, and `waiting`, the estimated share that has not arrived, S(t).
+    """
     reached_N, last_N = times["reached"], times["last" if unit == "epochs" else "last_s"]
     # One that arrived was seen until then; one that diverged is at risk for ever.
     seen_N = np.where(reached_N | times["never"], times[unit], last_N).astype(np.float64)
@@ -123,12 +118,8 @@ def _arrivals(times: Mapping[str, Any], unit: str) -> dict[str, Any]:
     return {name: column[time_T < math.inf] for name, column in curve.items()}
 
 
-def median(curve: pd.DataFrame) -> float:
-    """The first time by which half have arrived; infinite where the curve does not say."""
-    return _median(curve.iloc[:, 0].to_numpy(), curve["waiting"].to_numpy())
-
-
 def _median(time_T: Floats, waiting_T: Floats) -> float:
+    """The first time by which half have arrived; infinite where the curve does not say."""
     return float(min(time_T[waiting_T <= 0.5 + 1e-12], default=math.inf))
 
 
@@ -146,7 +137,7 @@ def _arms(times: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def curves(times: pd.DataFrame) -> pd.DataFrame:
-    """`arrivals` of every arm, each after a row at epoch 0, in the order in which arms appear.
+    """The Kaplan-Meier curve of every arm after a row at epoch 0, in the order of the arms.
 
     Columns: `epochs`, `share` (arrived by then), `at_risk`, `arrivals`, `censored`, `arm`,
     `models`, `median`.
