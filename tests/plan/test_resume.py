@@ -30,6 +30,7 @@ def history_of(plan: Any, *statuses: str | None) -> History:
 
 def state(folder: Path, trial_id: str, epoch: int) -> None:
     Place(str(folder)).write(f"checkpoints/{trial_id}/state-{epoch}.safetensors", b"")
+    Place(str(folder)).write(f"checkpoints/{trial_id}/state-{epoch}.json", b"{}")
 
 
 def epochs_in(folder: Path) -> Callable[[str], set[int]]:
