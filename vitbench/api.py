@@ -17,11 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from vitbench.analysis import results as analysis_results
 from vitbench.analysis import summary
-from vitbench.config import Sweep, SweepFile, resolved_yaml
+from vitbench.config import Sweep, SweepFile, resolved_yaml, yaml_file
 from vitbench.config import load_sweep as load_sweep_file
 from vitbench.config.yaml_file import Document
 from vitbench.errors import UserError
@@ -194,7 +192,7 @@ def _written(sweep: Mapping[str, Any] | Sweep, out: Path) -> Path:
     if isinstance(sweep, Sweep):
         text, name = resolved_yaml(sweep), sweep.name
     else:
-        text, name = yaml.safe_dump(dict(sweep), sort_keys=False), str(sweep.get("name", "sweep"))
+        text, name = yaml_file.dump(dict(sweep)), str(sweep.get("name", "sweep"))
     file = out / name / f"sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")

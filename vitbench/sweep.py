@@ -146,6 +146,8 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         text = "interrupted at once; all that was reported is kept; to go on: "
         _say(Console(stderr=True), text + request.to_go_on(folder), style="red")
         return EXIT_INTERRUPTED, folder
+    except OSError as error:
+        return _cannot_write(error, folder, request), None
     try:
         code = _finish(settled, job, folder, ending, console)
         if bucket is not None and mirror is not None:
@@ -157,7 +159,19 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         text = f"interrupted while the report was written; {state}; to write it: {again}"
         _say(Console(stderr=True), text, style="red")
         code = EXIT_INTERRUPTED
+    except OSError as error:
+        return _cannot_write(error, folder, request), None
     return code, folder
+
+
+def _cannot_write(error: OSError, folder: Path, request: Request) -> int:
+    """Say that the disk is full, or what else cannot be written; returns the exit code."""
+    text = (
+        f"{error.filename or folder}: {error.strerror or error}; all that was reported is kept; "
+        f"mend that, then go on: {request.to_go_on(folder)}"
+    )
+    _say(Console(stderr=True), text, style="red")
+    return EXIT_FAILED
 
 
 def _axes(sweep: Sweep) -> list[str]:
@@ -181,7 +195,7 @@ def _train(
     try:
         with Ledger(folder / tables.LEDGER) as ledger:
             history = History.read(folder / tables.LEDGER)
-            restore_study(job.sweep, folder, history)
+            restore_study(job.sweep, folder, history, lambda text: _say(console, text))
             write_atomically(folder / "sweep.yaml", resolved_yaml(job.sweep))
             user_code.write(job.code.files, folder / own_models.CODE)
             claims = [claim.fingerprint for claim in job.sweep.claims]

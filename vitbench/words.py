@@ -40,3 +40,15 @@ def duration(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{seconds / 86400:.1f} days"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with what no terminal should get, ESC for example, as escapes: `\\x1b`.
+
+    Halves of characters, as names of files that are not UTF-8 have them, are escaped too; the
+    characters of `keep` are not.
+    """
+    return "".join(
+        one if one.isprintable() or one in keep else one.encode("unicode_escape").decode()
+        for one in text
+    )

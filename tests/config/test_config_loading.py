@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from vitbench.config import (
     load_sweep,
     resolved_yaml,
     results_values,
+    yaml_file,
 )
 from vitbench.config.schema import FILE, schema_text
 
@@ -382,3 +384,37 @@ def test_the_schema_in_the_repository_is_current() -> None:
     """Editors complete keys from it; `python -m vitbench.config.schema` makes it."""
     kept = (Path(__file__).parents[2] / FILE).read_text(encoding="utf-8")
     assert kept == schema_text()
+
+
+TEXTS = (
+    *("1e3", "1E3", "1e-3", "-1e5", "1.e3", ".1e3", "12e03", "1_000", "0x1f", "0o7", "012", "1:30"),
+    *("yes", "no", "on", "off", "~", "null", "", "true", ".5", "5.", ".inf", ".nan", "2026-01-01"),
+    *("=", "<<", "- a", "a: b", "#x", "a #b", "'q", '"q', "[a", "{a", "%a", "@a", "!a", "&a", "*a"),
+    *(
+        "|a",
+        ">a",
+        "? a",
+        "---",
+        "...",
+        "\ta",
+        " a ",
+        "a\nb",
+        "é",
+        "\x85",
+        "\u2028",
+        "\ufeff",
+        "\x1b",
+    ),
+)
+
+
+def test_what_is_written_is_read_as_the_same(tmp_path: Path) -> None:
+    """One YAML dialect: a text that looks like a number stays one in a run's own sweep.yaml."""
+    rng = random.Random(0)
+    alphabet = "0123456789eE+-._:xo~yn'\" #[]{},&*!|>%@`\n\t\x85é"
+    drawn = ["".join(rng.choices(alphabet, k=rng.randint(1, 8))) for _ in range(2000)]
+    numbers = [rng.uniform(-1, 1) * 10 ** rng.randint(-300, 300) for _ in range(300)]
+    values = {"texts": [*TEXTS, *drawn], "keys": dict.fromkeys(TEXTS, 1), "numbers": numbers}
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml_file.dump(values), encoding="utf-8", newline="")
+    assert yaml_file.read(file).values == values

@@ -16,7 +16,10 @@ from vitbench import sweep
 from vitbench.analysis import __main__ as analysis
 from vitbench.analysis.report import report
 from vitbench.commands import compare, ls
+from vitbench.errors import UserError
 from vitbench.records import tables
+from vitbench.storage.checkpoints import Checkpoints
+from vitbench.storage.place import Place
 
 SWEEP = result_folder.GRID
 FILES = (
@@ -34,7 +37,7 @@ def _line(change: Callable[[str], str]) -> Callable[[Path], None]:
     """Change the line in the middle of a text file."""
 
     def damage(path: Path) -> None:
-        if path.suffix == ".parquet":  # has no lines: the byte in its middle
+        if path.suffix in (".parquet", ".safetensors"):  # has no lines: the byte in its middle
             content = bytearray(path.read_bytes())
             content[len(content) // 2] ^= 0xFF
             path.write_bytes(bytes(content))
@@ -177,3 +180,90 @@ def test_tables_alone_that_are_damaged(
     (run / tables.LEDGER).unlink()
     DAMAGES[damage](run / file)
     survives(command, run, capsys)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "json"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_passed_over(damage: str, kind: str, tmp_path: Path) -> None:
+    """A stack goes on from the state before it, or from the start; the state is named.
+
+    Strange files beside it are left alone.
+    """
+    torch = pytest.importorskip("torch")
+    checkpoints = Checkpoints(Place(str(tmp_path)))
+    folder = tmp_path / "checkpoints" / "a"
+    for epoch in (1, 2):
+        checkpoints.save("a", f"state-{epoch}", {"x": torch.ones(500)}, {"images": "checksum"})
+    for strange in ("notes.txt", "state-x.safetensors", "state-3.safetensors.old"):
+        (folder / strange).write_text("mine")
+    DAMAGES[damage](folder / f"state-2.{kind}")
+    epoch = checkpoints.common_epoch(["a"])
+    # The first is as earlier versions wrote it, the second keeps the checksum.
+    if kind == "json" and damage in ("an empty mapping", "a line with a wrong type"):
+        assert epoch == 2 and checkpoints.load_state("a", 2)[1]["images"] == "checksum"
+        return
+    assert epoch == 1 and checkpoints.load_state("a", 1)[1]["images"] == "checksum"
+    a_file_is_there = kind == "json" or damage not in ("gone", "a folder")
+    assert checkpoints.damaged("a") == ["checkpoints/a/state-2.safetensors"] * a_file_is_there
+    checkpoints.keep_only(["a"], None)
+    assert {p.name for p in folder.iterdir() if p.is_file()} >= {"notes.txt", "state-x.safetensors"}
+    assert checkpoints.common_epoch(["a"]) == 0
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_weights_are_refused(damage: str, tmp_path: Path) -> None:
+    """Attention and `load_model` name the file, whatever its bytes are."""
+    torch = pytest.importorskip("torch")
+    from vitbench.training.checkpoint import load_member
+
+    Checkpoints(Place(str(tmp_path))).save("a", "best", {"x": torch.ones(500)}, {"shape": {}})
+    file = tmp_path / "checkpoints" / "a" / "best.safetensors"
+    DAMAGES[damage](file)
+    with pytest.raises(UserError, match=r"best\.safetensors"):
+        load_member(file)
+
+
+SHAPES: dict[str, object] = {
+    "none": None,
+    "a list": [],
+    "of another model": {"depth": 1},
+    "a text": "vit",
+    "unknown keys": {"depth": 1, "height": 2},
+    "texts for numbers": {"depth": "a"},
+    "a builder that is not there": {"build": "nowhere:net"},
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_weights_whose_shape_says_nothing_are_refused(name: str, tmp_path: Path) -> None:
+    """The tensors are whole, what is said of them is not."""
+    torch = pytest.importorskip("torch")
+    from vitbench.training.checkpoint import load_member
+
+    info = {"shape": SHAPES[name]} if SHAPES[name] is not None else {}
+    Checkpoints(Place(str(tmp_path))).save(
+        "a", "best", {"x": torch.ones(5, dtype=torch.int8)}, info
+    )
+    with pytest.raises(UserError, match=r"best\.safetensors|nowhere"):
+        load_member(tmp_path / "checkpoints" / "a" / "best.safetensors")
+
+
+@pytest.mark.parametrize("left", ["", "sweep.yaml", "sweep.yaml environment.json"])
+@pytest.mark.parametrize("option", ["latest", "named"])
+def test_a_run_that_was_killed_while_it_started(
+    option: str, left: str, damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its record has no line: `--resume` takes the run before it, or says that there is none."""
+    run = damaged / "made" / "20270101-000000-bbbb"
+    shutil.copytree(damaged / "made" / "20260101-000000-aaaa", run)
+    for path in run.iterdir():
+        if path.name not in left.split():
+            path.unlink()
+    (run / tables.LEDGER).touch()
+    (run / "environment.json").write_text("")
+    resume = ["--resume", str(run)] if option == "named" else ["--resume"]
+    words = [str(damaged / "made.yaml"), "--out", str(damaged), "--scale", "paper", *resume]
+    assert sweep.main(words) == (2 if option == "named" else 0)
+    shown = capsys.readouterr()
+    assert option == "latest" or "holds no ledger.jsonl with a line" in shown.err
+    assert (run / tables.LEDGER).read_text() == ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from set_layouts import idx, write_mnist
 
 from vitbench import data
 from vitbench.config import Dataset
@@ -16,32 +15,6 @@ from vitbench.data import mnist
 from vitbench.errors import UserError
 
 REAL = Path(os.environ.get("VITBENCH_DATA") or Path(__file__).parents[3] / "shared" / "data")
-
-
-def idx(array: np.ndarray) -> bytes:
-    head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    return head + array.astype(np.uint8).tobytes()
-
-
-def write_mnist(folder: Path, *, packed: bool) -> dict[str, Path]:
-    """A tiny MNIST in torchvision's layout: 12 training and 4 test images."""
-    raw = folder / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 12), ("t10k", 4)):
-        images = rng.integers(0, 256, (count, 28, 28))
-        for name, array in (
-            (f"{part}-images-idx3-ubyte", images),
-            (f"{part}-labels-idx1-ubyte", np.arange(count) % 10),
-        ):
-            content = idx(array)
-            if packed:
-                (raw / f"{name}.gz").write_bytes(gzip.compress(content))
-            else:
-                (raw / name).write_bytes(content)
-    found = mnist.find(folder)
-    assert found is not None
-    return found
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -30,6 +30,7 @@ def history_of(plan: Any, *statuses: str | None) -> History:
 
 def state(folder: Path, trial_id: str, epoch: int) -> None:
     Place(str(folder)).write(f"checkpoints/{trial_id}/state-{epoch}.safetensors", b"")
+    Place(str(folder)).write(f"checkpoints/{trial_id}/state-{epoch}.json", b"{}")
 
 
 def epochs_in(folder: Path) -> Callable[[str], set[int]]:
@@ -72,7 +73,9 @@ def test_find_takes_the_latest_or_the_one_named(tmp_path: Path) -> None:
     for stamp in ("20260101-000000-aaaa", "20260301-000000-bbbb"):
         run = tmp_path / "s" / stamp
         run.mkdir(parents=True)
-        (run / tables.LEDGER).touch()
+        (run / tables.LEDGER).write_text('{"kind": "run"}\n')
+    (tmp_path / "s" / "20260401-000000-cccc").mkdir()  # killed while it started
+    (tmp_path / "s" / "20260401-000000-cccc" / tables.LEDGER).touch()
     assert find(tmp_path, "s", "latest").name == "20260301-000000-bbbb"
     named = tmp_path / "s" / "20260101-000000-aaaa"
     assert find(tmp_path, "s", str(named)) == named

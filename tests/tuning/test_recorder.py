@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -281,3 +282,19 @@ def test_a_spent_budget_ends_everything_once(tmp_path: Path) -> None:
         world.recorder.on_step_begin(4, [])
     assert world.requests.ends == [("budget", None)] and world.calls == ["no more"]
     assert world.limits.spent == "budget.epochs=2 is spent (2)"
+
+
+def test_a_full_disk_ends_the_sweep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while an error is written; the first error is kept, and nobody is told more."""
+    (plan,) = plans(1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vitbench.tuning.observers.write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        world.crash(plan, "RuntimeError: an error")
+    told = len(world.events.told)
+    with pytest.raises(OSError, match="No space left"):
+        world.recorder.on_step_begin(0, [])
+    assert world.recorder.broken is not None and len(world.events.told) == told

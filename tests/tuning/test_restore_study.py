@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import sqlite3
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 
-from vitbench.config import load_results_sweep
+from vitbench.config import Sweep, load_results_sweep
 from vitbench.errors import UserError
 from vitbench.plan.resume import restore_record
 from vitbench.records import tables
 from vitbench.records.history import History
+from vitbench.records.ledger import Ledger
+from vitbench.records.types import EpochRow, Status, TrialOutcome
+from vitbench.tuning.observers import planned_rows
 from vitbench.tuning.search.restore import restore_study
 from vitbench.tuning.search.study import StudySource
 
@@ -61,3 +67,96 @@ def test_without_any_record_of_suggestions_it_is_refused(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"neither study\.db nor suggestions\.parquet"):
         resumed(folder, 24)
     assert not (folder / "study.db").exists()
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a text": lambda path: path.write_text("no database\n"),
+    "another study": lambda path: (
+        optuna.create_study(storage=f"sqlite:///{path.with_name('other')}", study_name="other")
+        and path.with_name("other").replace(path)
+    ),
+    "an empty database": lambda path: (path.unlink(), sqlite3.connect(path).execute("VACUUM")),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+SEARCH = {
+    "name": "s",
+    "dataset": {"name": "digits"},
+    "model": {"width": 8},
+    "train": {"epochs": 3, "train_images": 100},
+    "search": {
+        "seed": 1,
+        "space": {"lr": [0.1, 0.01, 0.001], "depth": {"low": 1, "high": 4}, "heads": [1, 2, 3]},
+    },
+}
+
+
+def until(folder: Path, found: Sweep, ends: int) -> list[str]:
+    """Draw, train by a formula, and write down what the recorder would; returns the stacks."""
+    path = folder / tables.LEDGER
+    told: list[str] = []
+    with Ledger(path) as ledger:
+        history = History.read(path)
+        restore_study(found, folder, history, told.append)
+        source = StudySource(
+            found,
+            folder / "study.db",
+            channels=1,
+            outputs=10,
+            history=history,
+            record=lambda drawn: ledger.append("suggestion", **drawn),
+        )
+        seen = []
+        while (plan := source.next()) and len(seen) < ends:
+            seen.append(plan.stack_id)
+            ledger.extend("trial", planned_rows(plan, 1))
+            loss = abs(math.log10(plan.members[0].train.lr) + 2) + plan.shared.model.depth
+            ends_at = 1 if len(seen) % 3 == 2 else 3  # some are stopped early
+            outcomes = []
+            for member in plan.members:
+                rows = [
+                    EpochRow(trial_id=member.trial_id, epoch=n, epoch_s=0.1, train_loss=loss,
+                             train_accuracy=0.5, val_loss=loss + 1 / n, test_loss=loss,
+                             val_accuracy=0.5, test_accuracy=0.5)
+                    for n in range(1, ends_at + 1)
+                ]  # fmt: skip
+                ledger.extend("epoch", [row.to_json() for row in rows])
+                for row in rows:
+                    source.reported(plan.stack_id, row.epoch, [row])
+                outcomes.append(
+                    TrialOutcome(
+                        trial_id=member.trial_id,
+                        stack_id=plan.stack_id,
+                        status=Status.FINISHED if ends_at == 3 else Status.STOPPED,
+                        best_val_loss=loss,
+                    )
+                )
+            ledger.extend("outcome", [outcome.to_json() for outcome in outcomes])
+            source.ended(plan.stack_id, outcomes)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("sampler", "damage"),
+    [("tpe", "gone"), ("qmc", "gone"), *(("random", name) for name in DAMAGES)],
+)
+def test_a_damaged_study_is_made_again_and_draws_the_same(
+    damage: str, sampler: str, tmp_path: Path
+) -> None:
+    """Whatever happened to study.db: what follows is what an undisturbed search draws."""
+    count = 12 if sampler == "tpe" else 5  # TPE's first ten are drawn at random
+    settings = {"method": "optuna", "sampler": sampler, "suggestions": count}
+    found = Sweep.model_validate({**SEARCH, "search": {**SEARCH["search"], **settings}})
+    calm, struck = tmp_path / "calm", tmp_path / "struck"
+    calm.mkdir()
+    expected = until(calm, found, count)
+    struck.mkdir()
+    before = until(struck, found, 3)
+    DAMAGES[damage](struck / "study.db") if damage in DAMAGES else (struck / "study.db").unlink()
+    after = until(struck, found, count)
+    # The one that was handed out last and not trained is handed out first.
+    assert [*before, *after] == expected and len(set(expected)) == len(expected)

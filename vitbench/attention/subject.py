@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from vitbench import data, user_code
 from vitbench.analysis.results import Results
 from vitbench.config import Dataset
+from vitbench.data import decode, files
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.model.attention import METHOD, shows_attention
@@ -185,17 +185,13 @@ def read_photos(paths: Sequence[Path], like: ImageSet) -> NDArray[np.uint8]:
     photos = []
     for path in paths:
         try:
-            with Image.open(path) as opened:
-                picture = opened.convert("L" if like.channels == 1 else "RGB")
+            content = files.read(path, decode.MOST_BYTES)
+            photos.append(decode.decode(content, like.image_size, like.channels, None)[0])
         except FileNotFoundError:
             raise UserError(f"--image {path}: there is no such file; check the path") from None
-        except OSError as error:
+        except Exception as error:  # Pillow reports what is broken in many ways
+            reason = str(error).partition("<")[0].strip() or type(error).__name__
             raise UserError(
-                f"--image {path}: is not a picture that can be read ({error})"
+                f"--image {path}: is not a picture that can be read ({reason}); use another"
             ) from None
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        square = picture.crop((left, top, left + side, top + side))
-        square = square.resize((like.image_size, like.image_size), Image.Resampling.BILINEAR)
-        photos.append(np.atleast_3d(np.asarray(square, dtype=np.uint8)).transpose(2, 0, 1))
     return np.stack(photos)

@@ -145,7 +145,7 @@ def resolved_yaml(sweep: Sweep) -> str:
     content["scales"] = {}  # the scale has been applied
     if sweep.train.steps is not None or "steps" in sweep.search.space:
         del content["train"]["epochs"]  # said in steps
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return yaml_file.dump(content)
 
 
 def _validate(values: dict[str, Any]) -> list[Problem]:

@@ -34,6 +34,25 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes what `_Loader` would read as something else."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+_LINE_BREAKS = set("\x85\u2028\u2029\ufeff")  # to YAML; in other quotes they would be folded
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style='"' if _LINE_BREAKS & set(text) else None
+    ),
+)
+
+
+def dump(values: Any) -> str:
+    """A text that `read` gives the same values of, whatever its texts look like."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 @dataclass
 class Document:
     """A parsed file: plain values, and the line of every path in them.

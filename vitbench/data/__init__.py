@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from vitbench.data.decode import Watch
 from vitbench.data.faces import faces
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.errors import UserError
+from vitbench.words import printable
 
 __all__ = ["ImageSet", "Resolved", "Split", "Watch", "data_folder", "load", "resolve"]
 
@@ -89,7 +91,12 @@ def resolve(dataset: Dataset, data_dir: Path | None, *, download: bool = True) -
     base, fetched = data_folder(data_dir), _FETCHED.get(dataset.name)
     if fetched is None:
         return Resolved(used)
-    if fetched.find(base) or (download and fetched.download(base)):
+    with _readable(dataset, base):
+        found = fetched.find(base)
+        if not found and download:
+            base.mkdir(parents=True, exist_ok=True)
+            found = fetched.download(base)
+    if found:
         # How often photographs are labelled wrongly is not for the sweep file to say.
         return Resolved(used.model_copy(update={"label_noise": None}))
     tried = fetched.tried if download else ", and a dry run downloads nothing"
@@ -116,9 +123,25 @@ def load(
     Raises:
         UserError: if files are missing or damaged; names them.
     """
-    key, prepare = _source(dataset, data_folder(data_dir))
-    name = "-".join([dataset.name, str(dataset.image_size), *([key[:16]] if key else [])])
-    return cache.cached(name, cache_dir, lambda partial: prepare(partial, watch))
+    base = data_folder(data_dir)
+    with _readable(dataset, base):
+        key, prepare = _source(dataset, base)
+        name = "-".join([dataset.name, str(dataset.image_size), *([key[:16]] if key else [])])
+        return cache.cached(name, cache_dir, lambda partial: prepare(partial, watch))
+
+
+@contextlib.contextmanager
+def _readable(dataset: Dataset, base: Path) -> Iterator[None]:
+    """Say which file or folder cannot be read or written."""
+    try:
+        yield
+    except OSError as error:
+        place = printable(str(error.filename or base))[:200]
+        raise UserError(
+            f"dataset.name={dataset.name}: {place}: {error.strerror or error}; see that it can be "
+            f"read (another folder: --data or $VITBENCH_DATA), and that the image cache can be "
+            f"written and has space (another: $VITBENCH_CACHE)"
+        ) from error
 
 
 def _source(dataset: Dataset, base: Path) -> tuple[str, Callable[[Path, Watch | None], ImageSet]]:

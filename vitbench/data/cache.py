@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vitbench.data import decode
+from vitbench.data import decode, files
 from vitbench.data.image_set import SPLITS, ImageSet, Split
 from vitbench.errors import UserError
 from vitbench.records.files import replacing
@@ -37,6 +38,8 @@ def chosen_folder(argument: Path | None, variable: str, name: str) -> Path:
 def cached(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -> ImageSet:
     """Open the image set kept under `key`, preparing it where an interrupted run left off.
 
+    One that is damaged, in whatever byte, is prepared anew.
+
     Several processes may ask at once: one prepares, the others wait and open what it made.
 
     `make` is given the unfinished folder, which may hold what an earlier run did; arrays that it
@@ -46,11 +49,13 @@ def cached(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -
         UserError: of `make`; the unfinished folder is removed.
     """
     path = folder(cache_dir) / key
-    if not holds(path):
+    if not _is_whole(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with (path.parent / f".{key}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not holds(path):
+            if not _is_whole(path):
+                if path.exists():
+                    shutil.rmtree(path)
                 _prepare(path, path.parent / f".{key}.partial", make)
     return open_folder(path)
 
@@ -58,6 +63,24 @@ def cached(key: str, cache_dir: Path | None, make: Callable[[Path], ImageSet]) -
 def holds(path: Path) -> bool:
     """Whether an image set is prepared in this folder."""
     return (path / "info.json").is_file()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether an image set is prepared here and every file of it is as it was written."""
+    try:
+        info = json.loads(files.read(path / "info.json"))
+        arrays, own = info.pop("sha256"), info.pop("own_sha256")
+        return bool(
+            own == _digest_of(info, arrays)
+            and arrays.keys() == {file.name for file in path.glob("*.npy")}
+            and all(files.digest(path / name).hex() == digest for name, digest in arrays.items())
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _digest_of(info: dict[str, Any], arrays: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps([info, arrays], sort_keys=True).encode()).hexdigest()
 
 
 def folder_of(images: ImageSet) -> Path:
@@ -85,7 +108,9 @@ def _prepare(path: Path, partial: Path, make: Callable[[Path], ImageSet]) -> Non
                 with replacing(file) as temporary, temporary.open("wb") as stream:
                     np.save(stream, values)
     info = {name: getattr(images, name) for name in _FACTS}
-    (partial / "info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
+    arrays = {file.name: files.digest(file).hex() for file in sorted(partial.glob("*.npy"))}
+    digests = {"sha256": arrays, "own_sha256": _digest_of(info, arrays)}
+    (partial / "info.json").write_text(json.dumps(info | digests, indent=1), encoding="utf-8")
     (partial / decode.DONE).unlink(missing_ok=True)
     os.replace(partial, path)
 

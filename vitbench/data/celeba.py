@@ -12,9 +12,10 @@ The aligned images are 178x218 pixels; the centre 178x178 are kept and resized. 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vitbench.config import Dataset
-from vitbench.data.decode import Pictures, chosen_columns
+from vitbench.data import files
+from vitbench.data.decode import MOST_BYTES, Pictures, chosen_columns
 from vitbench.data.image_set import SPLITS
 from vitbench.errors import UserError
 
@@ -38,7 +40,7 @@ _PAPER_SHARE = (200_000, 202_599)
 def find(data_dir: Path) -> Path | None:
     """Folder or zip file of CelebA's images in `<data_dir>/celeba`; None if any file is missing."""
     folder = data_dir / "celeba"
-    if not all((folder / name).is_file() for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS)):
+    if not all(os.path.isfile(folder / name) for name in (_ATTRIBUTES, _PARTITION, _LANDMARKS)):
         return None
     return next((p for p in (folder / _IMAGES, folder / f"{_IMAGES}.zip") if p.exists()), None)
 
@@ -68,10 +70,10 @@ def pictures(images: Path, dataset: Dataset) -> Pictures:
         UserError: naming the list and line that is damaged, or the label that is not there.
     """
     folder, size = images.parent, dataset.image_size
-    table = _read_list(folder / _ATTRIBUTES, header=True)
+    table = _read_list(folder / _ATTRIBUTES, allowed=(-1, 1))
     labels, columns = chosen_columns(dataset.labels, list(table.columns), "CelebA")
-    marks = _read_list(folder / _LANDMARKS, header=True)
-    partition = _read_list(folder / _PARTITION, header=False)
+    marks = _read_list(folder / _LANDMARKS, columns=10)
+    partition = _read_list(folder / _PARTITION, header=False, allowed=(0, 1, 2))
     for other, name in ((marks, _LANDMARKS), (partition, _PARTITION)):
         missing = table.index.difference(other.index)
         if len(missing):
@@ -80,11 +82,6 @@ def pictures(images: Path, dataset: Dataset) -> Pictures:
                 f"images of {_ATTRIBUTES}; fetch both again"
             )
     values = table.to_numpy()
-    wrong = np.flatnonzero(~np.isin(values, (-1, 1)).all(axis=1))
-    if len(wrong):
-        raise UserError(
-            f"{folder / _ATTRIBUTES}: line {wrong[0] + 3} holds a value that is neither 1 nor -1"
-        )
     points = marks.loc[table.index].to_numpy(dtype=np.float32).reshape(-1, 5, 2)
     corner = np.array([0, (HEIGHT - WIDTH) // 2], dtype=np.float32)  # of the square that is kept
     which = _split_of(partition.loc[table.index, "partition"].to_numpy(), dataset.split)
@@ -116,45 +113,72 @@ def _split_of(partition: NDArray[np.int64], split: str | None) -> NDArray[np.int
     return which
 
 
-def _read_list(path: Path, *, header: bool) -> pd.DataFrame:
+def _read_list(
+    path: Path,
+    *,
+    header: bool = True,
+    columns: int | None = None,
+    allowed: Sequence[int] | None = None,
+) -> pd.DataFrame:
     """One of CelebA's lists, indexed by file name.
 
     With a header the first line holds the number of images, the second the names of the columns.
+
+    Raises:
+        UserError: if it has another form, other columns or values, or lists an image twice; names
+            the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = files.read(path).decode().splitlines()
         names = lines[1].split() if header else ["partition"]
-        table = pd.read_csv(
-            path,
-            sep=r"\s+",
-            skiprows=2 if header else 0,
-            header=None,
-            names=["file", *names],
-            index_col="file",
-            dtype={name: np.int64 for name in names},
-        )
-    except (ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError) as error:
         raise UserError(
             f"{path}: is not one of CelebA's lists ({error}); fetch it again"
         ) from error
-    if header and (not lines[0].strip().isdigit() or int(lines[0]) != len(table)):
+    if len(names) != (columns or len(names)) or len(set(names)) != len(names):
         raise UserError(
-            f"{path}: its first line promises {lines[0].strip()} images and {len(table):,} follow; "
-            f"it is truncated or damaged, fetch it again"
+            f"{path}:2: holds {len(names)} names of columns, {len(set(names))} of them different"
+            f"{f'; {columns} belong there' if columns else ''}; fetch it again"
         )
-    return table
+    rows: dict[str, list[int]] = {}
+    for number, line in enumerate(lines[2 if header else 0 :], 3 if header else 1):
+        name, *texts = line.split() or [""]
+        try:
+            values = [int(text) for text in texts]
+        except ValueError:
+            values = []
+        if not name or len(values) != len(names):
+            wrong = f"is not a file's name and {len(names)} whole numbers"
+        elif name in rows:
+            wrong = f"lists {name} twice"
+        elif allowed and not set(values) <= set(allowed):
+            wrong = f"holds a value that is none of {', '.join(map(str, allowed))}"
+        else:
+            rows[name] = values
+            continue
+        raise UserError(f"{path}: line {number} {wrong}; fetch the file again")
+    if header and lines[0].strip() != str(len(rows)):
+        raise UserError(
+            f"{path}: its first line promises {lines[0].strip()[:20]} images and {len(rows):,} "
+            f"follow; it is truncated or damaged, fetch it again"
+        )
+    array = np.array(list(rows.values()), dtype=np.int64).reshape(len(rows), len(names))
+    return pd.DataFrame(array, index=pd.Index(list(rows), dtype=object), columns=names)
 
 
 def _reader(images: Path) -> Callable[[str], bytes]:
     """Content of an image by name, from the folder or the zip file; for any thread."""
     if images.is_dir():
-        return lambda name: (images / name).read_bytes()
+        return lambda name: files.read(images / name, MOST_BYTES)
     local = threading.local()  # a ZipFile seeks, so threads cannot share one
 
     def read(name: str) -> bytes:
         if not hasattr(local, "archive"):
             local.archive = _open_zip(images)
-        content: bytes = local.archive.read(f"{_IMAGES}/{name}")
+        entry = local.archive.getinfo(f"{_IMAGES}/{name}")
+        if entry.file_size > MOST_BYTES:
+            raise ValueError(f"holds more than {MOST_BYTES:,} bytes")
+        content: bytes = local.archive.read(entry)
         return content
 
     return read
@@ -162,6 +186,8 @@ def _reader(images: Path) -> Callable[[str], bytes]:
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
+        if not path.is_file():
+            raise OSError("is no plain file")
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"{path}: cannot be opened ({error}); fetch it again") from error

@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +27,37 @@ from vitbench.config import Dataset
 from vitbench.data.image_set import SPLITS, ImageSet, Split
 from vitbench.errors import UserError
 from vitbench.hardware import cpu_count
-from vitbench.words import did_you_mean
+from vitbench.words import did_you_mean, printable
 
 Watch = Callable[[str, int, int], None]  # what is prepared, images done, images in all
 
 DONE = "done.jsonl"
 _CHUNK = 256
 _CHUNKS_PER_FLUSH = 32
-# Pillow reports broken files in all of these ways.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+MOST_BYTES = 2**28  # of an image file
+_MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
+# Pillow knows more, and starts Ghostscript for one of them.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_ORIENTATION = 0x0112  # in EXIF
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# A bomb is refused below; Pillow's warning would only be one line more.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class _Chunk(NamedTuple):
+    """Pictures that were decoded together."""
+
+    bad: list[tuple[int, str]]  # rows that failed, with the reason
+    several: int  # files that hold more than one picture
+    crc: int  # CRC-32 of the decoded pixels
 
 
 @dataclass(frozen=True)
@@ -83,7 +107,7 @@ def build(
     """
     size = dataset.image_size
     rows = {split: np.flatnonzero(pictures.split == split) for split in SPLITS}
-    images, bad = _decode_all(pictures, rows, size, folder, watch)
+    images, bad, several = _decode_all(pictures, rows, size, folder, watch)
     reasons = list(bad.values())
     if len(reasons) > dataset.damaged_share * len(pictures.files):
         raise UserError(
@@ -96,6 +120,8 @@ def build(
     if reasons:
         files = f"image file{'s' * (len(reasons) > 1)}"
         source += f"; {len(reasons)} {files} left out ({_first(reasons, 3)})"
+    if several:
+        source += f"; {several:,} files hold several pictures, of which the first is used"
     settings = (pictures.name, size, list(pictures.classes), list(pictures.labels))
     digest = hashlib.sha256(repr(settings).encode())
     splits = []
@@ -125,29 +151,55 @@ def build(
     )
 
 
-def decode(content: bytes, size: int, channels: int, crop: int | None) -> NDArray[np.uint8]:
-    """One image: centre square, resized with an antialiased bilinear filter, uint8 [C, Y, X].
+def decode(
+    content: bytes, size: int, channels: int, crop: int | None
+) -> tuple[NDArray[np.uint8], bool]:
+    """One image: upright, centre square, resized with an antialiased bilinear filter.
 
     A JPEG file is scaled down by 2, 4 or 8 while it is decoded, as far as that stays above `size`:
-    libjpeg then leaves most of its work out.
+    libjpeg then leaves most of its work out. What is transparent is laid over white; 16 bits become
+    8 by their range.
+
+    Returns:
+        The image, uint8 [C, Y, X], and whether the file holds further ones (an animation).
 
     Raises:
-        OSError, ValueError, SyntaxError: if the content is no whole image (Pillow's errors).
+        Exception: any of Pillow's, if the content is no whole image, or its values have no known
+            range.
     """
-    with Image.open(io.BytesIO(content)) as opened:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
         width, height = opened.size
+        if width * height > _MOST_PIXELS:
+            raise ValueError(f"{width}x{height} pixels are more than {_MOST_PIXELS:,}")
         side = min(width, height) if crop is None else min(crop, width, height)
         mode = "L" if channels == 1 else "RGB"
         keep = -(-size * max(width, height) // side)
         opened.draft(mode, (keep, keep))  # does nothing where the file is no JPEG
-        small = opened.convert(mode)
+        small = _in_eight_bits(opened).convert(mode)
+        if (small.width > small.height) != (width > height):  # Pillow turns TIFF files by itself
+            width, height = height, width
         # libjpeg's scale is exact; the last column and row may cover less than a whole pixel.
         scale = round(width / small.width)
         left, top = (width - side) // 2 / scale, (height - side) // 2 / scale
         box = (left, top, left + side / scale, top + side / scale)
         square = small.resize((size, size), Image.Resampling.BILINEAR, box=box)
-        pixels = np.asarray(square, dtype=np.uint8)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+        turn = _UPRIGHT.get(opened.getexif().get(_ORIENTATION, 1))
+        pixels = np.asarray(square if turn is None else square.transpose(turn), dtype=np.uint8)
+        several = bool(getattr(opened, "is_animated", False))
+    return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), several
+
+
+def _in_eight_bits(picture: Image.Image) -> Image.Image:
+    """The picture with 8 bits a channel and nothing transparent; `convert` would clip and drop."""
+    picture.load()
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
+        return Image.fromarray(np.round(np.asarray(picture) / 257.0).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError("its values have no known range; save it with 8 or 16 bits")
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture.convert("RGBA"))
+    return picture
 
 
 def _decode_all(
@@ -156,42 +208,45 @@ def _decode_all(
     size: int,
     folder: Path,
     watch: Watch | None,
-) -> tuple[dict[str, NDArray[np.uint8]], dict[int, str]]:
-    """Images of each split, and which of all pictures are bad, with the reason.
+) -> tuple[dict[str, NDArray[np.uint8]], dict[int, str], int]:
+    """Images of each split, which of all pictures are bad, with the reason, and how many animated.
 
     Pillow releases the interpreter while libjpeg works, so threads use all cores.
     """
-    images = {
-        split: _open(folder / f"{split}_images.npy", (len(here), pictures.channels, size, size))
-        for split, here in rows.items()
-    }
+    shapes = {split: (len(here), pictures.channels, size, size) for split, here in rows.items()}
+    images = {split: _open(folder / f"{split}_images.npy", shapes[split]) for split in rows}
     chunks = [
         (split, range(start, min(start + _CHUNK, len(here))))
         for split, here in rows.items()
         for start in range(0, len(here), _CHUNK)
     ]
+
+    def crc(number: int) -> int:
+        split, places = chunks[number]
+        return zlib.crc32(images[split][places.start : places.stop])
+
     done_file = folder / DONE
-    lines = done_file.read_text(encoding="utf-8").splitlines() if done_file.is_file() else []
-    done: dict[int, list[tuple[int, str]]] = dict(map(json.loads, lines))
+    known = {n: chunk for n, chunk in _read_done(done_file).items() if n in range(len(chunks))}
+    done = {number: chunk for number, chunk in known.items() if chunk.crc == crc(number)}
     finished = sum(len(chunks[number][1]) for number in done)
     unsaved: list[str] = []
 
-    def decode_chunk(number: int) -> list[tuple[int, str]]:
-        """Decode some images; returns those that failed, with the reason."""
+    def decode_chunk(number: int) -> _Chunk:
         split, places = chunks[number]
-        bad = []
+        bad, several = [], 0
         for place in places:
             row = int(rows[split][place])
             name = pictures.files[row]
             try:
                 content = pictures.read(name)
-                images[split][place] = decode(content, size, pictures.channels, pictures.crop)
+                images[split][place], more = decode(content, size, pictures.channels, pictures.crop)
+                several += more
             except (FileNotFoundError, KeyError):
-                bad.append((row, f"{name}: missing"))
-            except _BROKEN as error:
-                reason = str(error).partition("<")[0].strip() or type(error).__name__
-                bad.append((row, f"{name}: {reason}"))
-        return bad
+                bad.append((row, f"{printable(name)}: missing"))
+            except Exception as error:  # Pillow and zipfile report what is broken in many ways
+                reason = getattr(error, "strerror", None) or str(error).partition("<")[0].strip()
+                bad.append((row, f"{printable(name)}: {reason or type(error).__name__}"))
+        return _Chunk(bad, several, crc(number))
 
     def save() -> None:
         for array in images.values():
@@ -207,7 +262,7 @@ def _decode_all(
             for future in as_completed(running):
                 number = running[future]
                 done[number] = future.result()
-                unsaved.append(json.dumps([number, done[number]]) + "\n")
+                unsaved.append(json.dumps([number, *done[number]]) + "\n")
                 finished += len(chunks[number][1])
                 if len(unsaved) >= _CHUNKS_PER_FLUSH:
                     save()
@@ -216,15 +271,32 @@ def _decode_all(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             save()
-    return images, dict(failed for number in sorted(done) for failed in done[number])
+    failed = dict(one for number in sorted(done) for one in done[number].bad)
+    return images, failed, sum(chunk.several for chunk in done.values())
+
+
+def _read_done(path: Path) -> dict[int, _Chunk]:
+    """What an interrupted call has decoded, by number; nothing where that was damaged since."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {
+            int(number): _Chunk([(int(row), str(why)) for row, why in bad], int(several), int(crc))
+            for number, bad, several, crc in lines
+        }
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _first(reasons: list[str], count: int) -> str:
     return "; ".join(reasons[:count]) + ("; ..." if len(reasons) > count else "")
 
 
-def _open(path: Path, shape: Sequence[int]) -> Any:
+def _open(path: Path, shape: tuple[int, ...]) -> Any:
     """A memory-mapped uint8 array: the one that is there, or a new one of zeros."""
-    if path.is_file():
-        return np.lib.format.open_memmap(path, mode="r+")
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=tuple(shape))
+    try:
+        array = np.lib.format.open_memmap(path, mode="r+")
+        if array.shape == shape and array.dtype == np.uint8:
+            return array
+    except (OSError, ValueError):  # there is none, or it is damaged
+        pass
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)

@@ -10,21 +10,25 @@ more.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from vitbench.config import Dataset
-from vitbench.data.decode import Pictures, chosen_columns
+from vitbench.data import files as plain
+from vitbench.data.decode import MOST_BYTES, Pictures, chosen_columns
 from vitbench.errors import UserError
+from vitbench.words import printable
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _HELD_OUT = 0.1  # share that validates, and share that tests
 _LEAST = 10
+_VALUES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": 0, "-1.0": 0}  # of attributes in a CSV
 
 _Listed = tuple[list[str], NDArray[np.int64], list[str]]  # files, targets, classes or attributes
 
@@ -36,9 +40,15 @@ def pictures(dataset: Dataset) -> Pictures:
         UserError: if there is no such folder, or it holds neither classes nor one CSV, or the CSV
             does not fit the images; names file and line.
     """
-    root = Path(str(dataset.path)).expanduser().resolve()
-    if not root.is_dir():
-        raise UserError(f"dataset.path={dataset.path}: there is no such folder; check the path")
+    named = f"dataset.path={printable(str(dataset.path))[:200]}"
+    try:
+        root = Path(str(dataset.path)).expanduser().resolve()
+        there = root.is_dir()
+    except (RuntimeError, ValueError, OSError) as error:  # a circle of links, nobody's home ...
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{named}: {reason}; check the path") from None
+    if not there:
+        raise UserError(f"{named}: there is no such folder; check the path")
     tables = sorted(root.glob("*.csv"))
     if len(tables) > 1:
         raise UserError(
@@ -61,7 +71,7 @@ def pictures(dataset: Dataset) -> Pictures:
         targets=targets,
         labels=labels,
         classes=() if tables else labels,
-        read=lambda name: (root / name).read_bytes(),
+        read=lambda name: plain.read(root / name, MOST_BYTES),
         channels=dataset.channels or 3,
         source=f"{root.name} ({len(files):,} images of {kind}, centre square resized "
         f"to {size}x{size})",
@@ -75,9 +85,9 @@ def fingerprint(listed: Pictures, dataset: Dataset) -> str:
     digest.update(listed.targets.tobytes())
     for name in listed.files:
         path = listed.place / name
-        status = path.stat() if path.is_file() else None
+        status = path.stat() if os.path.isfile(path) else None
         known = (status.st_size, status.st_mtime_ns) if status else "missing"
-        digest.update(f"{name} {known}\n".encode())
+        digest.update(os.fsencode(f"{name} {known}\n"))
     return digest.hexdigest()
 
 
@@ -97,6 +107,12 @@ def _classes(root: Path, dataset: Dataset) -> _Listed:
             f"{root}: holds {len(by_class)} subfolders with images and no CSV; make one subfolder "
             f"per class (at least 2), or put a CSV `file,attribute,...` beside the images"
         )
+    for name in by_class:
+        if not name.isprintable():
+            raise UserError(
+                f"{root}: the folder {printable(name)} names a class with bytes that are not UTF-8 "
+                f"or cannot be printed; rename it"
+            )
     if dataset.labels is not None:
         raise UserError(
             f"dataset.labels: {root} has classes, not attributes; leave labels out (any class can "
@@ -109,24 +125,48 @@ def _classes(root: Path, dataset: Dataset) -> _Listed:
 
 def _attributes(path: Path, dataset: Dataset) -> _Listed:
     try:
-        table = pd.read_csv(path, index_col=0)
-    except ValueError as error:  # pandas' own errors and those of the encoding, too
+        reader = csv.reader(io.StringIO(plain.read(path).decode("utf-8-sig")), strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: is not a CSV file that can be read ({error})") from error
-    if not len(table.columns):
+    (_, header), *lines = rows or [(1, [""])]
+    names = [name.strip() for name in header[1:]]
+    if not names:
         raise UserError(f"{path}: has no attribute; write `file,attribute,...` in its first line")
-    twice = table.index[table.index.duplicated()]
-    if len(twice):
-        raise UserError(f"{path}: lists {twice[0]} twice; keep one line")
-    values = table.to_numpy()
-    allowed = np.isin(values, (-1, 0, 1))
-    if not allowed.all():
-        row, column = (int(part[0]) for part in np.nonzero(~allowed))
-        raise UserError(
-            f"{path}:{row + 2}: {table.columns[column]}={values[row, column]} is neither 1 (has "
-            f"it) nor 0 or -1 (has not); correct the value"
-        )
-    names, columns = chosen_columns(dataset.labels, list(table.columns), path.name)
-    return list(map(str, table.index)), (values[:, columns] == 1).astype(np.int64), names
+    for column, name in enumerate(names, 2):
+        if not name or name in _VALUES or not name.isprintable():
+            raise UserError(
+                f"{path}:1: column {column} is called {name!r}, which is no attribute's name; "
+                f"write `file,attribute,...` in the first line"
+            )
+        if names.count(name) > 1:
+            raise UserError(f"{path}:1: two columns are called {name}; rename or remove one")
+    first: dict[str, int] = {}
+    for line, (file, *values) in lines:
+        if len(values) != len(names):
+            raise UserError(
+                f"{path}:{line}: has {len(values)} values, and the first line {len(names)} "
+                f"attributes; correct the line"
+            )
+        if not file or PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+            raise UserError(
+                f"{path}:{line}: {printable(file)!r} is no path of an image in this folder; write "
+                f"paths that begin here, without `..`"
+            )
+        if first.setdefault(file, line) != line:
+            raise UserError(
+                f"{path}:{line}: lists {printable(file)} twice (see line {first[file]}); keep one "
+                f"line"
+            )
+        for name, value in zip(names, values, strict=True):
+            if value.strip() not in _VALUES:
+                raise UserError(
+                    f"{path}:{line}: {name}={printable(value[:100])} is neither 1 (has it) nor 0 "
+                    f"or -1 (has not); correct the value"
+                )
+    chosen, columns = chosen_columns(dataset.labels, names, path.name)
+    has = [[_VALUES[row[1 + column].strip()] for column in columns] for _, row in lines]
+    return list(first), np.array(has, dtype=np.int64).reshape(len(lines), len(columns)), chosen
 
 
 def _split_of(files: list[str], targets: NDArray[np.int64]) -> NDArray[np.str_]:
@@ -134,7 +174,7 @@ def _split_of(files: list[str], targets: NDArray[np.int64]) -> NDArray[np.str_]:
 
     With attributes the first one stands for the class.
     """
-    keys = np.array([hashlib.sha256(name.encode()).hexdigest() for name in files])
+    keys = np.array([hashlib.sha256(os.fsencode(name)).hexdigest() for name in files])
     which = np.full(len(keys), "train")
     for value in np.unique(targets[:, 0]):
         members = np.flatnonzero(targets[:, 0] == value)

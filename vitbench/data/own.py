@@ -21,11 +21,13 @@ from vitbench.config import Dataset
 from vitbench.data.image_set import SPLITS, ImageSet, Split, resize
 from vitbench.errors import UserError
 
+_LAST_CLASS = 999_999
+
 
 def key(dataset: Dataset) -> str:
     """Changes with the function's source, its arguments and the size."""
     asked = [dataset.build, dataset.args, dataset.source, dataset.image_size]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=repr).encode()).hexdigest()
 
 
 def load(dataset: Dataset) -> ImageSet:
@@ -57,7 +59,7 @@ def load(dataset: Dataset) -> ImageSet:
 def _checked(dataset: Dataset, made: Any) -> ImageSet:
     if not isinstance(made, Mapping) or not all(name in made for name in SPLITS):
         raise UserError("must return a mapping with train, val and test")
-    labels = tuple(map(str, made.get("labels") or ()))
+    labels = _names("labels", made.get("labels"))
     splits = {name: _split(name, made[name], len(labels)) for name in SPLITS}
     channels = {split.images.shape[1] for split in splits.values()}
     if len(channels) > 1:
@@ -65,7 +67,7 @@ def _checked(dataset: Dataset, made: Any) -> ImageSet:
     classes: tuple[str, ...] = ()
     if not labels:
         highest = max(int(split.targets.max()) for split in splits.values())
-        classes = tuple(map(str, made.get("classes") or range(highest + 1)))
+        classes = _names("classes", made.get("classes")) or tuple(map(str, range(highest + 1)))
         if highest >= len(classes):
             raise UserError(f"a target is {highest}, of {len(classes)} classes from 0")
         if len(classes) < 2:
@@ -88,16 +90,32 @@ def _checked(dataset: Dataset, made: Any) -> ImageSet:
     )
 
 
+def _names(key: str, given: Any) -> tuple[str, ...]:
+    """What the function calls its classes or labels; none where it leaves them out."""
+    if given is None:
+        return ()
+    if not isinstance(given, list | tuple) or not all(isinstance(n, str) and n for n in given):
+        raise UserError(f"{key} must be a list of names, and is {str(given)[:200]}")
+    if len(set(given)) != len(given):
+        raise UserError(f"{key} names {max(given, key=given.count)!r} twice")
+    return tuple(given)
+
+
 def _split(name: str, given: Any, labels: int) -> Split:
     """One part, its arrays as the contract has them."""
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise UserError(f"{name} must be (images, targets)")
-    images, targets = (np.asarray(array) for array in given)
+    try:
+        images, targets = (np.asarray(array) for array in given)
+    except (ValueError, TypeError, RuntimeError) as error:  # torch refuses with the last
+        raise UserError(f"images or targets of {name} are no arrays: {error}") from error
     if images.dtype != np.uint8 or images.ndim != 4:
         raise UserError(
             f"images of {name} are {images.dtype} {list(images.shape)}; they must be uint8 "
             f"[N, C, Y, X]"
         )
+    if 0 in images.shape:
+        raise UserError(f"images of {name} are {list(images.shape)}: there is nothing to see")
     if images.shape[2] != images.shape[3]:
         raise UserError(f"images of {name} are {images.shape[2]}x{images.shape[3]}, not square")
     wanted = (len(images), labels) if labels else (len(images),)
@@ -106,11 +124,9 @@ def _split(name: str, given: Any, labels: int) -> Split:
             f"targets of {name} are {targets.dtype} {list(targets.shape)}; they must be whole "
             f"numbers {list(wanted)}"
         )
-    if len(images) == 0:
-        raise UserError(f"{name} is empty")
-    if targets.min() < 0 or (labels and targets.max() > 1):
+    if targets.min() < 0 or targets.max() > (1 if labels else _LAST_CLASS):
         raise UserError(
             f"targets of {name} run from {targets.min()} to {targets.max()}; they must "
-            f"{'be 0 or 1' if labels else 'begin at 0'}"
+            f"{'be 0 or 1' if labels else f'begin at 0 and end by {_LAST_CLASS:,}'}"
         )
     return Split(images, targets.astype(np.int64).reshape(len(images), -1))

@@ -14,6 +14,8 @@ validates, always the same.
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vitbench.data.files import digest as sha256_of
+from vitbench.data.files import read
 from vitbench.data.image_set import ImageSet, Split, resize
 from vitbench.data.mnist import read_idx
 from vitbench.errors import UserError
@@ -50,7 +54,7 @@ class VisionSet:
         """Its files by name; None if one is missing."""
         found: Files = {}
         for name in self.files:
-            there = [p for p in (base / name, base / f"{name}.gz") if p.is_file()]
+            there = [p for p in (base / name, base / f"{name}.gz") if os.path.isfile(p)]
             if not there:
                 return None
             found[Path(name).name] = there[0]
@@ -112,9 +116,20 @@ def checksum(files: Files, image_size: int) -> str:
     """SHA-256 over the files as they lie on disk, and the size."""
     digest = hashlib.sha256(f"{image_size}".encode())
     for name in sorted(files):
-        with files[name].open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(sha256_of(files[name]))
     return digest.hexdigest()
+
+
+def _read(file: Path) -> bytes:
+    """The content of a file, unpacked.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        return read(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error}); fetch it again") from None
 
 
 def _cifar(files: Files, names: tuple[str, ...], labels: int) -> tuple[Array, Array]:
@@ -122,7 +137,7 @@ def _cifar(files: Files, names: tuple[str, ...], labels: int) -> tuple[Array, Ar
     record = labels + 3 * 32 * 32
     parts = []
     for name in names:
-        content = np.fromfile(files[name], dtype=np.uint8)
+        content = np.frombuffer(_read(files[name]), dtype=np.uint8)
         if len(content) == 0 or len(content) % record:
             raise UserError(
                 f"{files[name]}: holds {len(content):,} bytes, no multiple of a record's "
@@ -143,18 +158,24 @@ def _read_cifar100(files: Files) -> tuple[Array, Array, Array, Array]:
 
 
 def _names_of_cifar100(files: Files) -> tuple[str, ...]:
-    return tuple(files["fine_label_names.txt"].read_text(encoding="utf-8").split())
+    file = files["fine_label_names.txt"]
+    names = tuple(_read(file).decode(errors="replace").split())
+    if len(set(names)) != 100 or len(names) != 100:
+        raise UserError(f"{file}: holds {len(names)} names and not 100; fetch it again")
+    return names
 
 
-def _read_idx_files(files: Files) -> tuple[Array, Array, Array, Array]:
+def _read_idx_files(files: Files, classes: int = 10) -> tuple[Array, Array, Array, Array]:
     """Training and test files of MNIST's form, in the order in which they are named."""
-    train_images, train_targets, test_images, test_targets = map(read_idx, files.values())
+    train_images, train_targets, test_images, test_targets = (
+        read_idx(file, images="images" in name, classes=classes) for name, file in files.items()
+    )
     return train_images[:, None], train_targets, test_images[:, None], test_targets
 
 
 def _read_emnist(files: Files) -> tuple[Array, Array, Array, Array]:
     """EMNIST's images lie on their side."""
-    train, train_targets, test, test_targets = _read_idx_files(files)
+    train, train_targets, test, test_targets = _read_idx_files(files, len(_EMNIST))
     return train.swapaxes(2, 3), train_targets, test.swapaxes(2, 3), test_targets
 
 
@@ -165,10 +186,17 @@ def _read_svhn(files: Files) -> tuple[Array, Array, Array, Array]:
     arrays: list[Array] = []
     for file in files.values():
         try:
-            content = loadmat(file, variable_names=("X", "y"))
+            content = loadmat(io.BytesIO(read(file)), variable_names=("X", "y"))
             images, targets = content["X"], content["y"].ravel()
-        except (KeyError, OSError, ValueError, NotImplementedError) as error:
+        except Exception as error:  # scipy reports what is broken in many ways
             raise UserError(f"{file}: is not SVHN's file ({error}); fetch it again") from None
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
+            raise UserError(
+                f"{file}: holds images {images.dtype} {list(images.shape)} and not uint8 "
+                f"[32, 32, 3, N]; fetch it again"
+            )
+        if not np.isin(targets, range(1, 11)).all():
+            raise UserError(f"{file}: holds a label that is not one of 1 to 10; fetch it again")
         arrays += [images.transpose(3, 2, 0, 1), (targets % 10).astype(np.uint8)]
     return arrays[0], arrays[1], arrays[2], arrays[3]
 

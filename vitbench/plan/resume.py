@@ -35,7 +35,7 @@ def find(out: Path, name: str, wanted: str) -> Path:
     if wanted != "latest":
         if not _can_go_on(Path(wanted)):
             raise UserError(
-                f"--resume {wanted}: holds no {tables.LEDGER} and no tables of a sweep; name a "
+                f"--resume {wanted}: holds no {tables.LEDGER} with a line, and no tables; name a "
                 f"results folder, or write --resume alone for the latest run of this sweep"
             )
         return Path(wanted)
@@ -49,9 +49,15 @@ def find(out: Path, name: str, wanted: str) -> Path:
 
 
 def _can_go_on(folder: Path) -> bool:
-    """Whether a folder holds the record of a sweep, or the tables to restore it from."""
+    """Whether a folder holds the record of a sweep, or the tables to restore it from.
+
+    The first line of the record is written last: a run that was killed before has nothing to go on
+    with.
+    """
     needed = ("trials.parquet", "epochs.parquet", "sweep.yaml", "environment.json")
-    return (folder / tables.LEDGER).is_file() or all((folder / n).is_file() for n in needed)
+    ledger = folder / tables.LEDGER
+    begun = ledger.is_file() and ledger.stat().st_size > 0
+    return begun or all((folder / n).is_file() for n in needed)
 
 
 def restore_record(results_dir: Path) -> None:

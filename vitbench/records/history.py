@@ -15,6 +15,7 @@ from vitbench.records.types import Decided, EpochRow, Status, TrialOutcome
 
 _APART = {"trial_id", "epoch", "attention_entropy", "grad_norm", "weight_norm"}
 _NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in _APART)
+_OF_A_SUGGESTION = ("number", "params", "reason")
 _EVALUATED = {"val_loss", "test_loss", "val_accuracy", "test_accuracy"}
 _OPTIONAL = {f.name for f in fields(EpochRow) if f.default is None}
 
@@ -71,6 +72,7 @@ class History:
     curves: dict[str, Curve] = field(default_factory=dict)
     spent_s: float = 0.0  # wall-clock, of all runs together
     threads: dict[str, int] = field(default_factory=dict)  # as last planned; 1 by older versions
+    suggestions: list[dict[str, Any]] = field(default_factory=list)  # of a search: what it drew
     decided: Decided | None = None  # None also for sweeps of versions that decided nothing
 
     @classmethod
@@ -103,6 +105,8 @@ class History:
                 history.outcomes[trial_id] = TrialOutcome.from_json(line)
             elif kind == "outcome":  # its checkpoint was removed
                 history.outcomes[trial_id] = replace(history.outcomes[trial_id], checkpoint=None)
+            elif kind == "suggestion":
+                history.suggestions.append({name: line.get(name) for name in _OF_A_SUGGESTION})
             elif kind == "decided":
                 history.decided = Decided.from_json(line)
             elif kind == "epoch":

@@ -3,12 +3,13 @@
 Tables are built from it, so whatever happens to the driver, all that was reported is there.
 `kind` says what a line is:
 
-    run      a driver started (time, command line)
-    decided  what holds for all trials of the sweep: precision and threads where `auto`
-    trial    a planned trial: its stack and its whole configuration
-    epoch    one row of epochs.parquet
-    outcome  how a trial ended: the measured columns of trials.parquet
-    event    anything else worth knowing (retries, interruptions)
+    run        a driver started (time, command line)
+    decided    what holds for all trials of the sweep: precision and threads where `auto`
+    suggestion what a search drew: its number, its settings, and why it is not trained, if so
+    trial      a planned trial: its stack and its whole configuration
+    epoch      one row of epochs.parquet
+    outcome    how a trial ended: the measured columns of trials.parquet
+    event      anything else worth knowing (retries, interruptions)
 
 Numbers that are not finite are written as NaN and Infinity, which Python's json reads back. Every
 append is flushed to the operating system; outcomes also reach the disk before it returns.
@@ -112,6 +113,8 @@ def _is_whole(line: Any) -> bool:
             return isinstance(line.get("trial_id"), str) and isinstance(line.get("epoch"), int)
         case "outcome":
             return isinstance(line.get("trial_id"), str)
+        case "suggestion":
+            return isinstance(line.get("number"), int) and isinstance(line.get("params"), dict)
         case "trial":
             config = line.get("config")
             return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
 import socket
@@ -64,9 +66,31 @@ class Checkpoints:
         return decode(folder.read(name), f"{folder.address}/{name}")
 
     def state_epochs(self, trial_id: str) -> set[int]:
-        """Epochs that a trial can go on from."""
-        names = map(re.compile(r"state-(\d+)\.safetensors").fullmatch, self._of(trial_id).files())
+        """Epochs that a trial can go on from: those of which the state is whole."""
+        return {n for n in self._states(trial_id) if self._is_whole(trial_id, n)}
+
+    def damaged(self, trial_id: str) -> list[str]:
+        """States of a trial that were changed since they were written, by their file's name."""
+        states = sorted(self._states(trial_id))
+        return [
+            self.name(trial_id, f"state-{n}") for n in states if not self._is_whole(trial_id, n)
+        ]
+
+    def _states(self, trial_id: str) -> set[int]:
+        names = map(
+            re.compile(r"state-(\d{1,9})\.safetensors").fullmatch, self._of(trial_id).files()
+        )
         return {int(name[1]) for name in names if name}
+
+    def _is_whole(self, trial_id: str, epoch: int) -> bool:
+        """Whether the state's file has the checksum that was written after it."""
+        folder = self._of(trial_id)
+        try:
+            told = json.loads(folder.read(f"state-{epoch}.json"))
+            found = hashlib.sha256(folder.read(f"state-{epoch}.safetensors")).hexdigest()
+            return bool(told.get("sha256", found) == found)  # earlier versions wrote none
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def common_epoch(self, trial_ids: Sequence[str]) -> int:
         """The last epoch of which every one of the trials has a whole state; 0 if none."""
@@ -75,10 +99,9 @@ class Checkpoints:
     def keep_only(self, trial_ids: Sequence[str], epoch: int | None) -> None:
         """Remove the states of all other epochs (for None of all, once the trials are over)."""
         for trial_id in trial_ids:
-            others = self.state_epochs(trial_id) - {epoch}
-            self._of(trial_id).remove(
-                f"state-{n}.{suffix}" for n in others for suffix in ("json", "safetensors")
-            )
+            folder, others = self._of(trial_id), self._states(trial_id) - {epoch}
+            ours = {f"state-{n}.{suffix}" for n in others for suffix in ("json", "safetensors")}
+            folder.remove(ours & folder.files().keys())
 
     def remove(self, trial_id: str) -> None:
         """Remove all checkpoints of a trial; where that fails they stay, and the run goes on."""

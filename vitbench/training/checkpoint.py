@@ -12,6 +12,8 @@ that all of them have.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,11 +59,14 @@ class CheckpointStore(Protocol):
 def encode(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """The content of a checkpoint's two files: safetensors, and the info as JSON.
 
-    The JSON also travels inside the tensor file: the pair cannot come apart.
+    The JSON also travels inside the tensor file: the pair cannot come apart. Beside it stands the
+    checksum of that file, too.
     """
-    text = json.dumps({"format": FORMAT, **info}, indent=1)
+    told = {"format": FORMAT, **info}
+    text = json.dumps(told, indent=1)
     content = save({k: t.contiguous() for k, t in tensors.items()}, metadata={"info": text})
-    return content, text.encode()
+    told["sha256"] = hashlib.sha256(content).hexdigest()
+    return content, json.dumps(told, indent=1).encode()
 
 
 def decode(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,14 +80,15 @@ def decode(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any
         # Its header: the length of a JSON text in 8 bytes, then the text.
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         info = json.loads(header.get("__metadata__", {}).get("info", ""))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, AttributeError) as error:
         raise UserError(
             f"{where}: is damaged or not a checkpoint of vitbench ({error}); "
             f"train the trial again with --resume"
         ) from error
-    if info.get("format") != FORMAT:
+    found = info.get("format") if isinstance(info, dict) else None
+    if found != FORMAT:
         raise UserError(
-            f"{where}: has checkpoint format {info.get('format')}, this version reads {FORMAT}; "
+            f"{where}: has checkpoint format {found}, this version reads {FORMAT}; "
             f"use the vitbench version named in the results' environment.json"
         )
     return tensors, info
@@ -103,13 +109,23 @@ def load_member(path: Path) -> tuple[StackedModel, dict[str, Any]]:
     """
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such checkpoint; check the trial's id") from None
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); check the trial's id, or train it again "
+            f"with --resume"
+        ) from None
     tensors, info = decode(content, str(path))
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        told = json.loads(path.with_suffix(".json").read_bytes()).get("sha256")
+        if told not in (None, hashlib.sha256(content).hexdigest()):
+            raise UserError(
+                f"{path}: is not what was written (its checksum stands beside it); train the trial "
+                f"again with --resume"
+            )
     code = path.absolute().parents[2] / "code"
-    if "build" in info.get("shape", {}) and code.is_dir():
-        Code(user_code.read(code), str(code)).use()
     try:
+        if "build" in info["shape"] and code.is_dir():
+            Code(user_code.read(code), str(code)).use()
         model = of_shape(info["shape"], members=1)
         model.load_member(0, tensors)
     except (KeyError, TypeError, ValueError) as error:

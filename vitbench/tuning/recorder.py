@@ -44,6 +44,7 @@ class Recorder(tune.Callback):
         self._handed_out_again: Counter[str] = Counter()  # by stack
         self._plans: dict[str, StackPlan] = {}
         self._ended: dict[str, dict[str, TrialOutcome]] = {}  # by stack and trial
+        self.broken: OSError | None = None  # what cannot be written any more
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks; locks and handles stay here."""
@@ -114,8 +115,14 @@ class Recorder(tune.Callback):
             self._tell(StackEnded(plan, tuple(ended.values())))
 
     def _tell(self, event: StackEvent) -> None:
+        if self.broken is not None:
+            raise self.broken
         for observer in self._observers:
-            observer.observe(event)
+            try:
+                observer.observe(event)
+            except OSError as error:  # Tune would say so in pages, and go on
+                self.broken = error
+                raise
 
     def _plan_of(self, trial: Any) -> StackPlan:
         stack_id = trial.config["stack_id"]

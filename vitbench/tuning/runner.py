@@ -119,8 +119,16 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     if decided.precision is not None:
         text = f"precision: {decided.precision} ({decided.because})"
         console.print(text, soft_wrap=True, highlight=False)
+    for name in [
+        name
+        for trial_id in history.configs
+        if not history.is_done(trial_id)
+        for name in job.checkpoints.damaged(trial_id)
+    ]:
+        text = f"{name} is damaged: its stack goes on from the state before, or from the start"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
     precision = decided.precision or "auto"
-    source = _source(job, history, cluster, stack_cpus, precision, console)
+    source = _source(job, ledger, history, cluster, stack_cpus, precision, console)
     live_slots = LiveSlots(sweep.resources, gpus_each=gpus, at_most=sweep.search.concurrency)
     searcher = PlanSearcher(source, live_slots, stack_cpus)
     slots = min(cluster.free_slots, live_slots(), source.total)
@@ -171,6 +179,10 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
             tuner.fit()
         except KeyboardInterrupt:  # the second Ctrl-C
             return Ending(interrupted=True)
+        except Exception:
+            if recorder.broken is not None:  # Tune has wrapped it
+                raise recorder.broken from None
+            raise
         finally:
             requests.close()
             if tensorboard is not None:
@@ -217,6 +229,7 @@ def _tensorboard(
 
 def _source(
     job: Job,
+    ledger: Ledger,
     history: History,
     cluster: Capacity,
     stack_cpus: StackCpus,
@@ -232,6 +245,7 @@ def _source(
             channels=job.images.channels,
             outputs=1 if sweep.train.label is not None else job.images.outputs,
             history=history,
+            record=lambda drawn: ledger.append("suggestion", **drawn),
         )
     left = remainder(job.trials, history, job.checkpoints.state_epochs)
     if history.configs:

@@ -48,6 +48,7 @@ _MAX_COUNTED = 100_000
 _STACK = "stack_id"
 _REASON = "reason"
 _RETRIED = "retried"  # of the study: numbers of crashed trials that were enqueued again
+AGAIN = "suggested before"
 _HALF_DRAWN = "the driver died while it was drawn"
 
 
@@ -97,17 +98,26 @@ class StudySource:
     """Asks the study at `path` for stacks and tells it how they ended.
 
     The sweep has the data set that is really used, with so many channels and outputs; the history
-    is of the runs before, so that nothing is paid for twice.
+    is of the runs before, so that nothing is paid for twice. `record` is given each suggestion once
+    it is drawn: number, settings, and the reason where it is not trained.
     """
 
     def __init__(
-        self, sweep: Sweep, path: Path, *, channels: int, outputs: int, history: History
+        self,
+        sweep: Sweep,
+        path: Path,
+        *,
+        channels: int,
+        outputs: int,
+        history: History,
+        record: Callable[[dict[str, Any]], None] = lambda drawn: None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._sweep = sweep
         self._channels = channels
         self._outputs = outputs
         self._history = history
+        self._record = record
         self._known: dict[str, list[TrialOutcome]] = {
             stack_id: [history.outcomes[trial_id] for trial_id in members]
             for stack_id, members in history.stacks.items()
@@ -200,7 +210,10 @@ class StudySource:
             number = sum(trial.user_attrs.get(_REASON) != _HALF_DRAWN for trial in asked)
             self._study.sampler = make_sampler(self._sweep.search, number)
             trial = self._draw()
-            if plan := self._take(trial, is_new=True):
+            plan = self._take(trial, is_new=True)
+            reason = trial.user_attrs.get(_REASON)
+            self._record({"number": trial.number, "params": trial.params, "reason": reason})
+            if plan:
                 return plan
         if self._live or self._known:
             return None  # the space is used up: everything valid has been tried
@@ -233,11 +246,11 @@ class StudySource:
         trial.set_user_attr(_STACK, plan.stack_id)
         if plan.stack_id in self._known:
             if is_new:
-                trial.set_user_attr(_REASON, "suggested before")
+                trial.set_user_attr(_REASON, AGAIN)
             self._tell_outcome(trial, plan, self._known[plan.stack_id])
             return None
         if plan.stack_id in self._live:  # still training; its value is not known yet
-            self._close(trial, "suggested before, still training", TrialState.PRUNED)
+            self._close(trial, f"{AGAIN}, still training", TrialState.PRUNED)
             return None
         self._live[plan.stack_id] = trial, plan
         return plan
@@ -327,6 +340,17 @@ class StudySource:
         stand_in = objectives.worst(name, seen, self._outputs)
         return objectives.best_arm(plan.members, values, objective=name, stand_in=stand_in)
 
+    def _report_past(self, trial: Trial) -> None:
+        """Report the epochs of a suggestion that the ledger has."""
+        if len(self._objectives) > 1 or broken_rule(self._sweep, trial.params):
+            return
+        plan = self.plan_of(trial.params)
+        epochs = [self._history.rows(member.trial_id) for member in plan.members]
+        for epoch in sorted({epoch for rows in epochs for epoch in rows}):
+            rows = [of_member[epoch] for of_member in epochs if epoch in of_member]
+            if self._objectives[0] in EACH_EPOCH and objectives.are_evaluated(rows):
+                trial.report(self.objective_now(plan, rows), epoch)
+
     def _reconcile(self) -> list[StackPlan]:
         """Bring the study up to the ledger after a crash; return the stacks still to be trained.
 
@@ -338,7 +362,10 @@ class StudySource:
             trial = Trial(self._study, frozen._trial_id)
             if self._is_half_drawn(frozen.params):  # FAIL: samplers do not see it, it is redrawn
                 self._close(trial, _HALF_DRAWN, TrialState.FAIL)
-            elif plan := self._take(trial, is_new=False):
+                continue
+            if not frozen.intermediate_values:  # of a study that was made again
+                self._report_past(trial)
+            if plan := self._take(trial, is_new=False):
                 to_resume.append(plan)
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
             if _REASON not in frozen.user_attrs and frozen.number not in self._retried:
