@@ -131,7 +131,7 @@ def _measure(args: argparse.Namespace, console: Console) -> int:
     _check(args)
     device = _device(args.device)
     hardware_name, _ = _machine(device)
-    out = args.out or Path("benchmarks") / _slug(hardware_name)
+    out = args.out or default_folder(device)
     start_s = time.perf_counter()
     console.print(f"{hardware_name}; results go to {out}")
 
@@ -203,9 +203,10 @@ def _machine(device: str) -> tuple[str, dict[str, Any]]:
     return f"{facts['cpu']}, {facts['cpus']} core{'s' if facts['cpus'] > 1 else ''}", facts
 
 
-def _slug(text: str) -> str:
-    plain = re.sub(r"\((r|tm|c)\)", "", text.lower())
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+def default_folder(device: str) -> Path:
+    """Where results of this machine's `cpu` or `cuda` go: benchmarks/<its name>."""
+    plain = re.sub(r"\((r|tm|c)\)", "", _machine(device)[0].lower())
+    return Path("benchmarks") / re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
 def _numbers(text: str) -> list[int]:
