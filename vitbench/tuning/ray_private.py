@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # it imports torch, which a driver that trains on one worker a stack has no use for
+if (
+    TYPE_CHECKING
+):  # it imports torch, which a driver that trains on one worker a stack has no use for
     from ray.train.torch import TorchTrainer
 
 # Asked for by what must run on the head, which is no spot machine: a share of the resource that
