@@ -4,7 +4,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 SWEEP ?= sweeps/mnist_lr.yaml
-# Extra words for pip, e.g. an index of smaller torch wheels: see README, "Install".
+# Extra words for pip, e.g. an index of smaller torch wheels: see README, "Install". With any, uv,
+# which chooses the build of torch by itself, is left out.
 PIP_ARGS ?=
 # Extra words for pytest, e.g. `make test PYTEST_ARGS="-k engine"`.
 PYTEST_ARGS ?=
@@ -73,17 +74,29 @@ $(PY):
 	  echo "make: $(PYTHON) cannot make virtual environments (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 
-$(RUN_STAMP): $(PY) $(REQUIREMENTS)
+# uv installs in a fraction of pip's time and takes the build of torch that fits the machine: no CUDA
+# where there is no GPU. Where its index of torch cannot be reached, or it fails, pip does it all.
+TORCH_INDEX := https://download.pytorch.org/whl/
+define install
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(PY) -m pip install -qq $(PIP_ARGS) -c constraints.txt -e .
+	@if [ -n "$(PIP_ARGS)" ]; then why="PIP_ARGS is given"; \
+	elif ! $(PY) -c "from urllib.request import urlopen; urlopen('$(TORCH_INDEX)', timeout=5)" \
+	  2>/dev/null; then why="$(TORCH_INDEX) cannot be reached"; \
+	elif $(PY) -m pip install -qq uv && $(PY) -m uv pip install -q --python $(PY) \
+	  --torch-backend=auto -c constraints.txt -e $(1) 2>$(VENV)/uv.log; then why=; \
+	else why="uv failed, see $(VENV)/uv.log"; fi; \
+	if [ -z "$$why" ]; then echo "installed by uv"; else echo "installing by pip: $$why" && \
+	  $(PY) -m pip install -qq $(PIP_ARGS) -c constraints.txt -e $(1); fi
+endef
+
+$(RUN_STAMP): $(PY) $(REQUIREMENTS)
+	$(call install,.)
 	@touch $@
 
 $(DEV_STAMP): $(PY) $(REQUIREMENTS)
-	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(PY) -m pip install -qq $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	$(call install,'.[dev]')
 	@touch $(RUN_STAMP) $@
 
 $(BENCH_STAMP): $(PY) $(REQUIREMENTS)
-	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(PY) -m pip install -qq $(PIP_ARGS) -c constraints.txt -e '.[bench]'
+	$(call install,'.[bench]')
 	@touch $(RUN_STAMP) $@

@@ -85,3 +85,9 @@ def test_reading_results_needs_neither_torch_nor_ray() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_starting_a_sweep_imports_no_torch() -> None:
+    """The workers import it while the driver is ready: it costs a sweep's start two seconds."""
+    code = "import sys, vitbench.tuning.runner; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import tiny
 import torch
 
 from vitbench import data
-from vitbench.config import Dataset, Precision, Sweep
+from vitbench.config import Dataset, Model, Precision, Sweep
 from vitbench.plan import StackPlan, expand
+from vitbench.records.types import StackReport
 from vitbench.training import stack_size
+from vitbench.training.engine import fit
 from vitbench.tuning.worker import measure_stack as remembered
 
 SWEEP = {
@@ -129,3 +132,46 @@ def test_nothing_is_measured_where_every_trial_has_a_slot(tmp_path: Path) -> Non
         sweep, expand(sweep), tiny.image_set(), slots=10, gpus_each=1, file=tmp_path / "x.json"
     )
     assert found.by_shape == {} and not (tmp_path / "x.json").exists()
+
+
+@pytest.fixture
+def one_gib() -> Iterator[None]:
+    """A GPU of which this process may have no more."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(2**30 / total)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_full_gpu_ends_the_growth_and_halves_a_stack(one_gib: None) -> None:
+    """Sixteen of the paper's models (22 MB each, six times with what training keeps) do not fit in
+    a GiB: the sizes end before, and a stack of them is trained in parts, each member once.
+    """
+    device, images = torch.device("cuda"), tiny.image_set()
+    model = Model(patch_grid=2, depth=12, heads=4, width=192)
+    members = [
+        m.model_copy(update={"model": model})
+        for m in tiny.plan(*({"seed": n} for n in range(16))).members
+    ]
+    speeds = stack_size.throughput(members[0], images, device, at_most=64)
+    assert 1 in speeds and max(speeds) < 16
+    trained: list[str] = []
+    sizes: list[int] = []
+
+    def run(part: StackPlan) -> bool:
+        sizes.append(part.size)
+        done = fit(part, images, device=device, report=lambda epoch: True)
+        trained.extend(trial.trial_id for trial in done.trials)
+        return True
+
+    def no_end(report: StackReport) -> None:
+        raise AssertionError(report)
+
+    whole = StackPlan(tuple(members))
+    stack_size.fit_or_halve(whole, run, torch.cuda.empty_cache, no_end)
+    assert sizes[:2] == [16, 8]
+    assert trained == [member.trial_id for member in members]

@@ -180,6 +180,31 @@ def test_nothing_is_paid_for_twice(tmp_path: Path) -> None:
     assert all(TrialState[state].is_finished() for state in states(tmp_path))
 
 
+def test_the_last_combinations_of_a_finite_space_are_found(tmp_path: Path) -> None:
+    """TPE goes back to what was good; a space of 12 is used up without hundreds of repetitions,
+    and a resume in between takes what an undisturbed search takes.
+    """
+    space = {"lr": [10.0**-n for n in range(1, 5)], "heads": [1, 2, 4]}
+    asked = sweep(method="optuna", suggestions=20, space=space)
+    orders = []
+    for folder, resumed in ((tmp_path / "whole", False), (tmp_path / "resumed", True)):
+        folder.mkdir()
+        history = History()
+        found, trained = source(asked, folder), []
+        while plan := found.next():
+            trained.append(plan.stack_id)
+            ends = outcome(plan, "finished", loss_of(plan))
+            found.ended(plan.stack_id, ends)
+            history.outcomes |= {one.trial_id: one for one in ends}
+            history.stacks[plan.stack_id] = [one.trial_id for one in ends]
+            if resumed and len(trained) in (6, 10, 11):
+                found = source(asked, folder, history)
+        orders.append(trained)
+        assert len(set(trained)) == len(trained) == 12
+        assert len(states(folder)) < 12 + 12 * 10
+    assert orders[0] == orders[1]
+
+
 def test_a_crashed_suggestion_is_tried_again_after_a_resume(tmp_path: Path) -> None:
     """The same point, once, as a new trial; the failed one keeps its state."""
     found = source(sweep(suggestions=1), tmp_path)

@@ -17,7 +17,8 @@ from vitbench.records.tables import LEDGER
 from vitbench.records.types import StackReport, Status
 from vitbench.storage.checkpoints import Checkpoints
 from vitbench.storage.place import Place
-from vitbench.tuning.worker.train import Reporter, WorkerContext, fit_or_halve, train_part
+from vitbench.training.stack_size import fit_or_halve
+from vitbench.tuning.worker.train import Reporter, WorkerContext, train_part
 
 
 class Images:

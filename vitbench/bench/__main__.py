@@ -43,7 +43,12 @@ _BENCHMARKS = {
         "comparisons:sweep",
     ),
     "profile": ("where the time of a training step goes", "profile:measure"),
+    "figure5": (
+        "the paper's Figure 5 as one run on one device: the record of benchmarks/RECORD.md",
+        "figure5:measure",
+    ),
 }
+_NOT_IN_ALL = "figure5"  # minutes on a GPU, days on a CPU
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=1, help="CPU threads of each side (default 1, as in sweeps)")
     add("--only", action="append", metavar="WORD", help="sides whose name has this word")
     common.set_defaults(only=[], workers=None, trials=None, precision="auto")
+    common.set_defaults(fraction=None, compile=False, peak_tflops=None)
     parser = argparse.ArgumentParser(
         prog="vitbench bench",
         description="Measure this machine: sides take turns within one run (A B A B), warm-up is "
@@ -68,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     purposes = {
         **{name: purpose for name, (purpose, _) in _BENCHMARKS.items()},
-        "all": "all of them",
+        "all": f"all of them but {_NOT_IN_ALL}",
     }
     command = {
         name: commands.add_parser(name, parents=[common], help=purpose, description=purpose)
@@ -81,11 +87,16 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="instead: one model on so many processes each (DDP under Ray Train), on CPUs",
     )
-    command["profile"].add_argument(
-        "--precision",
-        choices=["auto", "float32", "bfloat16"],
-        help="of the step (default auto: bfloat16 on a GPU)",
-    )
+    for name in ("profile", "figure5"):
+        command[name].add_argument(
+            "--precision",
+            choices=["auto", "float32", "bfloat16"],
+            help="of matrix products (default auto: bfloat16 on a GPU)",
+        )
+    add = command["figure5"].add_argument
+    add("--fraction", type=float, metavar="F", help="of its 200 epochs (default: 1; CPUs 0.0002)")
+    add("--compile", action="store_true", help="with torch.compile, from the first step")
+    add("--peak-tflops", type=float, metavar="T", help="of the card in bfloat16, if not known here")
     command["sweep"].add_argument(
         "--trials",
         type=_numbers,
@@ -120,7 +131,7 @@ def _measure(args: argparse.Namespace, console: Console) -> int:
     _check(args)
     device = _device(args.device)
     hardware_name, _ = _machine(device)
-    out = args.out or Path("benchmarks") / _slug(hardware_name)
+    out = args.out or default_folder(device)
     start_s = time.perf_counter()
     console.print(f"{hardware_name}; results go to {out}")
 
@@ -130,7 +141,8 @@ def _measure(args: argparse.Namespace, console: Console) -> int:
     settings: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in fields(Session)}
     settings["on_progress"] = show
     failed = False
-    for name in list(_BENCHMARKS) if args.command == "all" else [args.command]:
+    everything = [name for name in _BENCHMARKS if name != _NOT_IN_ALL]
+    for name in everything if args.command == "all" else [args.command]:
         # Ray itself runs on the processor; whole sweeps are compared where scripts run, too.
         on = "cpu" if name in ("overhead", "sweep") else device
         hardware_name, facts = _machine(on)
@@ -150,6 +162,12 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be 1 or more; use --{name} 5 for instance.")
+    if args.fraction is not None and not 0 < args.fraction <= 1:
+        raise UserError(
+            f"--fraction {args.fraction:g}: must be above 0 and at most 1, which is all."
+        )
+    if args.peak_tflops is not None and not args.peak_tflops > 0:
+        raise UserError(f"--peak-tflops {args.peak_tflops:g}: must be above 0; 989 for instance.")
     cores = hardware.cpu_count()
     for count in args.workers or ():
         if not 1 <= count <= cores:
@@ -185,9 +203,10 @@ def _machine(device: str) -> tuple[str, dict[str, Any]]:
     return f"{facts['cpu']}, {facts['cpus']} core{'s' if facts['cpus'] > 1 else ''}", facts
 
 
-def _slug(text: str) -> str:
-    plain = re.sub(r"\((r|tm|c)\)", "", text.lower())
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+def default_folder(device: str) -> Path:
+    """Where results of this machine's `cpu` or `cuda` go: benchmarks/<its name>."""
+    plain = re.sub(r"\((r|tm|c)\)", "", _machine(device)[0].lower())
+    return Path("benchmarks") / re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
 def _numbers(text: str) -> list[int]:

@@ -84,12 +84,12 @@ class Turns:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._imports_gib = 0.0
+        self._memory = Memory()
         self.facts: dict[str, Any] = {}
 
     def ready(self) -> None:
         """Call once, after the imports: memory counts from here."""
-        self._imports_gib = _memory_gib("VmRSS")
+        self._memory = Memory()
 
     def wait(self) -> bool:
         """Block until it is this contender's turn; False when the contest is over."""
@@ -115,14 +115,25 @@ class Turns:
             self.done(units, seconds or time.perf_counter() - start_s)
 
     def peak_gib(self) -> float:
-        """The most memory held since `ready`; on a GPU what the allocator reserved."""
+        """The most memory held since `ready`, see `Memory`."""
+        return self._memory.peak_gib()
+
+
+class Memory:
+    """Peak memory of this process beyond what it holds when this is made."""
+
+    def __init__(self) -> None:
+        self._before_gib = _gib("VmRSS")
+
+    def peak_gib(self) -> float:
+        """The most that was held since; on a GPU what the allocator reserved."""
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             return float(torch.cuda.max_memory_reserved() / 1024**3)
-        return _memory_gib("VmHWM") - self._imports_gib
+        return _gib("VmHWM") - self._before_gib
 
 
-def _memory_gib(field: str) -> float:
+def _gib(field: str) -> float:
     """VmRSS (now) or VmHWM (peak) of this process; ru_maxrss would hold its parent's, too."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.findall(rf"{field}:\s*(\d+) kB", status)[0]) / 1024**2

@@ -38,6 +38,9 @@ class Session:
     workers: Sequence[int] | None = None
     trials: Sequence[int] | None = None
     precision: Precision = "auto"
+    fraction: float | None = None
+    compile: bool = False
+    peak_tflops: float | None = None
 
     @property
     def batch_sizes(self) -> Sequence[int]:

@@ -234,21 +234,24 @@ def paper_cost_s(paper: Sweep, job: Job, trials: pd.DataFrame) -> float:
     `paper` is the sweep at that scale, `trials` the table of what the job trained.
     """
     slots, on_gpu = local_slots(job.sweep.resources)
-    timed = trials.dropna(subset=["wall_s"])
+    planned = job.sweep.resources.cpus == "auto" and not on_gpu  # threads, differently there
     configs = History.read(job.results_dir / tables.LEDGER).configs
     worked: dict[str | None, float] = {}
     took_s: dict[str | None, float] = {}
-    seen: set[str] = set()
-    columns = ["trial_id", "stack_id", "epochs", "wall_s"]
-    for trial_id, stack_id, epochs, wall_s in timed[columns].to_numpy():
-        trial = TrialConfig.model_validate(configs[str(trial_id)])
-        name, share = trial.model.name, int(epochs) / trial.train.epochs
-        worked[name] = worked.get(name, 0.0) + share * stack_flops(StackPlan((trial,)))
-        took_s[name] = took_s.get(name, 0.0) + (0.0 if stack_id in seen else float(wall_s))
-        seen.add(stack_id)
+    for _, rows in trials.dropna(subset=["wall_s"]).groupby("stack_id", sort=False):
+        members = [TrialConfig.model_validate(configs[key]) for key in rows["trial_id"]]
+        stack, name = StackPlan(tuple(members)), members[0].model.name
+        for trial, epochs in zip(members, rows["epochs"], strict=True):
+            share = int(epochs) / trial.train.epochs
+            worked[name] = worked.get(name, 0.0) + share * stack_flops(StackPlan((trial,)))
+        # Seconds of one thread, whatever the stack was trained on.
+        threads = max(1, int(rows["threads"].fillna(1).iloc[0])) if planned else 1
+        one_s = float(rows["wall_s"].iloc[0]) * speedup(threads, parallel_share(stack))
+        took_s[name] = took_s.get(name, 0.0) + one_s
     asked = paper.train.train_images or len(job.images.train)
     train = paper.train.model_copy(update={"train_images": asked})
     paper = paper.model_copy(update={"dataset": job.sweep.dataset, "train": train})
     plans = stacks_of(paper, expand(paper), slots=slots, on_gpu=on_gpu)
     rates = {name: took_s[name] / worked[name] for name in worked}
-    return _wall_s(plans, lambda plan: rates[plan.shared.model.name], slots)
+    threads_then = _threads(paper, plans, slots, on_gpu) if planned else None
+    return _wall_s(plans, lambda plan: rates[plan.shared.model.name], slots, threads_then)

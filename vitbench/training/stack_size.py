@@ -1,16 +1,24 @@
-"""How many members a stack should have here: the throughput at growing sizes, from real steps."""
+"""How many members a stack should have here: the throughput at growing sizes, from real steps.
+
+A stack that does not fit into memory after all is trained in halves.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Collection, Mapping
+import traceback
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 
 from vitbench.config import Precision, TrialConfig
 from vitbench.data.image_set import ImageSet
 from vitbench.plan import StackPlan
+from vitbench.records.types import StackReport, Status, TrialOutcome
 from vitbench.training.stack import Stack
+
+logger = logging.getLogger(__name__)
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 # A larger stack must be worth its memory and its coarser scheduling.
@@ -92,3 +100,37 @@ def training_speed(
         trained = min(min(steps, stack.steps_per_epoch) * batch_size, stack.images_per_epoch)
         speeds.append(plan.size * trained / seconds)
     return max(speeds)
+
+
+def fit_or_halve(
+    plan: StackPlan,
+    run: Callable[[StackPlan], bool],
+    release: Callable[[], None],
+    send: Callable[[StackReport], None],
+) -> None:
+    """Train the plan; where memory runs out, train its halves one after the other.
+
+    Nothing is lost: each half goes on from its members' checkpoints. Where a single model does
+    not fit, it and those that still wait, which are no smaller, end as `oom`: `send` is given
+    their report. `run` trains a part and returns whether it came to its end; `release` gives back
+    memory that a failed attempt holds.
+    """
+    waiting = [plan]
+    while waiting:
+        part = waiting.pop(0)
+        try:
+            if not run(part):
+                return
+        except torch.OutOfMemoryError as error:
+            if part.size == 1:
+                why = traceback.format_exception_only(error)[0].splitlines()[0]
+                ends = tuple(
+                    TrialOutcome(trial_id=key, stack_id=plan.stack_id, status=Status.OOM, error=why)
+                    for key in [m.trial_id for left in (part, *waiting) for m in left.members]
+                )
+                send(StackReport(epoch=0, outcomes=ends, traceback=traceback.format_exc()))
+                return
+            release()
+            middle = (part.size + 1) // 2
+            logger.warning("out of memory with %d members; trying %d", part.size, middle)
+            waiting[:0] = [StackPlan(part.members[:middle]), StackPlan(part.members[middle:])]

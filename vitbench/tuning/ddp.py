@@ -32,7 +32,6 @@ from vitbench.tuning.worker.channel import Assignment, Channel, Group, Over
 from vitbench.tuning.worker.train import (
     Reporter,
     WorkerContext,
-    fit_or_halve,
     report_to_tune,
     train_part,
 )
@@ -63,6 +62,8 @@ class WorkersFailed(RuntimeError):
 
 def train_stack(config: dict[str, Any], *, context: WorkerContext, channel: Channel) -> None:
     """Train the stack in `config["plan"]` on several workers; the twin of worker.train's."""
+    from vitbench.training.stack_size import fit_or_halve  # imports torch
+
     plan = StackPlan.from_json(config["plan"])
 
     def run(part: StackPlan) -> bool:

@@ -7,9 +7,12 @@ Ray's minor version for their sake.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ray.train.torch import TorchTrainer
+if (
+    TYPE_CHECKING
+):  # it imports torch, which a driver that trains on one worker a stack has no use for
+    from ray.train.torch import TorchTrainer
 
 # Asked for by what must run on the head, which is no spot machine: a share of the resource that
 # Ray gives the head alone. Public in place of it, once stable: a selector of the node's labels.
@@ -52,6 +55,7 @@ def send_process_output_to(log: Callable[[Mapping[str, Any]], None]) -> None:
 
 def trainer_without(callbacks: Collection[str]) -> type[TorchTrainer]:
     """A TorchTrainer without the helpers of these names, each a process; RunConfig only adds."""
+    from ray.train.torch import TorchTrainer
 
     class Trainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:

@@ -12,6 +12,8 @@ suggestion is one Optuna trial and one Ray trial, ended exactly once:
     interrupted, out of budget,
     or the sweep gave up          stays RUNNING; a resumed sweep goes on with it
 
+Where a sampler keeps suggesting what is known, a combination that a finite space has left is taken.
+
 The sampler is built anew for every suggestion from (seed, number of the suggestion). A resumed
 search therefore draws what an undisturbed one would have drawn.
 """
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +35,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from vitbench.config import Range, Search, Sweep, axes_of, is_whole, models_of
 from vitbench.config.axes import MODEL
@@ -44,6 +47,8 @@ from vitbench.records.types import EpochRow, Status, TrialOutcome
 from vitbench.tuning.search import objective as objectives
 
 _MAX_REJECTED_IN_A_ROW = 1000
+# A sampler that repeats itself so often in a row knows no better; each takes up to a second.
+_REPEATS_IN_A_ROW = 10
 _MAX_COUNTED = 100_000
 _STACK = "stack_id"
 _REASON = "reason"
@@ -138,7 +143,8 @@ class StudySource:
         with warnings.catch_warnings():  # the names are for those who open the study
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(self._objectives)
-        self._buildable = self._count_buildable()
+        combinations = self._combinations()
+        self._buildable = None if combinations is None else len(combinations)
         self._live: dict[str, tuple[Trial, StackPlan]] = {}
         self._retried: list[int] = self._study.user_attrs.get(_RETRIED, [])
         self._to_resume = self._reconcile()
@@ -209,6 +215,8 @@ class StudySource:
             asked = self._study.get_trials(deepcopy=False)
             number = sum(trial.user_attrs.get(_REASON) != _HALF_DRAWN for trial in asked)
             self._study.sampler = make_sampler(self._sweep.search, number)
+            if _repeats(asked) >= _REPEATS_IN_A_ROW and (left := self._left(number)):
+                self._study.enqueue_trial(left)
             trial = self._draw()
             plan = self._take(trial, is_new=True)
             reason = trial.user_attrs.get(_REASON)
@@ -296,9 +304,19 @@ class StudySource:
         tried = self._known.keys() | self._live.keys()
         return self._buildable is not None and len(tried) >= self._buildable
 
-    def _count_buildable(self) -> int | None:
-        """Combinations that can be built; None for a space without end (or nearly so)."""
-        count = 0
+    def _left(self, number: int) -> dict[str, Any]:
+        """One of the combinations that nobody has tried; nothing in a space without end.
+
+        Which one depends on the number of the suggestion alone, so that a resume draws the same.
+        """
+        combinations = self._combinations() or []
+        random.Random(f"{self._sweep.search.seed}-{number}").shuffle(combinations)
+        tried = self._known.keys() | self._live.keys()
+        return next((c for c in combinations if self.plan_of(c).stack_id not in tried), {})
+
+    def _combinations(self) -> list[dict[str, Any]] | None:
+        """All that can be built; None for a space without end (or nearly so)."""
+        found: list[dict[str, Any]] = []
         for name, space in self._spaces.items():
             choices: list[Sequence[Any]] = []
             for distribution in space.values():
@@ -312,9 +330,11 @@ class StudySource:
             if math.prod(map(len, choices)) > _MAX_COUNTED:
                 return None
             named = {} if name is None else {MODEL: name}
-            combinations = (dict(zip(space, c, strict=True)) for c in itertools.product(*choices))
-            count += sum(broken_rule(self._sweep, {**named, **c}) is None for c in combinations)
-        return count
+            for values in itertools.product(*choices):
+                params = {**named, **dict(zip(space, values, strict=True))}
+                if broken_rule(self._sweep, params) is None:
+                    found.append(params)
+        return found
 
     def _tell_outcome(
         self, trial: Trial, plan: StackPlan, outcomes: Sequence[TrialOutcome]
@@ -374,3 +394,9 @@ class StudySource:
                 self._study.set_user_attr(_RETRIED, self._retried)
                 self._study.enqueue_trial(frozen.params)
         return to_resume
+
+
+def _repeats(asked: Sequence[FrozenTrial]) -> int:
+    """How many of the last suggestions, in a row, had been suggested before."""
+    reasons = (str(trial.user_attrs.get(_REASON)) for trial in reversed(asked))
+    return sum(1 for _ in itertools.takewhile(lambda r: r.startswith("suggested before"), reasons))

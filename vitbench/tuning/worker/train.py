@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from vitbench.training.engine import EpochReport
     from vitbench.training.parallel import Parallel
     from vitbench.training.speedup.compiling import When
-
-logger = logging.getLogger(__name__)
 
 # Reports closer together than this are sent as one; Tune's loop handles some tens a second.
 _MIN_REPORT_INTERVAL_S = 0.2
@@ -110,6 +106,8 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
     """Train the stack in `config["plan"]`; its outcome rows come with the last report."""
     import torch  # once per worker process: actors are reused between trials
 
+    from vitbench.training.stack_size import fit_or_halve
+
     device = torch.device("cuda" if context.gpus else "cpu")
     plan = StackPlan.from_json(config["plan"])
     context = replace(context, cpus=config["cpus"])
@@ -170,36 +168,3 @@ def train_part(
         if status.is_done:  # and recorded: nobody will go on from its states
             context.checkpoints.keep_only([member.trial_id for member in part.members], None)
     return not result.stopped
-
-
-def fit_or_halve(
-    plan: StackPlan, run: Callable[[StackPlan], bool], release: Callable[[], None], send: Send
-) -> None:
-    """Train the plan; where memory runs out, train its halves one after the other.
-
-    Nothing is lost: each half goes on from its members' checkpoints. Where a single model does
-    not fit, it and those that still wait, which are no smaller, end as `oom`: `send` is given
-    their report. `run` trains a part and returns whether it came to its end; `release` gives back
-    memory that a failed attempt holds.
-    """
-    import torch
-
-    waiting = [plan]
-    while waiting:
-        part = waiting.pop(0)
-        try:
-            if not run(part):
-                return
-        except torch.OutOfMemoryError as error:
-            if part.size == 1:
-                why = traceback.format_exception_only(error)[0].splitlines()[0]
-                ends = tuple(
-                    TrialOutcome(trial_id=key, stack_id=plan.stack_id, status=Status.OOM, error=why)
-                    for key in [m.trial_id for left in (part, *waiting) for m in left.members]
-                )
-                send(StackReport(epoch=0, outcomes=ends, traceback=traceback.format_exc()))
-                return
-            release()
-            middle = (part.size + 1) // 2
-            logger.warning("out of memory with %d members; trying %d", part.size, middle)
-            waiting[:0] = [StackPlan(part.members[:middle]), StackPlan(part.members[middle:])]
