@@ -116,6 +116,11 @@ class Model(Section):
         default=None, ge=1, description="hidden size of the MLP; 4 x width if left out"
     )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="dropout rate")
+    init: Literal["paper", "timm", "timm_weights"] = Field(
+        default="paper",
+        description="initial values: the paper's, those of timm's Vision Transformer, or timm's "
+        "with the paper's CLS and position embedding (docs/methods.md)",
+    )
     build: str | None = Field(
         default=None,
         min_length=1,
