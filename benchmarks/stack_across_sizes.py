@@ -2,9 +2,9 @@
 
     python benchmarks/stack_across_sizes.py [--rounds 7]
 
-With equal updates (`train.steps`) models of all numbers of images could train as one stack; vitbench
-stacks those of one number alone. A data-size sweep at laptop scale has 18 models of each (three
-learning rates, six seeds) and six numbers, so stacks of 108 in place of 18 are the most to be had.
+With equal updates (`train.steps`) models of all numbers of images could train as one stack;
+vitbench stacks those of one number alone. A data-size sweep at laptop scale has 18 models of each
+(three learning rates, six seeds) and six numbers: at most 108 in place of 18 a stack.
 Measured are real training steps on one thread, each member on images of its own, in CPU time of the
 process, so that what else runs on the machine counts little; sizes take turns, and a ratio is taken
 within each round.
