@@ -55,6 +55,7 @@ def pictures(dataset: Dataset) -> Pictures:
         return content["bytes"] or Path(content["path"]).read_bytes()
 
     name, size = Path(path).name, dataset.image_size
+    shown = name if Path(path).is_absolute() else path  # of the Hub, with its owner
     return Pictures(
         name=name,
         place=Path(path),
@@ -65,7 +66,7 @@ def pictures(dataset: Dataset) -> Pictures:
         classes=classes,
         read=read,
         channels=dataset.channels or 3,
-        source=f"{path} of Hugging Face ({len(which):,} images of {len(classes)} classes, centre "
+        source=f"{shown} of Hugging Face ({len(which):,} images of {len(classes)} classes, centre "
         f"square resized to {size}x{size})",
     )
 
