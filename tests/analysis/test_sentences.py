@@ -127,7 +127,7 @@ def test_sentences_of_a_report_with_plates_and_models_without_s(
         (made / "attention" / f"plate_{name}.png").write_bytes(b"")
     content = report._content(opened, [])
     for plate in content["plates"]:
-        assert plate.alt.startswith(f"{plate.heading}: images, their attention")
+        assert plate.alt.startswith(f"{plate.heading}: images, the map of each")
     assert len(content["plates"]) == 2
     reasons = [row["why_not"] for row in content["sensitivity"]]
     assert len(reasons) == 2 and all(

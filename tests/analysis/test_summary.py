@@ -281,6 +281,8 @@ def test_claims_come_first_with_their_verdicts(tmp_path: Path) -> None:
     (claim,) = summary.as_json(found)["claims"]
     assert claim["verdict"] == "supported" and claim["added_after"] and claim["n"] == 6
     assert matches(claim, summary.ClaimJson)
+    ends = found.trials.pivot(index="seed", columns="lr", values="test_loss").astype(float)
+    assert claim["detectable"] == pytest.approx(1.79 * (ends[0.01] - ends[0.001]).std(), rel=1e-6)
 
 
 def test_table_columns_reach_old_readers() -> None:

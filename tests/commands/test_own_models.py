@@ -11,6 +11,7 @@ import torch
 
 import vitbench
 from vitbench import sweep as command
+from vitbench.attention import __main__ as attention_command
 from vitbench.config import load_results_sweep
 from vitbench.plan import expand
 
@@ -86,7 +87,9 @@ def test_a_builder_is_trained_recorded_and_resumed(file: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_several_models_in_one_sweep(file: Path, tmp_path: Path) -> None:
+def test_several_models_in_one_sweep(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The ViT, a builder and a library's model, each with rates of its own; names in the tables."""
     file.write_text(
         """
@@ -120,6 +123,20 @@ attention: {top: 1, images: 4}
     spread = pd.read_csv(folder / "attention" / "spread.csv")
     assert set(spread["trial_id"]) == set(trials.loc[trials["model"] != "own", "trial_id"])
     assert "Model own: of 2 learning rates" in report and "depth none" not in report
+    best = trials[trials["model"] == "own"].sort_values("best_val_loss")["trial_id"].iloc[0]
+    assert "Model own shows no attention." in report and "Input gradient of " in report
+    summary = pd.read_csv(folder / "attention" / "attention_summary.csv")
+    by_gradient = summary[summary["method"] == "input_gradient"].set_index("score")
+    assert (
+        set(by_gradient["trial_id"]) == {best} and (folder / f"attention/plate_{best}.png").exists()
+    )
+    controls = {"", "_untrained", "_other_image", "_mean_map", "_uniform"}
+    assert {f"ink_lift{control}" for control in controls} <= set(by_gradient.index)
+    assert {"deletion", "insertion"} <= set(by_gradient.index)
+    assert attention_command.main([str(folder), "--trial", best, "--images", "4"]) == 0
+    assert "this model shows no attention" in capsys.readouterr().out
+    assert attention_command.main([str(folder), "--trial", best, "--method", "last"]) == 2
+    assert "--method last: this model has none; use input_gradient" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ search:
         "s.yaml:1: name='my sweep': may hold letters, digits, '_', '-' and '.' only; "
         "it names the results folder; leave spaces and / out",
         "s.yaml:2: dataset.name='mnst': must be one of mnist, digits, celeba, faces, folder, "
-        "cifar10, cifar100, fashion_mnist, svhn, emnist, own; did you mean 'mnist'?",
+        "cifar10, cifar100, fashion_mnist, svhn, emnist, huggingface, own; did you mean 'mnist'?",
         "s.yaml:3: model.width='192': must be a whole number; this is text",
         "s.yaml:3: model.dept: there is no such key; did you mean 'depth'?",
         "s.yaml:5: train.epochs=0: must be at least 1; choose such a value",

@@ -51,6 +51,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "model.width": (*WHOLE, 7),
     "model.mlp": WHOLE,
     "model.dropout": SHARE,
+    "model.init": CHOICE,
     "train": SECTION,
     "train.epochs": WHOLE,
     "train.batch_size": (*WHOLE, 65),

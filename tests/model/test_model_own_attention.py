@@ -1,4 +1,4 @@
-"""Where users' modules look: by their own method, by timm's blocks, or not at all."""
+"""Where users' modules look: by their own method, by timm's blocks, or by their input gradients."""
 
 from __future__ import annotations
 
@@ -61,11 +61,29 @@ def test_a_module_without_cls_is_seen_by_the_mean_of_its_tokens(images: torch.Te
     assert faithfulness(model, images, found.by_method, seed=0)["last"].shape == (2, 4)
 
 
+def test_a_model_without_attention_is_seen_by_its_input_gradients(images: torch.Tensor) -> None:
+    """Of a linear model they are the sizes of the predicted class's weights; a CNN has a map."""
+    shape = {"image_size": 16, "channels": 2, "outputs": 3, "args": {}}
+    linear = of_shape({"build": "vitbench.model.baselines:linear", **shape}, members=1)
+    linear.initialise([1])
+    pixels = torch.randn(5, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = compute(linear.eval(), pixels)
+    assert list(found.by_method) == ["input_gradient"] and found.patch_grid == 8
+    weights = linear.member_state(0)["1.weight"].view(3, 2, 8, 2, 8, 2).abs().sum((1, 3, 5))
+    expected = weights.flatten(1)[torch.from_numpy(found.predicted_B)].double()
+    expected /= expected.sum(dim=1, keepdim=True)
+    assert found.by_method["input_gradient"] == pytest.approx(expected.numpy(), rel=1e-5)
+    model = stack("resnet")
+    assert not shows_attention(model)
+    maps = compute(model, images).by_method
+    assert maps["input_gradient"].sum(axis=1) == pytest.approx(1)
+    assert faithfulness(model, images, maps, seed=0)["input_gradient"].shape == (2, 4)
+
+
 def test_what_is_no_attention_is_refused(
     images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A CNN shows none; maps whose rows do not sum to 1, or of no square, are named."""
-    assert not shows_attention(stack("resnet"))
+    """Maps whose rows do not sum to 1, or of no square, are named."""
     for maps, words in (
         (torch.ones(1, 4, 2, 4, 4), "do not sum to 1"),
         (torch.ones(1, 4, 2, 3, 3) / 3, "no square of patches"),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib.util
 
 import pytest
 import torch
 from reference import Vit
 from torch.func import functional_call
 
+from vitbench.model.builders import builds
+from vitbench.model.generic import BuiltShape
 from vitbench.model.layers import Dropout
 from vitbench.model.layout import VitShape
 from vitbench.model.vit import StackedVit
@@ -22,7 +26,7 @@ TINY = VitShape(
 
 def plain(shape: VitShape) -> Vit:
     settings = dataclasses.asdict(shape)
-    settings.pop("dropout")
+    settings = {k: v for k, v in settings.items() if k not in ("dropout", "init")}
     return Vit(**settings)
 
 
@@ -195,3 +199,31 @@ def test_weight_decay_covers_the_matrices_and_nothing_else() -> None:
     groups = reference.decay_groups(0.1)
     assert all((p == 1).all() for p in groups[0]["params"])
     assert all((p == 0).all() for p in groups[1]["params"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm comes with an extra")
+def test_initial_weights_of_timm_are_timms() -> None:
+    """Tensor by tensor the mean and the spread that timm's own model of this shape starts with."""
+    args = {"img_size": 32, "patch_size": 8, "depth": 2, "num_heads": 4, "embed_dim": 192}
+    theirs = builds(BuiltShape("timm:vit_tiny_patch16_224", 32, 1, 10, args))().state_dict()
+    shape = dataclasses.replace(TABLE_1, depth=2, init="timm")
+    names = {"patch.": "patch_embed.proj.", "cls": "cls_token", "position": "pos_embed"}
+    names |= {"qkv": "attn.qkv", "out": "attn.proj", "mlp1": "mlp.fc1", "mlp2": "mlp.fc2"}
+    for name, ours in stack(shape, [0], torch.float32).member_state(0).items():
+        timms = theirs[functools.reduce(lambda text, n: text.replace(n, names[n]), names, name)]
+        assert ours.numel() == timms.numel(), name
+        far = 6 * float(timms.std()) / ours.numel() ** 0.5
+        assert abs(float(ours.mean() - timms.mean())) <= far + 1e-12, name
+        assert float(ours.std()) == pytest.approx(float(timms.std()), rel=6 / ours.numel() ** 0.5)
+
+
+def test_timms_weights_alone_leave_the_papers_embeddings() -> None:
+    """timm_weights is timm's start but for CLS and position, which are the paper's of that seed."""
+    paper, timm, mixed = (
+        stack(dataclasses.replace(TINY, init=init), [3]).member_state(0)
+        for init in ("paper", "timm", "timm_weights")
+    )
+    for name, tensor in mixed.items():
+        same = paper if name in ("cls", "position") else timm
+        assert torch.equal(tensor, same[name]), name
+    assert not torch.equal(timm["position"], paper["position"])

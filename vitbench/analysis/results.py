@@ -43,9 +43,10 @@ class Results:
 
     @property
     def dataset(self) -> str:
-        """The data set that was really used; a user's own folder by its name."""
+        """The data set that was really used; what a path leads to by its name."""
         name = str(self.sweep["dataset"]["name"])
-        return str(self.environment.get("dataset", name)) if name == "folder" else name
+        by_path = name in ("folder", "huggingface")
+        return str(self.environment.get("dataset", name)) if by_path else name
 
     @property
     def subtitle(self) -> str:

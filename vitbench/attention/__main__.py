@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--image", type=Path, nargs="+", default=[], metavar="FILE", help="pictures of your own"
     )
     parser.add_argument(
-        "--method", choices=("last", "rollout", "gradient"), default="last", help="of the plate"
+        "--method",
+        choices=("last", "rollout", "gradient", "input_gradient"),
+        help="of the plate; input_gradient is that of models that show no attention",
     )
     parser.add_argument("--layer", type=int, default=0, help="from 1; the last if left out")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of images")
@@ -49,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
     from vitbench.attention import export
     from vitbench.attention import subject as subject_of
     from vitbench.attention.maps import one_thread
-    from vitbench.model.attention import attend
+    from vitbench.model.attention import attend, shows_attention
 
     if args.top is not None:
         if args.top < 1:
@@ -61,11 +63,15 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     results = load(args.results)
     images = subject_of.open_images(results, args.data)
-    seen = subject_of.showing(results) if args.trial == "best" else results
+    seen = subject_of.showing(results)[0] if args.trial == "best" else results
+    seen = seen if len(seen.trials) else results
     trial_id = subject_of.choose(seen, args.trial, args.label)
     subject = subject_of.open_subject(results, trial_id, images, args.label)
     first = subject.normalised(subject.images.test.images[:1])
-    depth = len(attend(subject.model, first)[0])
+    silent = not shows_attention(subject.model)
+    depth = 0 if silent else len(attend(subject.model, first)[0])
+    if args.layer and silent:
+        raise UserError(f"--layer {args.layer}: this model shows no attention in any layer")
     if not 0 <= args.layer <= depth:
         raise UserError(f"--layer {args.layer}: the model has layers 1 to {depth}")
     if args.images < 1:
@@ -73,6 +79,8 @@ def _run(args: argparse.Namespace) -> int:
     layer = args.layer - 1 if args.layer else -1
     folder = results.folder / "attention"
     print(f"trial {trial_id}: {export.who(results, subject)}")
+    if silent:
+        print("this model shows no attention; the maps are of its input gradients")
     if args.image:
         photos = subject_of.read_photos(args.image, subject.images)
         names = [path.name for path in args.image]

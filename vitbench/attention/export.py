@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
 from vitbench.attention import scores
-from vitbench.attention.maps import Maps, compute, faithfulness, one_thread
-from vitbench.attention.subject import Subject, open_images, open_subject, showing
+from vitbench.attention.maps import INPUT_GRADIENT, Maps, compute, faithfulness, one_thread
+from vitbench.attention.subject import NO_MAPS, Subject, open_images, open_subject, showing
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.errors import UserError
 from vitbench.model.builders import of_shape
@@ -48,20 +49,27 @@ def export_best(
     """Export the best trials of a sweep, by validation loss; returns the names of their plates.
 
     Where labels are compared, losses of different labels are not: `top` is shared out between the
-    labels, at least one trial each. How far every other trial spreads its attention, and on which
+    labels, at least one trial each. Of each model that shows no attention the best trial is
+    exported, by its input gradients. How far every other trial spreads its attention, and on which
     regions, is recorded, too. `watch` is told the stage, the models done and how many there are.
     """
     results = load(folder)
     images = open_images(results, data_dir)
-    results = showing(results)
+    shown, silent = showing(results)
     names = []
-    best = _best(results, images, top)
+    best = _best(shown, images, top)
+    if not images.classes:  # of all labels at once there is no map
+        silent = silent[silent["label"].notna()]
+    for _, trials in silent.groupby("model"):
+        best += _best(dataclasses.replace(results, trials=trials), images, top=1)
+    if not best and results.trials["checkpoint"].notna().any():
+        raise UserError(NO_MAPS)
     for done, (trial_id, label) in enumerate(best):
         watch("attention maps of the best models", done, len(best))
         subject = open_subject(results, trial_id, images, label)
         export(results, subject, count=count)
         names.append(subject.key)
-    _spread(results, images, count, watch)
+    _spread(shown, images, count, watch)
     return names
 
 
@@ -138,7 +146,7 @@ def export(
     count: int,
     seed: int = 0,
     layer: int = -1,
-    method: str = "last",
+    method: str | None = None,
 ) -> list[str]:
     """Score a model on `count` test images and draw its plate; returns the summary in words.
 
@@ -156,7 +164,8 @@ def export(
     summary = summarise(rows)
     who = {"trial_id": subject.trial_id, "label": subject.label}
     _merge(folder / "attention_summary.csv", summary.assign(**who))
-    _merge(folder / "attention_distance.csv", _distances(subject, maps).assign(**who))
+    if len(maps.attention_LBHTT):
+        _merge(folder / "attention_distance.csv", _distances(subject, maps).assign(**who))
     arrays: dict[str, Any] = {"test_index": drawn, "heads": maps.heads_BHM, **maps.by_method}
     np.savez_compressed(folder / f"maps_{name}.npz", **arrays)
     _draw_plate(results, subject, seed=seed, layer=layer, method=method)
@@ -280,7 +289,9 @@ def _distances(subject: Subject, maps: Maps) -> pd.DataFrame:
     )
 
 
-def _draw_plate(results: Results, subject: Subject, *, seed: int, layer: int, method: str) -> None:
+def _draw_plate(
+    results: Results, subject: Subject, *, seed: int, layer: int, method: str | None
+) -> None:
     """Successes and failures in the order of a seeded draw over the test images.
 
     Of a label the successes are as many with it as without, as far as there are.
@@ -307,16 +318,19 @@ def draw(
     images: NDArray[np.uint8],
     truth: NDArray[np.int64] | None,
     layer: int,
-    method: str,
+    method: str | None,
     names: Sequence[str] = (),
 ) -> list[str]:
     """Draw input, map, overlay and prediction of images; returns what is predicted of each.
 
     With `names`, those of the images, they are a user's own and their plate is `plate_photos`.
+    Without a method the first that the model has is drawn.
     """
     maps = compute(subject.model, subject.normalised(images), layer)
+    method = method or next(iter(maps.by_method))
     if method not in maps.by_method:
-        raise UserError(f"--method {method}: is of the built-in ViT alone; use last or rollout")
+        there = " or ".join(maps.by_method)
+        raise UserError(f"--method {method}: this model has none; use {there}")
     grid = maps.patch_grid
     squares = maps.by_method[method].reshape(-1, grid, grid) * grid**2
     shown = [
@@ -332,14 +346,16 @@ def draw(
         )
     ]
     depth = len(maps.attention_LBHTT)
+    of = "Input gradient" if method == INPUT_GRADIENT else "Attention"
     what = {
-        "last": f"layer {layer % depth + 1} of {depth}, CLS to patches, mean over heads",
+        "last": f"layer {layer % max(1, depth) + 1} of {depth}, CLS to patches, mean over heads",
         "rollout": "attention rollout",
         "gradient": "gradient-weighted attention of the predicted class",
+        INPUT_GRADIENT: "|d logit / d pixel| of the predicted class; it shows no attention",
     }[method]
-    title = f"Attention of {who(results, subject)}: {what} ({results.subtitle})"
+    title = f"{of} of {who(results, subject)}: {what} ({results.subtitle})"
     place = _folder(results), "photos" if names else subject.key
-    attention_figures.save_plate(shown, subject.names, title, *place)
+    attention_figures.save_plate(shown, subject.names, title, *place, of=of.lower())
     return [
         f"{subject.names[predicted]} ({of_output[predicted]:.2f})"
         for predicted, of_output in zip(maps.predicted_B, maps.probability_BO, strict=True)

@@ -16,12 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.attention.scores import patch_map
-from vitbench.model.attention import attend, gradient_weighted, rollout
+from vitbench.model.attention import (
+    attend,
+    gradient_weighted,
+    input_gradient,
+    rollout,
+    shows_attention,
+)
 from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 
 Array = NDArray[np.float64]
 _RANDOM_ORDERS, _MOST_STEPS = 3, 16
+_MOST_GRID = 8  # squares per side of a map of pixels
+INPUT_GRADIENT = "input_gradient"
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,8 @@ class Maps:
     """What a model does with some images.
 
     `by_method` holds CLS-to-patch maps, [B, M], rows sum to 1: of the `last` layer (mean over
-    heads), `rollout` and, of the built-in ViT, `gradient`.
+    heads), `rollout` and, of the built-in ViT, `gradient`. A model that shows no attention has
+    `input_gradient` alone, averaged over squares of pixels, and no layer and no head.
     """
 
     by_method: dict[str, Array]
@@ -41,7 +50,7 @@ class Maps:
     @property
     def patch_grid(self) -> int:
         """Patches per side."""
-        return isqrt(self.heads_BHM.shape[-1])
+        return isqrt(next(iter(self.by_method.values())).shape[-1])
 
     @property
     def predicted_B(self) -> NDArray[np.int64]:
@@ -62,6 +71,8 @@ def one_thread() -> Iterator[None]:
 
 def compute(model: StackedModel, images_BCYX: Tensor, layer: int = -1) -> Maps:
     """All maps of a model on normalised images; `layer` chooses another than the last."""
+    if not shows_attention(model):
+        return _from_pixels(model, images_BCYX)
     with torch.no_grad():
         layers, logits_BO = attend(model, images_BCYX)
         attention_LBHTT = torch.stack(layers)
@@ -79,6 +90,23 @@ def compute(model: StackedModel, images_BCYX: Tensor, layer: int = -1) -> Maps:
         heads_BHM=heads_BHM,
         self_mass_B=self_mass_B,
         attention_LBHTT=attention_LBHTT.double().numpy(),
+        probability_BO=probabilities(logits_BO),
+    )
+
+
+def _from_pixels(model: StackedModel, images_BCYX: Tensor) -> Maps:
+    """The maps of a model that shows no attention, over at most 8 x 8 squares of pixels."""
+    pixels_BYX, logits_BO = input_gradient(model, images_BCYX)
+    batch, side = pixels_BYX.shape[:2]
+    grid = max(n for n in range(1, _MOST_GRID + 1) if side % n == 0)
+    map_BGG = torch.nn.functional.avg_pool2d(pixels_BYX.double(), side // grid)
+    map_BM = map_BGG.flatten(1).numpy() + 1e-12  # without any gradient the map is uniform
+    nothing = np.empty((0, batch, 0, 0, 0))
+    return Maps(
+        by_method={INPUT_GRADIENT: map_BM / map_BM.sum(axis=1, keepdims=True)},
+        heads_BHM=np.empty((batch, 0, grid**2)),
+        self_mass_B=np.full(batch, np.nan),
+        attention_LBHTT=nothing,
         probability_BO=probabilities(logits_BO),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,11 +20,13 @@ from vitbench.config import Dataset
 from vitbench.data import decode, files
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
-from vitbench.model.attention import METHOD, shows_attention
+from vitbench.model.attention import shows_attention
 from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 from vitbench.training.checkpoint import load_member
 from vitbench.user_code import Code
+
+NO_MAPS = "models of your own that learn all labels at once have no maps"
 
 
 @dataclass(frozen=True)
@@ -103,25 +106,22 @@ def choose(results: Results, wanted: str, label: str | None) -> str:
     return ids[0]
 
 
-def showing(results: Results) -> Results:
-    """The results of those models alone that show attention.
+def showing(results: Results) -> tuple[Results, pd.DataFrame]:
+    """The results of those models alone that show attention, and the trials of those that do not.
 
-    Raises:
-        UserError: if there is none.
+    Where none shows any, the results have no trial.
     """
     if "model" not in results.trials:  # of an earlier version, which had ViTs alone
-        return results
+        return results, results.trials.head(0)
     trials = results.trials[results.trials["checkpoint"].notna()]
     silent = []
     for model, group in trials.groupby("model"):
-        loaded, info = _load(results, str(group["trial_id"].iloc[0]))
+        loaded, _ = _load(results, str(group["trial_id"].iloc[0]))
         if not shows_attention(loaded):
-            silent.append((model, info["shape"]["build"]))
-    shown = results.trials[~results.trials["model"].isin([model for model, _ in silent])]
-    if shown.empty and silent:
-        built = ", ".join(dict.fromkeys(build for _, build in silent))
-        raise UserError(f"{built} shows no attention; give its module a method {METHOD}(images)")
-    return dataclasses.replace(results, trials=shown)
+            silent.append(model)
+    is_silent = results.trials["model"].isin(silent)
+    shown = dataclasses.replace(results, trials=results.trials[~is_silent])
+    return shown, results.trials[is_silent]
 
 
 def _load(results: Results, trial_id: str) -> tuple[StackedModel, dict[str, Any]]:
@@ -147,9 +147,6 @@ def open_subject(
         UserError: if the checkpoint is damaged or the images are not those of the training.
     """
     model, info = _load(results, trial_id)
-    if not shows_attention(model):
-        built = info["shape"]["build"]
-        raise UserError(f"{results.folder}: trial {trial_id}, made by {built}, shows no attention")
     if images.checksum != info["images"]["checksum"]:
         raise UserError(
             f"{results.folder}: trial {trial_id} was trained on other images of "
@@ -167,7 +164,7 @@ def open_subject(
 def _one_output(model: StackedModel, output: int) -> StackedModel:
     """A model of several labels seen through one of them: the same body with one output."""
     if not isinstance(model, StackedVit):
-        raise UserError("models of your own that learn all labels at once show no attention")
+        raise UserError(NO_MAPS)
     state = model.member_state(0)
     for name in ("head.weight", "head.bias"):
         state[name] = state[name][output : output + 1]

@@ -59,7 +59,7 @@ FROZEN: dict[str, dict[str, Any]] = {
 }
 ADDED: dict[str, dict[str, Any]] = {
     "dataset": {"label_noise": None, "build": None, "args": {}, "source": None},
-    "model": {"build": None, "args": {}, "name": None, "source": None},
+    "model": {"build": None, "args": {}, "name": None, "source": None, "init": "paper"},
     "train": {
         "evaluate_every": 1,
         "augment": None,

@@ -261,6 +261,8 @@ def _from_folder(dataset: dict[str, Any], folder: FilePath) -> None:
     """Make the path of the images one from anywhere: in the file it begins at the file's folder."""
     path = dataset.get("path")
     if isinstance(path, str) and not FilePath(path).expanduser().is_absolute():
+        if dataset.get("name") == "huggingface" and not (folder / path).is_dir():
+            return  # of the Hub
         dataset["path"] = str((folder / path).resolve())
 
 

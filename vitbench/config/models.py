@@ -29,7 +29,8 @@ class Dataset(Section):
 
     name: Literal[
         "mnist", "digits", "celeba", "faces", "folder",
-        "cifar10", "cifar100", "fashion_mnist", "svhn", "emnist", "own",
+        "cifar10", "cifar100", "fashion_mnist", "svhn", "emnist", "huggingface",
+        "own",
     ] = Field(description="data set; left out with `build`, which is `own`")  # fmt: skip
     offline: Literal["digits", "faces"] | None = Field(
         default=None,
@@ -60,10 +61,12 @@ class Dataset(Section):
         default=None,
         min_length=1,
         description="of folder: one subfolder of images per class, or images and one CSV of "
-        "attributes; begins at the folder of the sweep file",
+        "attributes; begins at the folder of the sweep file. Of huggingface: ORG/NAME of the Hub, "
+        "or a folder that holds such a data set",
     )
     channels: Literal[1, 3] | None = Field(
-        default=None, description="of folder: 1 for grey, 3 for colour (the default)"
+        default=None,
+        description="of folder and huggingface: 1 for grey, 3 for colour (the default)",
     )
     damaged_share: float = Field(
         default=0.001,
@@ -116,6 +119,11 @@ class Model(Section):
         default=None, ge=1, description="hidden size of the MLP; 4 x width if left out"
     )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="dropout rate")
+    init: Literal["paper", "timm", "timm_weights"] = Field(
+        default="paper",
+        description="initial values: the paper's, those of timm's Vision Transformer, or timm's "
+        "with the paper's CLS and position embedding (docs/methods.md)",
+    )
     build: str | None = Field(
         default=None,
         min_length=1,

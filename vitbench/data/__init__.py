@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitbench.config import Dataset
-from vitbench.data import cache, celeba, decode, digits, folder, mnist, own, vision_sets
+from vitbench.data import (
+    cache,
+    celeba,
+    decode,
+    digits,
+    folder,
+    huggingface,
+    mnist,
+    own,
+    vision_sets,
+)
 from vitbench.data.decode import Watch
 from vitbench.data.faces import faces
 from vitbench.data.image_set import ImageSet, Split
@@ -89,6 +99,8 @@ def resolve(dataset: Dataset, data_dir: Path | None, *, download: bool = True) -
     """
     used = dataset.model_copy(update={"offline": None})
     base, fetched = data_folder(data_dir), _FETCHED.get(dataset.name)
+    if dataset.name == "huggingface" and not download:
+        huggingface.stay_offline()
     if fetched is None:
         return Resolved(used)
     with _readable(dataset, base):
@@ -170,6 +182,11 @@ def _source(dataset: Dataset, base: Path) -> tuple[str, Callable[[Path, Watch | 
             pictures = folder.pictures(dataset)
             return folder.fingerprint(pictures, dataset), lambda partial, watch: decode.build(
                 pictures, dataset, partial, watch
+            )
+        case "huggingface":
+            listed = huggingface.pictures(dataset)
+            return huggingface.fingerprint(listed, dataset), lambda partial, watch: decode.build(
+                listed, dataset, partial, watch
             )
         case "own":
             return own.key(dataset), lambda partial, watch: own.load(dataset)

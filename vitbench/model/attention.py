@@ -142,11 +142,29 @@ def gradient_weighted(
     """
     with torch.enable_grad():
         layers, logits_BO = attend(model, images_BCYX)
-        if logits_BO.shape[1] == 1:
-            asked_B = logits_BO.squeeze(1).abs()
-        else:
-            chosen_B = logits_BO.argmax(dim=1) if output_B is None else output_B
-            asked_B = logits_BO.gather(1, chosen_B.unsqueeze(1)).squeeze(1)
-        (gradient_BHTT,) = torch.autograd.grad(asked_B.sum(), layers[-1])
+        (gradient_BHTT,) = torch.autograd.grad(_asked(logits_BO, output_B), layers[-1])
     product_BHT = gradient_BHTT[:, :, 0] * layers[-1][:, :, 0]
     return product_BHT.clamp(min=0).mean(dim=1).detach()
+
+
+def input_gradient(model: StackedModel, images_BCYX: Tensor) -> tuple[Tensor, Tensor]:
+    """How much each pixel moves the predicted output: |d logit / d pixel|, summed over channels.
+
+    The image-specific saliency of Simonyan et al. 2013 (arXiv:1312.6034); for any model.
+
+    Returns:
+        The map, [B, Y, X], and the logits [B, O].
+    """
+    with torch.enable_grad():
+        pixels_BCYX = images_BCYX.detach().clone().requires_grad_()
+        logits_BO = model(pixels_BCYX.unsqueeze(0))[0]
+        (gradient_BCYX,) = torch.autograd.grad(_asked(logits_BO), pixels_BCYX)
+    return gradient_BCYX.abs().sum(dim=1), logits_BO.detach()
+
+
+def _asked(logits_BO: Tensor, output_B: Tensor | None = None) -> Tensor:
+    """Sum over images of the output that each is asked about, see `gradient_weighted`."""
+    if logits_BO.shape[1] == 1:
+        return logits_BO.abs().sum()
+    chosen_B = logits_BO.argmax(dim=1) if output_B is None else output_B
+    return logits_BO.gather(1, chosen_B.unsqueeze(1)).sum()

@@ -38,6 +38,7 @@ def stacked_model(
             width=model.width,
             mlp=model.mlp_width,
             dropout=model.dropout,
+            init=model.init,
             **images,
         )
         return StackedVit(shape, members, rounded=rounded)

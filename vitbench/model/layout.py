@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class VitShape:
-    """Everything that decides the parameters' shapes, and the dropout rate."""
+    """Everything that decides the parameters' shapes and first values, and the dropout rate."""
 
     image_size: int
     channels: int
@@ -29,6 +29,7 @@ class VitShape:
     mlp: int
     outputs: int
     dropout: float = 0.0
+    init: str = "paper"  # or "timm", "timm_weights"
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -56,7 +57,7 @@ class Slot:
     name: str
     shape: tuple[int, ...]
     decay: bool  # weight decay applies to matrices, not to biases, norms and embeddings
-    init: str  # "uniform01", "ones", "zeros", or "fan_in:<inputs>"
+    init: str  # as in the paper: "uniform01", "ones", "zeros", or "fan_in:<inputs>"
 
     @property
     def size(self) -> int:

@@ -42,12 +42,14 @@ class StackedVit(StackedModel):
     def initialise(self, seeds: Sequence[int]) -> None:
         """Give each member the initial weights of its seed, the same in every stack.
 
-        Affine maps start from uniform(-1, 1) / sqrt(inputs), as torch's own layers do.
+        Affine maps start from uniform(-1, 1) / sqrt(inputs), as torch's own layers do. With
+        `init` timm, those behind the patches start as timm's do, and so do the embeddings, which
+        timm_weights leaves as they are.
         """
         with torch.no_grad():
             for row, seed in zip(self.flat, seeds, strict=True):
                 for part, slot in zip(row.split(self._sizes), self.slots, strict=True):
-                    part.copy_(_initial(slot, seed))
+                    part.copy_(_initial(slot, seed, self.shape.init))
 
     def _forward_tensors(self) -> dict[str, Tensor]:
         """What a forward pass computes with; `rounded`, linear() computes in bfloat16.
@@ -145,10 +147,24 @@ class StackedVit(StackedModel):
         return x_KND.view(self.members, -1, self.shape.tokens, self.shape.width)[:, :, 0]
 
 
-def _initial(slot: Slot, seed: int) -> Tensor:
+def _initial(slot: Slot, seed: int, init: str) -> Tensor:
     if slot.init in ("ones", "zeros"):
         return torch.full((slot.size,), float(slot.init == "ones"))
-    values = torch.rand(slot.size, generator=generator(seed, "init", slot.name))
+    stream = generator(seed, "init", slot.name)
+    kept = ("patch.", "cls", "position") if init == "timm_weights" else ("patch.",)
+    if init != "paper" and not slot.name.startswith(kept):
+        return torch.randn(slot.size, generator=stream) * _timm_sd(slot)
+    values = torch.rand(slot.size, generator=stream)
     if slot.init == "uniform01":
         return values
     return (2.0 * values - 1.0) * (1.0 / sqrt(int(slot.init.removeprefix("fan_in:"))))
+
+
+def _timm_sd(slot: Slot) -> float:
+    """Standard deviation of initial values in timm 1.0's VisionTransformer.init_weights.
+
+    It cuts its normals off at 2, which is 100 standard deviations; patches stay as torch's are.
+    """
+    if slot.name == "cls":
+        return 1e-6
+    return 0.02 if slot.decay or slot.name == "position" else 0.0

@@ -292,6 +292,7 @@ class TrialOutcome(Record):
     subset: Annotated[
         str | None, "per_seed where each seed draws its training images; else shared"
     ] = None
+    init: Annotated[str | None, "initial values of the Vision Transformer"] = None
     labels: tuple[LabelScore, ...] = ()  # rows of another table
 
     @classmethod

@@ -55,12 +55,17 @@ class Shown:
 
 
 def save_plate(
-    shown: Sequence[Shown], outputs: Sequence[str], title: str, folder: Path, name: str
+    shown: Sequence[Shown],
+    outputs: Sequence[str],
+    title: str,
+    folder: Path,
+    name: str,
+    of: str = "attention",
 ) -> list[Path]:
     """Write `plate_<name>.png` and `.pdf`, and each overlay as `single_<name>_<number>.png`.
 
-    A column per image: input, attention, overlay, and the probabilities of the likeliest outputs.
-    One colour scale for all maps, white where attention is uniform.
+    A column per image: input, map, overlay, and the probabilities of the likeliest outputs.
+    One colour scale for all maps (`of` attention or input gradients), white where one is uniform.
     """
     highest = max(2.0, max(float(np.nanmax(one.map)) for one in shown))
     norm = TwoSlopeNorm(vmin=0.0, vcenter=1.0, vmax=highest)
@@ -77,7 +82,7 @@ def save_plate(
             _draw_column(axes[top : top + 4, number % columns], one, outputs, norm)
         colours = ScalarMappable(norm, _CMAP)
         bar = figure.colorbar(colours, ax=axes, shrink=0.5, aspect=25, location="right")
-        bar.set_label("attention, times uniform")
+        bar.set_label(f"{of}, times uniform")
         figure.suptitle(textwrap.fill(title, 14 * columns + 24), fontsize=9)
         paths = style.save_pictures(figure, folder / f"plate_{name}.csv")
         for number, one in enumerate(shown, 1):
@@ -177,6 +182,7 @@ def table(folder: Path) -> list[dict[str, object]]:
             for control in ("untrained", "other_image", "mean_map"):
                 shown[control] = means[f"{score}_{control}"]
             shown |= {
+                "method": str(row["method"]).replace("_", " "),
                 "region": region.replace("_", " "),
                 "pointing": means[f"{region}_pointing"],
                 "pointing_chance": means[f"{region}_pointing_other_image"],

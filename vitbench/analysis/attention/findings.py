@@ -55,11 +55,25 @@ def limits(results: Results) -> list[Finding]:
     summary = results.folder / "attention" / "attention_summary.csv"
     if summary.is_file() and lifts(results).empty:
         told.append(Finding("limit_single_models"))
+    silent = without_attention(results)
+    if len(silent):
+        names = [str(name) for name in silent["model"].unique()]
+        told.append(Finding("limit_no_attention", n=len(names), facts={"models": names}))
     spread, models = recorded_spread(results), chosen(results)
     without = int((~models["trial_id"].isin(spread["trial_id"])).sum())
     if len(spread) and without:
         told.append(Finding("limit_without_map", n=without))
     return told
+
+
+def without_attention(results: Results) -> pd.DataFrame:
+    """The trials that were exported by their input gradients: their models show no attention."""
+    path = results.folder / "attention" / "attention_summary.csv"
+    if not path.is_file():
+        return results.trials.head(0)
+    summary = pd.read_csv(path, usecols=["trial_id", "method"])
+    exported = summary.loc[summary["method"] == "input_gradient", "trial_id"]
+    return results.trials[results.trials["trial_id"].isin(exported)]
 
 
 def recorded_spread(results: Results) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from vitbench.analysis import figures, page, summary
 from vitbench.analysis.attention import figures as attention_figures
+from vitbench.analysis.attention.findings import without_attention
 from vitbench.analysis.data_size import figures as data_size_figures
 from vitbench.analysis.figure_spec import Drawn
 from vitbench.analysis.findings import settings
@@ -197,12 +198,14 @@ def _plates(results: Results, embedder: Embedder) -> list[Picture]:
     """Plates of attention maps, where `vitbench.attention` has written them; the best first."""
     trials = named_trials(results).sort_values("best_val_loss", kind="stable")
     folder, pictures = results.folder / "attention", []
+    silent = set(without_attention(results)["trial_id"])
     for row in trials.itertuples():
         for png in sorted(folder.glob(f"plate_{row.trial_id}*.png")):
             label = png.stem.removeprefix(f"plate_{row.trial_id}").removeprefix("_")
             parts = [] if row.arm == "all" else [spelled_out(str(row.arm))]
             parts += [f"label {label}"] if label else []
-            title = f"Attention of {', '.join([*parts, f'seed {row.seed}'])}"
+            of = "Input gradient" if row.trial_id in silent else "Attention"
+            title = f"{of} of {', '.join([*parts, f'seed {row.seed}'])}"
             shown = Finding("drawn_plate", facts={"title": title})
             pictures.append(embedder.picture(title, sentence(shown), [png]))
     if (photos := folder / "plate_photos.png").is_file():

@@ -174,8 +174,8 @@ _DATASET_SETTINGS = {
     "split": ("celeba",),
     "count": ("faces",),
     "label_noise": ("faces",),
-    "path": ("folder",),
-    "channels": ("folder",),
+    "path": ("folder", "huggingface"),
+    "channels": ("folder", "huggingface"),
 }
 _SUBSTITUTES = {"mnist": "digits", "celeba": "faces"}
 
@@ -196,6 +196,10 @@ def _dataset_problems(dataset: Dataset) -> Iterator[Problem]:
         yield wrong(("args",), "", "are of build, and there is none", "leave them out")
     if dataset.name == "folder" and dataset.path is None:
         yield wrong(("path",), "", "a folder needs a path", "add `path: FOLDER`")
+    if dataset.name == "huggingface" and dataset.path is None:
+        yield wrong(
+            ("path",), "", "a data set of Hugging Face needs a path", "add `path: ORG/NAME`"
+        )
     other = _SUBSTITUTES.get(dataset.name)
     if dataset.offline not in (None, other):
         fix = f"use {other}" if other else "leave it out"
