@@ -21,6 +21,7 @@ from vitbench import plan, user_code
 from vitbench.commands import own_models
 from vitbench.commands.forecast import dry_run, paper_cost_s
 from vitbench.commands.request import Request, Settled, new_results_dir, settle
+from vitbench.commands.request import build_parser as build_parser  # as every command has one
 from vitbench.config import PAPER, Sweep, load_results_sweep, resolved_yaml, setting_of
 from vitbench.config.identity import ID_VERSION
 from vitbench.data.image_set import ImageSet

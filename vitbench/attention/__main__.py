@@ -14,6 +14,16 @@ from vitbench.net import net
 @net
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
+    args = build_parser().parse_args(argv)
+    try:
+        return _run(args)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `vitbench attention`."""
     parser = argparse.ArgumentParser(
         prog="vitbench attention", description="Show and score where a trained model looks."
     )
@@ -36,12 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--layer", type=int, default=0, help="from 1; the last if left out")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of images")
     parser.add_argument("--data", type=Path, help="folder that holds the data sets")
-    args = parser.parse_args(argv)
-    try:
-        return _run(args)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return parser
 
 
 def _run(args: argparse.Namespace) -> int:
