@@ -31,9 +31,11 @@ def table(results: Results) -> list[dict[str, Any]]:
             row["seeds"] = int(part["val_loss"].notna().sum())
             row["diverged"] = int((part["status"] == "diverged").sum())
             of_model.append(row | {name: _mean(part[name].tolist()) for name in METRICS})
-        means = [row["val_loss"].mean for row in of_model if row["val_loss"]]
+        most = max(row["seeds"] for row in of_model)  # a mean of those that survived leads nowhere
+        whole = [row for row in of_model if row["val_loss"] and row["seeds"] == most]
+        lowest = min((row["val_loss"].mean for row in whole), default=None)
         for row in of_model:
-            row["lowest"] = bool(row["val_loss"]) and row["val_loss"].mean == min(means)
+            row["lowest"] = row in whole and row["val_loss"].mean == lowest
         rows += of_model
     return rows
 
