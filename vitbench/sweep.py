@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,9 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
     sweep, search = prepared.sweep, prepared.sweep.search
     trials = plan.expand(sweep) if search.is_grid else []
     if request.dry_run:
-        dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
+        told = dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
+        if request.json:
+            print(json.dumps(asdict(told), indent=1, allow_nan=False))
         return EXIT_OK, None
     _say(console, f"{settled.title}: {prepared.images.source}")
     _say(console, "starting Ray" if request.address is None else f"joining Ray: {request.address}")

@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DIVERGING = "RdBu_r"  # of attention: white where it is uniform
 # How a trial ended, as a marker: filled for a full run, hollow for a censored one.
 MARKS: dict[str, dict[str, Any]] = {
     "finished": {"marker": "o"},
