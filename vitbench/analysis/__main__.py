@@ -27,10 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(content, indent=1, allow_nan=False))
         else:
             from vitbench.analysis import figures, style
-            from vitbench.analysis.report import report
+            from vitbench.analysis.report import paper, report
 
             if args.results.suffix == ".csv":
                 paths = style.save_pictures(figures.redraw(args.results), args.results)
+            elif args.for_paper:
+                paths = paper.write(results.load(args.results, args.target))
             elif args.latex:
                 paths = report.write_latex(args.results, args.target)
             else:
@@ -69,6 +71,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--latex",
         action="store_true",
         help="write every table of the report as LaTeX into RESULTS/latex; draw nothing",
+    )
+    parser.add_argument(
+        "--for-paper",
+        action="store_true",
+        help="write the figures as wide as a paper's column, without titles, with captions and "
+        "BibTeX, into RESULTS/paper",
     )
     return parser
 

@@ -77,7 +77,7 @@ def draw(data: pd.DataFrame, title: str) -> Figure:
     rates, count = sorted(maps["lr"].unique()), int(data["image"].max()) + 1
     across = len(rates) + 1
     norm = TwoSlopeNorm(vmin=0.0, vcenter=1.0, vmax=max(2.0, float(maps["value"].max())))
-    cell_in = (style.WIDTH_IN - 0.9) / across
+    cell_in = (style.width_in() - 0.9) / across
     with style.canvas(count * cell_in + 0.9, title, grid=None) as figure:
         axes = figure.subplots(count, across, squeeze=False)
         for ax in axes.flat:

@@ -24,7 +24,7 @@ from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.learning_rate.figures import curves_data
 from vitbench.analysis.learning_rate.findings import no_sensitivity
 from vitbench.analysis.page import Embedder, Picture, number
-from vitbench.analysis.report import latex, svg_curves
+from vitbench.analysis.report import latex, paper, svg_curves
 from vitbench.analysis.report.latex import Table, ends, value
 from vitbench.analysis.report.verdict import main_figure, verdict
 from vitbench.analysis.results import Results, load
@@ -300,6 +300,5 @@ def _provenance(results: Results) -> dict[str, Any]:
         "facts": facts.items(),
         "command": shlex.join(map(str, env.get("command", []))),
         "caption": sentence(Finding("caption", facts=told)),
-        "version": known["vitbench"],
-        "year": str(env.get("time_utc", ""))[:4],
+        "bibtex": paper.bibtex(env),
     }
