@@ -7,31 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from vitbench import __version__
+from vitbench.commands import COMMANDS
 from vitbench.net import net
 from vitbench.words import did_you_mean
 
 EXIT_BAD_INPUT = 2
 
-
-# Each module (or a package's __main__, so that importing the package stays cheap) exposes a
-# `main(argv) -> int`; the words say what it is for.
-COMMANDS = {
-    "sweep": ("vitbench.sweep", "run the sweep of a YAML file; tables and figures"),
-    "analysis": ("vitbench.analysis.__main__", "draw the report of a results folder again"),
-    "new": ("vitbench.commands.new", "write a commented sweep file to start from"),
-    "ls": ("vitbench.commands.ls", "list runs: state, best trial, folder"),
-    "watch": ("vitbench.commands.watch", "a sweep in the browser, live while it runs"),
-    "compare": ("vitbench.commands.compare", "several results folders in one view"),
-    "attention": ("vitbench.attention.__main__", "where the trained models look, scored"),
-    "export": ("vitbench.commands.export", "copy results to MLflow, Weights & Biases or Trackio"),
-    "check": (
-        "vitbench.commands.check",
-        "try a model of your own: contract, cost, speed, stacking",
-    ),
-    "bench": ("vitbench.bench.__main__", "measure this machine beside other libraries"),
-    "doctor": ("vitbench.commands.doctor", "check the installation, the hardware and the data"),
-}
-_LINES = "\n".join(f"  {name:<9}  {purpose}" for name, (_, purpose) in COMMANDS.items())
+_LINES = "\n".join(f"  {name:<10}  {purpose}" for name, (_, purpose) in COMMANDS.items())
 USAGE = f"""usage: vitbench COMMAND ...      (or: python -m vitbench COMMAND ...)
 
 commands:

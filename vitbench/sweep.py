@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from vitbench import plan, user_code
 from vitbench.commands import own_models
 from vitbench.commands.forecast import dry_run, paper_cost_s
 from vitbench.commands.request import Request, Settled, new_results_dir, settle
+from vitbench.commands.request import build_parser as build_parser  # as every command has one
 from vitbench.config import PAPER, Sweep, load_results_sweep, resolved_yaml, setting_of
 from vitbench.config.identity import ID_VERSION
 from vitbench.data.image_set import ImageSet
@@ -116,7 +118,9 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
     sweep, search = prepared.sweep, prepared.sweep.search
     trials = plan.expand(sweep) if search.is_grid else []
     if request.dry_run:
-        dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
+        told = dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
+        if request.json:
+            print(json.dumps(asdict(told), indent=1, allow_nan=False))
         return EXIT_OK, None
     _say(console, f"{settled.title}: {prepared.images.source}")
     _say(console, "starting Ray" if request.address is None else f"joining Ray: {request.address}")

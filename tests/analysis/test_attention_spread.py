@@ -13,7 +13,7 @@ import result_folder
 from scipy import stats
 
 from vitbench.analysis import figures, results, style
-from vitbench.analysis.attention import by_rate
+from vitbench.analysis.attention import by_rate, rate_maps
 from vitbench.analysis.attention.figures import draw_by_rate
 from vitbench.analysis.attention.findings import (
     associations,
@@ -194,3 +194,32 @@ def test_spread_by_learning_rate_is_a_figure_and_a_sentence(tmp_path: Path) -> N
     one = spread[trials["lr"] == 0.01]
     one.to_csv(made / "attention" / "spread.csv", index=False)
     assert by_rate.data(results.load(made)) is None
+
+
+def test_maps_at_each_rate_are_of_models_that_differ_in_it_alone(tmp_path: Path) -> None:
+    """The best seed at every rate that has weights; the drawing comes from the CSV alone."""
+    made = result_folder.make(tmp_path / "rates")
+    opened = results.load(made)
+    trials = opened.trials[opened.trials["lr"] < 1]  # at 1 nothing is kept
+    chosen = rate_maps.trials_of_rates(opened, trials)
+    assert [*chosen.values()] == [0.0001, 0.001, 0.01, 0.1]
+    best = trials.loc[trials["best_val_loss"].astype(float).idxmin()]
+    of_them = trials[trials["trial_id"].isin(chosen)]
+    assert set(of_them["seed"]) == {best["seed"]} and best["trial_id"] in chosen
+    assert rate_maps.trials_of_rates(opened, trials[trials["lr"] == 0.01]) == {}
+
+    (made / "attention").mkdir()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+    maps = {lr: np.full((4, 2, 2), 1.0) for lr in chosen.values()}
+    maps[0.1][:, 0, 1] = 3.0  # the strongest patch, upper right
+    rate_maps.write(made / "attention", images, maps)
+    data = rate_maps.data(opened)
+    assert data is not None
+    axes = rate_maps.draw(data, "t\nof").axes
+    shown = axes[3 * 5 + 4].images[0].get_array()  # the last image at the highest rate
+    assert shown is not None and shown.tolist() == [[1.0, 3.0], [1.0, 1.0]]
+    left = axes[0].images[0].get_array()
+    np.testing.assert_allclose(np.asarray(left), images[0].mean(axis=0), atol=0.5)
+    assert "1 at 0.01, 3 at 0.1" in sentence(rate_maps.describe(data))
+    assert figures.by_name(opened, "attention_maps_by_lr").axes

@@ -34,6 +34,16 @@ def test_a_single_rate_and_a_search_have_no_table(tmp_path: Path) -> None:
     assert by_rate.table(results.load(result_folder.make(tmp_path / "one", text))) == []
 
 
+def test_a_rate_with_stopped_seeds_is_never_the_lowest(tmp_path: Path) -> None:
+    """Three seeds of the best rate have no loss at the end: no mean is of those that survived."""
+    opened = results.load(result_folder.make(tmp_path / "grid"))
+    early = (opened.trials["lr"] == 0.01) & (opened.trials["seed"] < 3)
+    opened.trials.loc[early, "status"] = "stopped"
+    rows = by_rate.table(opened)
+    assert [row["seeds"] for row in rows] == [6, 6, 3, 6, 6]
+    assert not rows[2]["lowest"] and sum(row["lowest"] for row in rows) == 1
+
+
 def test_a_rate_without_an_end_has_a_row_without_numbers(tmp_path: Path) -> None:
     """A sweep that is still running."""
     made = result_folder.make(tmp_path / "part", until=7)

@@ -17,6 +17,7 @@ from scipy import stats
 
 from vitbench.analysis import results
 from vitbench.analysis.compare import numbers as comparison
+from vitbench.analysis.compare import page as compare_page
 from vitbench.analysis.compare.figures import rates_data
 from vitbench.analysis.compare.findings import (
     ONE_SETTING,
@@ -154,9 +155,20 @@ def test_what_differs_names_settings_code_and_data(tmp_path: Path) -> None:
     }
     limits = limits_of(found)
     assert "images are not the same" in limits and "2 settings differ" in limits
+    page = compare_page.write(found, tmp_path / "page.html").read_text()
+    assert "111111111111…" in page and "1" * 64 not in page, "no checksum makes the table scroll"
     assert "code or its packages differ" in limits
     (flag,) = other_images(found)
     assert "The images differ though the data set has one name" in sentence(flag)
+
+
+def test_a_setting_that_came_later_does_not_differ(tmp_path: Path) -> None:
+    """Results of a version without it had what is its default today."""
+    one, two = result_folder.make(tmp_path / "one"), result_folder.make(tmp_path / "two")
+    text = (two / "sweep.yaml").read_text()
+    assert "  patience: null\n" in text
+    (two / "sweep.yaml").write_text(text.replace("  patience: null\n", ""))
+    assert comparison.compare([one, two]).differences.empty
 
 
 def test_an_axis_of_one_value_is_a_setting(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from vitbench import sweep
 from vitbench.analysis import results
+from vitbench.analysis.report import report
 from vitbench.analysis.report.live import Server, Watch
 from vitbench.commands import watch as command
 
@@ -186,3 +187,22 @@ def test_the_sweep_says_the_address(tmp_path: Path) -> None:
     finally:
         watch.terminate()
         watch.wait(30)
+
+
+def test_a_large_sweep_is_watched_at_a_glance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No setting is compared with every other, and the page says so; the report itself is whole."""
+    made = result_folder.make(tmp_path / "large", until=20)
+
+    def compared(results: object) -> None:
+        raise AssertionError("this takes minutes for 10,000 trials")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "GLANCE_TRIALS", 29)
+        patch.setattr(report.summary, "summarise", compared)
+        page = Watch(made).page.body.decode()
+    assert "30 trials are many for a page that is made again and again" in page
+    assert "10 trials have no end yet" in page and 'src="data:image/png' in page
+    assert page.count("<svg") == 3 and "By learning rate" in page
+    assert "are many for a page" not in Watch(made).page.body.decode()

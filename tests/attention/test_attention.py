@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -142,6 +143,8 @@ def folder(finished: sweep_runs.Finished, tmp_path_factory: pytest.TempPathFacto
 def test_a_sweep_exports_the_plates_of_its_best_trials(finished: sweep_runs.Finished) -> None:
     """`attention: {top: 1}` leaves one plate; the report shows it."""
     assert len(list((finished.folder / "attention").glob("plate_*.png"))) == 1
+    by_rate = pd.read_csv(finished.folder / "attention" / "maps_by_lr.csv")
+    assert by_rate["lr"].nunique() == 2, "the third model diverged"
     assert "attention/plate_" in (finished.folder / "report.html").read_text()
 
 
@@ -157,6 +160,10 @@ def test_the_command_writes_maps_scores_and_plates(
     assert main([str(folder), "--trial", other, "--images", "8"]) == 0
     said = capsys.readouterr().out
     assert "against another image's ink" in said and f"plate_{other}.png" in said
+    assert main([str(folder), "--trial", other, "--images", "8", "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)["scores"]
+    assert {row["trial_id"] for row in scored} == {other}
+    assert any(row["score"] == "ink_lift" and row["margin"] is not None for row in scored)
     rows = pd.read_parquet(folder / "attention" / "attention.parquet")
     mine = rows[rows["trial_id"] == other]
     assert len(mine) == 8 * 3 and not mine.duplicated(["test_index", "method"]).any()
@@ -178,6 +185,9 @@ def test_a_users_own_picture(
     assert (folder / "attention" / "plate_photos.png").is_file()
     best = results.load(folder).trials.sort_values("best_val_loss").iloc[0]
     first, of_photo, _ = capsys.readouterr().out.splitlines()
+    assert main([str(folder), "--image", str(photo), "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert of_photo == f"{photo}: {told['predicted']} ({told['probability']:.2f})"
     assert first.startswith(f"trial {best['trial_id']}: learning rate {best['lr']:g}, seed 0 ")
     assert "(rank 1 of 3 by validation loss)" in first
     assert re.fullmatch(rf"{re.escape(str(photo))}: \d \([01]\.\d\d\)", of_photo)

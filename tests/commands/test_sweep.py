@@ -113,6 +113,11 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     output = capsys.readouterr().out
     assert "8 trials" in output
     assert "1000" in output and "300 train" in output and "time:" in output
+    assert sweep.main([str(tiny), "--dry-run", "--seeds", "2", "--out", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["models"] == len(told["trials"]) == 8 and told["images"]["train"] == 300
+    assert {trial["stack"] for trial in told["trials"]} == set(range(1, told["stacks"] + 1))
+    assert told["wall_s"] > 0 and told["seeds"] == 2
     assert not out.exists()
 
 

@@ -196,6 +196,7 @@ search:
         ("train.epoch=2", "train.epoch: there is no such key; did you mean 'epochs'?"),
         ("search.space.depth={low: 1, high: 3}", "a grid has no ranges"),
         ("search.scheduler=asha", "a grid is trained in full"),
+        ("train.patience=0", "train.patience=0: must be at least 1"),
         ("search.inner={lr: [0.1]}", "is in space and in inner; keep it in one of them"),
         ("stack_size=0", "stack_size=0: must be at least 1, or one of auto"),
         ("stack=4", "stack: has another name now; write stack_size"),
@@ -248,6 +249,7 @@ search: {method: random, space: {lr: {low: 0.001, high: 0.1}}, scheduler: asha}
         (["train.evaluate_every=2"], "evaluate_every=2: asha compares after epoch 1, which"),
         (["search.space.evaluate_every=[1,5]"], "evaluate_every=5: asha compares after epoch 1"),
         (["search.objectives=[parameters]"], "scheduler=asha: asha compares by epochs, and param"),
+        (["train.patience=3"], "patience=3: is of a grid; a search stops whole suggestions"),
     ],
 )
 def test_asha_compares_only_where_models_are_evaluated(

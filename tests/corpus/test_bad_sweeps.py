@@ -61,6 +61,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "train.momentum": SHARE,
     "train.clip_norm": POSITIVE,
     "train.precision": CHOICE,
+    "train.patience": WHOLE,
     "train.matched": WHOLE,
     "train.train_images": (*WHOLE, 2000),
     "train.val_images": (*WHOLE, 2000),

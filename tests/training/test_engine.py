@@ -387,3 +387,48 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+IMPATIENT = ({"lr": 0.1, "seed": 0}, {"lr": 0.3, "seed": 1}, {"lr": 1e-3, "seed": 1})
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_model_out_of_patience_stops_where_its_own_curve_says(every: int) -> None:
+    """Its epochs are the first of a run without patience; the others train on undisturbed."""
+    asked = {"epochs": 12, "evaluate_every": every}
+    whole, _ = tiny.train(IMAGES, tiny.plan(*IMPATIENT, **asked))
+    impatient = tiny.plan(*IMPATIENT, **asked, patience=2)
+    rows, result = tiny.train(IMAGES, impatient)
+    ends = []
+    for k, of_trial in enumerate(whole.values()):
+        best, end = math.inf, 12
+        for row in of_trial:  # independent of the engine's own memory of the best epoch
+            if row["val_loss"] is None:
+                continue
+            if row["val_loss"] < best:
+                best, best_epoch = row["val_loss"], row["epoch"]
+            elif row["epoch"] - best_epoch >= 2:
+                end = row["epoch"]
+                break
+        ends.append(end)
+        told = result.trials[k]
+        assert told.status == ("stopped" if end < 12 else "finished")
+        assert (told.epochs, told.best_epoch) == (end, best_epoch)
+        got = [{**row, "trial_id": ""} for row in rows[impatient.members[k].trial_id]]
+        assert got == [{**row, "trial_id": ""} for row in of_trial[:end]]
+        assert told.val_loss == of_trial[end - 1]["val_loss"]
+    assert len(set(ends)) > 1 and min(ends) < 12, "some stop, at different epochs"
+
+
+@pytest.mark.parametrize("stop_after", [3, 11])
+def test_patience_is_exact_under_resume(tmp_path: Path, stop_after: int) -> None:
+    """Interrupted before and after some model has stopped: nothing is trained on, or again."""
+    plan = tiny.plan(*IMPATIENT, epochs=12, patience=2)
+    whole, expected = tiny.train(IMAGES, plan)
+    store = Checkpoints(Place(str(tmp_path)))
+    before, _ = tiny.train(IMAGES, plan, store=store, stop_after=stop_after)
+    after, result = tiny.train(IMAGES, plan, store=store)
+    for k, member in enumerate(plan.members):
+        key = member.trial_id
+        assert before[key] + after.get(key, []) == whole[key]
+        assert outcome(result, k) == outcome(expected, k)

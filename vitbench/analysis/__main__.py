@@ -16,6 +16,36 @@ from vitbench.net import net
 @net
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
+    args = build_parser().parse_args(argv)
+    from vitbench.analysis import results
+
+    try:
+        if args.json:
+            from vitbench.analysis import summary
+
+            content = summary.as_json(results.load(args.results, args.target))
+            print(json.dumps(content, indent=1, allow_nan=False))
+        else:
+            from vitbench.analysis import figures, style
+            from vitbench.analysis.report import paper, report
+
+            if args.results.suffix == ".csv":
+                paths = style.save_pictures(figures.redraw(args.results), args.results)
+            elif args.for_paper:
+                paths = paper.write(results.load(args.results, args.target))
+            elif args.latex:
+                paths = report.write_latex(args.results, args.target)
+            else:
+                paths = report.draw_and_write(args.results, args.target)
+            print(*paths, sep="\n")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `vitbench analysis`."""
     parser = argparse.ArgumentParser(
         prog="vitbench analysis",
         description="Redraw the figures of a results folder and write its report.html.",
@@ -42,30 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="write every table of the report as LaTeX into RESULTS/latex; draw nothing",
     )
-    args = parser.parse_args(argv)
-    from vitbench.analysis import results
-
-    try:
-        if args.json:
-            from vitbench.analysis import summary
-
-            content = summary.as_json(results.load(args.results, args.target))
-            print(json.dumps(content, indent=1, allow_nan=False))
-        else:
-            from vitbench.analysis import figures, style
-            from vitbench.analysis.report import report
-
-            if args.results.suffix == ".csv":
-                paths = style.save_pictures(figures.redraw(args.results), args.results)
-            elif args.latex:
-                paths = report.write_latex(args.results, args.target)
-            else:
-                paths = report.draw_and_write(args.results, args.target)
-            print(*paths, sep="\n")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    parser.add_argument(
+        "--for-paper",
+        action="store_true",
+        help="write the figures as wide as a paper's column, without titles, with captions and "
+        "BibTeX, into RESULTS/paper",
+    )
+    return parser
 
 
 def _accuracy(text: str) -> float:

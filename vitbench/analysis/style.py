@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DIVERGING = "RdBu_r"  # of attention: white where it is uniform
 # How a trial ended, as a marker: filled for a full run, hollow for a censored one.
 MARKS: dict[str, dict[str, Any]] = {
     "finished": {"marker": "o"},
@@ -32,6 +34,8 @@ MARKS: dict[str, dict[str, Any]] = {
     "running": {"marker": ".", "markerfacecolor": "none"},
 }
 WIDTH_IN = 7.2  # of every figure: both columns of a printed page
+COLUMN_IN, COLUMNS_IN = 3.25, 6.75  # of a paper: one column, and both
+_paper_in: ContextVar[float | None] = ContextVar("paper_in", default=None)
 RC: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 160,
@@ -79,6 +83,21 @@ def _number_in(value: Any) -> float | None:
 
 
 @contextmanager
+def for_paper(width_in: float) -> Iterator[None]:
+    """Figures that are drawn meanwhile have this width and no words above or below."""
+    before = _paper_in.set(width_in)
+    try:
+        yield
+    finally:
+        _paper_in.reset(before)
+
+
+def width_in() -> float:
+    """Width of a figure that is drawn now, in inches."""
+    return _paper_in.get() or WIDTH_IN
+
+
+@contextmanager
 def canvas(height_in: float, title: str, grid: str | None = "both") -> Iterator[Figure]:
     """An empty figure in the house style, to be drawn on; its words come round it at the end.
 
@@ -89,12 +108,40 @@ def canvas(height_in: float, title: str, grid: str | None = "both") -> Iterator[
     """
     lines: Any = {"axes.grid.axis": grid} if grid else {"axes.grid": False}
     head, _, below = title.partition("\n")
+    paper = _paper_in.get()
+    if paper is not None:
+        height_in *= math.sqrt(paper / WIDTH_IN)
+        lines |= {"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 7}
     with matplotlib.rc_context({**RC, **lines}):
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        figure = Figure(figsize=(width_in(), height_in), layout="constrained")
         yield figure
+        if paper is not None:
+            _fit_words(figure)
+            return
         figure.suptitle(textwrap.fill(head, 88), x=0.01, ha="left")
         if below:
             _small_line(figure, textwrap.fill(below, 128))
+
+
+def _fit_words(figure: Figure) -> None:
+    """Break what is made for a wide figure: labels along low axes, legends with many columns."""
+    for ax in figure.axes:
+        grid: Any = ax.get_subplotspec()
+        rows = grid.get_gridspec().nrows if grid else 1
+        letters = int(11 * figure.get_figheight() / rows)  # as many fit along the axis
+        ax.set_ylabel(textwrap.fill(ax.get_ylabel(), max(letters, 12)))
+        inside = ax.get_legend()
+        for text in inside.get_texts() if inside else ():
+            text.set_fontsize(6.5)
+    canvas: Any = FigureCanvasAgg(figure)
+    for legend in list(figure.legends):
+        share = legend.get_window_extent(canvas.get_renderer()).width / figure.bbox.width
+        if share > 1:
+            words = [text.get_text() for text in legend.get_texts()]
+            handles: Any = legend.legend_handles
+            legend.remove()
+            columns = max(1, int(len(words) / math.ceil(share) / 1.5))
+            figure.legend(handles, words, loc="outside lower center", ncols=columns)
 
 
 def _small_line(figure: Figure, text: str) -> None:
@@ -186,10 +233,15 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Pa
 def save_pictures(figure: Figure, csv: Path) -> list[Path]:
     """Write a figure in each of FORMATS beside the CSV of its numbers."""
     paths = [csv.with_suffix(suffix) for suffix in FORMATS]
-    with matplotlib.rc_context(RC):
-        for path in paths:
-            # No date inside: the same tables give the same file.
-            undated = {"metadata": {"CreationDate": None}} if path.suffix == ".pdf" else {}
-            figure.savefig(path, **undated)
-            figure.set_layout_engine("none")  # laid out once: it takes as long as drawing
+    for path in paths:
+        save_picture(figure, path)
+        figure.set_layout_engine("none")  # laid out once: it takes as long as drawing
     return paths
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure in the form that the name of its file says."""
+    with matplotlib.rc_context(RC):
+        # No date inside: the same tables give the same file.
+        undated = {"metadata": {"CreationDate": None}} if path.suffix == ".pdf" else {}
+        figure.savefig(path, **undated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,16 @@ from vitbench.net import net
 @net
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
+    args = build_parser().parse_args(argv)
+    try:
+        return _run(args)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `vitbench attention`."""
     parser = argparse.ArgumentParser(
         prog="vitbench attention", description="Show and score where a trained model looks."
     )
@@ -38,12 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--layer", type=int, default=0, help="from 1; the last if left out")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of images")
     parser.add_argument("--data", type=Path, help="folder that holds the data sets")
-    args = parser.parse_args(argv)
-    try:
-        return _run(args)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    parser.add_argument("--json", action="store_true", help="print scores, or predictions, as JSON")
+    return parser
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -59,7 +66,11 @@ def _run(args: argparse.Namespace) -> int:
         best = export.export_best(
             args.results, top=args.top, count=args.images, data_dir=args.data, watch=_print_stage
         )
-        print(*(args.results / "attention" / f"plate_{name}.png" for name in best), sep="\n")
+        plates = [args.results / "attention" / f"plate_{name}.png" for name in best]
+        if args.json:
+            _print_json(args.results, [name.partition("_")[0] for name in best], plates)
+        else:
+            print(*plates, sep="\n")
         return 0
     results = load(args.results)
     images = subject_of.open_images(results, args.data)
@@ -78,28 +89,51 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError(f"--images {args.images}: must be at least 1")
     layer = args.layer - 1 if args.layer else -1
     folder = results.folder / "attention"
-    print(f"trial {trial_id}: {export.who(results, subject)}")
+    say = sys.stderr if args.json else sys.stdout
+    print(f"trial {trial_id}: {export.who(results, subject)}", file=say)
     if silent:
-        print("this model shows no attention; the maps are of its input gradients")
+        print("this model shows no attention; the maps are of its input gradients", file=say)
     if args.image:
         photos = subject_of.read_photos(args.image, subject.images)
         names = [path.name for path in args.image]
         predicted = export.draw(results, subject, photos, None, layer, args.method, names)
-        for path, words in zip(args.image, predicted, strict=True):
-            print(f"{path}: {words}")
-        print(folder / "plate_photos.png")
+        plate = folder / "plate_photos.png"
+        if args.json:
+            told = [
+                {"file": str(path), "predicted": name, "probability": probability}
+                for path, (name, probability) in zip(args.image, predicted, strict=True)
+            ]
+            content = {"trial_id": trial_id, "predictions": told, "plates": [str(plate)]}
+            print(json.dumps(content, indent=1, allow_nan=False))
+            return 0
+        for path, (name, probability) in zip(args.image, predicted, strict=True):
+            print(f"{path}: {name} ({probability:.2f})")
+        print(plate)
         return 0
     with one_thread():
         lines = export.export(
             results, subject, count=args.images, seed=args.seed, layer=layer, method=args.method
         )
-    print(*lines, folder / f"plate_{subject.key}.png", sep="\n")
+    plate = folder / f"plate_{subject.key}.png"
+    if args.json:
+        _print_json(results.folder, [trial_id], [plate])
+    else:
+        print(*lines, plate, sep="\n")
     return 0
+
+
+def _print_json(results: Path, trial_ids: Sequence[str], plates: Sequence[Path]) -> None:
+    """The scores of trials, as attention_summary.csv has them, and their plates."""
+    import pandas as pd
+
+    scores = pd.read_csv(results / "attention" / "attention_summary.csv", dtype={"label": "string"})
+    rows = json.loads(scores[scores["trial_id"].isin(trial_ids)].to_json(orient="records"))
+    print(json.dumps({"scores": rows, "plates": [*map(str, plates)]}, indent=1, allow_nan=False))
 
 
 def _print_stage(stage: str, done: int, of: int) -> None:
     if not done:
-        print(f"{stage}: {of}")
+        print(f"{stage}: {of}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitbench.analysis.attention import figures as attention_figures
+from vitbench.analysis.attention import rate_maps
 from vitbench.analysis.findings.arms import named_trials
 from vitbench.analysis.findings.render import sentence, spelled_out
 from vitbench.analysis.labels import numbers as labels
@@ -103,6 +104,7 @@ def _spread(
     CLS-to-patch map), `effective_patches_rollout`, `<region>_lift` (mean of the same map's),
     `patches`, `images`. Looked at are, where labels are compared, all seeds of each label's chosen
     settings, else the best 200 trials; models of all labels are seen as one, whatever the label.
+    Maps of the same images at each learning rate go into `maps_by_lr.csv`.
     """
     trials = results.trials[results.trials["checkpoint"].notna()]
     chosen = labels.chosen(results)
@@ -114,6 +116,7 @@ def _spread(
     firsts = trials.drop_duplicates("label")["trial_id"]
     drawn = shared_images([open_subject(results, str(i), images) for i in firsts], count, seed=0)
     shown = images.test.take(drawn)
+    rates, by_rate = rate_maps.trials_of_rates(results, trials), {}
     rows = []
     for done, trial_id in enumerate(map(str, trials["trial_id"])):
         watch("spread of attention of all models", done, len(trials))
@@ -127,10 +130,15 @@ def _spread(
             "patches": grid**2,
             "images": len(drawn),
         }
+        if trial_id in rates:
+            some = maps["last"][: rate_maps.IMAGES] * grid**2
+            by_rate[rates[trial_id]] = some.reshape(-1, grid, grid)
         for region, cover_BM in _regions(shown, grid).items():
             row[f"{region}_lift"] = np.nanmean(scores.lift(maps["last"], cover_BM))
         rows.append(row)
     pd.DataFrame(rows).to_csv(_folder(results) / "spread.csv", index=False)
+    if by_rate:
+        rate_maps.write(_folder(results), shown.images[: rate_maps.IMAGES], by_rate)
 
 
 def shared_images(subjects: Sequence[Subject], count: int, seed: int) -> NDArray[np.int64]:
@@ -320,8 +328,8 @@ def draw(
     layer: int,
     method: str | None,
     names: Sequence[str] = (),
-) -> list[str]:
-    """Draw input, map, overlay and prediction of images; returns what is predicted of each.
+) -> list[tuple[str, float]]:
+    """Draw input, map, overlay and prediction; returns each image's class and its probability.
 
     With `names`, those of the images, they are a user's own and their plate is `plate_photos`.
     Without a method the first that the model has is drawn.
@@ -357,7 +365,7 @@ def draw(
     place = _folder(results), "photos" if names else subject.key
     attention_figures.save_plate(shown, subject.names, title, *place, of=of.lower())
     return [
-        f"{subject.names[predicted]} ({of_output[predicted]:.2f})"
+        (subject.names[predicted], float(of_output[predicted]))
         for predicted, of_output in zip(maps.predicted_B, maps.probability_BO, strict=True)
     ]
 

@@ -22,25 +22,7 @@ _MAX_ROWS = 12
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
-    parser = argparse.ArgumentParser(
-        prog="vitbench compare",
-        description="Compare results folders with the first one: what differs in settings, code "
-        "and data, outcomes, differences paired by seed, learning curves.",
-    )
-    parser.add_argument("folders", type=Path, nargs="+", metavar="RESULTS", help="results folders")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(_NAME),
-        metavar="FILE",
-        help=f"the page (default: {_NAME}); figures and tables go into <name>_files beside it",
-    )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print findings and limits as one JSON object (docs/results.md); write no page",
-    )
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     from vitbench.analysis.compare import numbers as comparison
 
     try:
@@ -62,6 +44,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print(made, Console())
     print(f"page: {path}")
     return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `vitbench compare`."""
+    parser = argparse.ArgumentParser(
+        prog="vitbench compare",
+        description="Compare results folders with the first one: what differs in settings, code "
+        "and data, outcomes, differences paired by seed, learning curves.",
+    )
+    parser.add_argument("folders", type=Path, nargs="+", metavar="RESULTS", help="results folders")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(_NAME),
+        metavar="FILE",
+        help=f"the page (default: {_NAME}); figures and tables go into <name>_files beside it",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print findings and limits as one JSON object (docs/results.md); write no page",
+    )
+    return parser
 
 
 def _cells(pair: Mapping[Hashable, Any]) -> list[str]:

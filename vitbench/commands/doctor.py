@@ -213,12 +213,7 @@ def examine(*, with_ray: bool = False) -> Iterator[Finding]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0 where nothing failed, else 1."""
-    parser = argparse.ArgumentParser(
-        prog="vitbench doctor", description="Check the installation, the hardware and the data."
-    )
-    parser.add_argument("--ray", action="store_true", help="also start a local Ray (about 10 s)")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     if args.json:
         findings = list(examine(with_ray=args.ray))
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
@@ -235,6 +230,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed, warned = states.count("fail"), states.count("warn")
     console.print(f"{len(states)} checks: {failed} failed, {warned} with a warning")
     return 1 if failed else 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `vitbench doctor`."""
+    parser = argparse.ArgumentParser(
+        prog="vitbench doctor", description="Check the installation, the hardware and the data."
+    )
+    parser.add_argument("--ray", action="store_true", help="also start a local Ray (about 10 s)")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return parser
 
 
 def _cgroup_cpus(path: Path) -> float | None:

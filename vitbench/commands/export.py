@@ -14,15 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, 1 if the tool fails, 2 for bad input)."""
     from vitbench.exports import tools
 
-    parser = argparse.ArgumentParser(
-        prog="vitbench export",
-        description="Write a run per trained model of a results folder for an experiment tracker; "
-        "runs that were written before are replaced.",
-        epilog="Exit codes: 0 written; 1 the tool failed; 2 bad input, nothing written.",
-    )
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
-    parser.add_argument("--to", required=True, choices=tools.FROM_TABLES, help="which tool")
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     try:
         tools.require([args.to])
         print(tools.export(args.to, args.results))
@@ -33,3 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"export to {args.to} failed: {in_a_line(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `vitbench export`."""
+    from vitbench.exports import tools
+
+    parser = argparse.ArgumentParser(
+        prog="vitbench export",
+        description="Write a run per trained model of a results folder for an experiment tracker; "
+        "runs that were written before are replaced.",
+        epilog="Exit codes: 0 written; 1 the tool failed; 2 bad input, nothing written.",
+    )
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
+    parser.add_argument("--to", required=True, choices=tools.FROM_TABLES, help="which tool")
+    return parser

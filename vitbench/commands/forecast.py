@@ -6,6 +6,7 @@ import functools
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -102,9 +103,28 @@ def _measured_rates(
     return lambda plan: rates[_kind(plan)]
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What a sweep would train here, as `--dry-run --json` prints it."""
+
+    name: str
+    models: int
+    stacks: int  # of a search: suggestions
+    side_by_side: int
+    device: str  # cpu or gpu
+    precision: str  # what train.precision: auto would be on this machine
+    wall_s: float  # until the last stack ends, from a few real steps
+    parameters: int  # of the largest model
+    images: dict[str, int]  # by split
+    source: str
+    seeds: int
+    claims: list[str]  # what the seeds can decide, in words
+    trials: list[dict[str, Any]]  # of a grid: trial_id, stack from 1, settings that vary
+
+
 def dry_run(
     sweep: Sweep, trials: Sequence[TrialConfig], images: ImageSet, *, title: str, console: Console
-) -> None:
+) -> Forecast:
     """Print the trials, their stacks, the image source, the disk space and the forecast."""
     from vitbench.analysis.findings.render import sentence  # bad input need not wait for jinja
 
@@ -124,8 +144,9 @@ def dry_run(
     members = sum(plan.size for plan in plans)
     largest = max(_parameters(plan.members[0], images) for plan in plans)
     say(f"disk:   {_disk_text(sweep, members, largest, min(slots, len(plans)) * plans[0].size)}")
-    for number, told in enumerate(power.forecast(sweep)):
-        say(f"{'        ' if number else 'claims: '}{sentence(told)}")
+    claims = [sentence(told) for told in power.forecast(sweep)]
+    for number, line in enumerate(claims):
+        say(f"{'        ' if number else 'claims: '}{line}")
     slow = hardware.slow_in_bfloat16(on_gpu=on_gpu)
     precision: Precision = "float32" if slow else "bfloat16"
     asked = {plan.shared.train.precision for plan in plans}
@@ -139,6 +160,31 @@ def dry_run(
     work = f"{members} trials in {len(plans)} stacks on {on}"
     how = f"({work}; from a probe of {_PROBE_STEPS} training steps)"
     say(f"time:   about {duration(wall_s)} on this machine {how}")
+    fields, stack_of = varying_fields(trials), _stack_numbers(plans)
+    return Forecast(
+        name=sweep.name,
+        models=members,
+        stacks=len(plans),
+        side_by_side=slots,
+        device="gpu" if on_gpu else "cpu",
+        precision=precision,
+        wall_s=wall_s,
+        parameters=largest,
+        images={"train": train, "val": val, "test": test},
+        source=images.source,
+        seeds=power.seeds_of(sweep),
+        claims=claims,
+        trials=[
+            {"trial_id": trial.trial_id, "stack": stack_of[trial.trial_id]}
+            | {name: settings(trial).get(name) for name in fields}
+            for trial in trials
+        ],
+    )
+
+
+def _stack_numbers(plans: Sequence[StackPlan]) -> dict[str, int]:
+    """The stack of each trial, counted from 1."""
+    return {m.trial_id: number for number, plan in enumerate(plans, 1) for m in plan.members}
 
 
 def _sample_of_search(sweep: Sweep) -> list[StackPlan]:
@@ -211,7 +257,7 @@ def _trials_table(
     trials: Sequence[TrialConfig], plans: Sequence[StackPlan], images: ImageSet, title: str
 ) -> Table:
     fields = varying_fields(trials)
-    stack_of = {m.trial_id: number for number, p in enumerate(plans, 1) for m in p.members}
+    stack_of = _stack_numbers(plans)
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("trial", "stack", *fields, "parameters", "epochs", "batch size"):
         table.add_column(name, justify="left" if name == "trial" else "right")

@@ -31,11 +31,7 @@ class Run:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
-    parser = argparse.ArgumentParser(prog="vitbench ls", description="List the runs of sweeps.")
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), metavar="FOLDER",
-                        help="where results lie (default: results)")  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the list as JSON")
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     if not args.folder.is_dir():
         print(f"{args.folder}: there is no such folder; name the one that --out named, or run a "
               f"sweep first", file=sys.stderr)  # fmt: skip
@@ -48,6 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         _print(runs)
     return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `vitbench ls`."""
+    parser = argparse.ArgumentParser(prog="vitbench ls", description="List the runs of sweeps.")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), metavar="FOLDER",
+                        help="where results lie (default: results)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+    return parser
 
 
 def runs_below(folder: Path) -> Iterator[Run]:

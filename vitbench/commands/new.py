@@ -45,6 +45,18 @@ _OF_LABELS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
+    args = build_parser().parse_args(argv)
+    try:
+        path = write(args.name, args.dataset, args.images, Path())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"wrote {path}; now: vitbench sweep {path} --dry-run")
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `vitbench new`."""
     parser = argparse.ArgumentParser(
         prog="vitbench new", description="Write NAME.yaml, a commented sweep file to start from."
     )
@@ -59,14 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="your own: one subfolder per class, or images and one CSV of attributes",
     )
-    args = parser.parse_args(argv)
-    try:
-        path = write(args.name, args.dataset, args.images, Path())
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"wrote {path}; now: vitbench sweep {path} --dry-run")
-    return 0
+    return parser
 
 
 def write(name: str, dataset: str, images: Path | None, folder: Path) -> Path:

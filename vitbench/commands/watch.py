@@ -21,17 +21,7 @@ _LOOK_S = 1.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
-    parser = argparse.ArgumentParser(
-        prog="vitbench watch",
-        description="Serve the report of a results folder to browsers on this machine, refreshed "
-        "while the sweep runs; Ctrl-C ends it.",
-    )
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
-    parser.add_argument("--port", type=int, default=0, metavar="PORT",
-                        help="port on 127.0.0.1 (default: a free one)")  # fmt: skip
-    parser.add_argument("--with", dest="parent", type=int, metavar="PID",
-                        help="end when this process, which started it, does")  # fmt: skip
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     from vitbench.analysis.report.live import Server, Watch
 
     try:
@@ -57,6 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         stop.set()
         server.server_close()
     return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `vitbench watch`."""
+    parser = argparse.ArgumentParser(
+        prog="vitbench watch",
+        description="Serve the report of a results folder to browsers on this machine, refreshed "
+        "while the sweep runs; Ctrl-C ends it.",
+    )
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")
+    parser.add_argument("--port", type=int, default=0, metavar="PORT",
+                        help="port on 127.0.0.1 (default: a free one)")  # fmt: skip
+    parser.add_argument("--with", dest="parent", type=int, metavar="PID",
+                        help="end when this process, which started it, does")  # fmt: skip
+    return parser
 
 
 def _end_with(parent: int, server: Server) -> None:

@@ -68,6 +68,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "loss_source": None,
         "steps": None,
         "subset": None,
+        "patience": None,
     },
 }
 

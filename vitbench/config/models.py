@@ -179,6 +179,13 @@ class SharedTrain(Section):
         description="epochs between evaluations; log evaluates after epochs 1, 2, 4, 8 ...; the "
         "last epoch always is. Best epochs and times to a target are among evaluated epochs",
     )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="of a grid: a model stops after an evaluation when its validation loss has not "
+        "been lower for so many epochs; it is `stopped` then, and in no comparison with models "
+        "that trained to the end. None stops if left out",
+    )
     matched: int | None = Field(
         default=None,
         ge=1,

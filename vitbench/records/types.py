@@ -24,7 +24,10 @@ class Status(StrEnum):
     PLANNED = "planned", "no epoch is recorded yet"
     RUNNING = "running", "no end is recorded: still training, or the sweep died"
     FINISHED = "finished", "trained to its last epoch"
-    STOPPED = "stopped", "stopped early by the search's scheduler; its curve is censored"
+    STOPPED = (
+        "stopped",
+        ("stopped early by the search's scheduler or by `train.patience`; its curve is censored"),
+    )
     DIVERGED = ("diverged", "its loss was not finite at `diverged_epoch`; frozen there, never best")
     CRASHED = (
         "crashed",

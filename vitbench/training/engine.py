@@ -83,6 +83,19 @@ class Member:
     best_epoch: int | None = None
     diverged_epoch: int | None = None
     initial_val_loss: float = math.nan
+    stopped: bool = False  # out of patience
+
+    @property
+    def ended(self) -> bool:
+        """Whether it trains no more, whatever its stack does."""
+        return self.stopped or self.diverged_epoch is not None
+
+    @property
+    def status(self) -> Status:
+        """How it ended in a stack that came to its end."""
+        if self.diverged_epoch is not None:
+            return Status.DIVERGED
+        return Status.STOPPED if self.stopped else Status.FINISHED
 
     def to_json(self) -> dict[str, Any]:
         """For the state's JSON, where a model without a best epoch has an empty one."""
@@ -124,7 +137,7 @@ def fit(
     precision: Precision = "auto",
     evaluation: Evaluation = Evaluation(fixed_train_images=0, predictions=False),  # noqa: B008
 ) -> FitResult:
-    """Train a stack to its last epoch, until `report` returns False, or until all diverged.
+    """Train a stack to its last epoch, until `report` returns False, or until all members ended.
 
     Order and dropout of an epoch depend on the seed and the epoch alone, so a run that goes on
     from a checkpoint gives the same numbers as one that was never interrupted.
@@ -154,7 +167,7 @@ def fit(
     checkpoint_s = time.monotonic()
     for epoch in range(first, plan.shared.train.epochs + 1):
         epoch_report = run.epoch(epoch)
-        last = epoch == plan.shared.train.epochs or run.all_diverged
+        last = epoch == plan.shared.train.epochs or run.all_ended
         due = run.rank_0_says(not last and time.monotonic() - checkpoint_s >= checkpoint_every_s)
         epoch_report = replace(epoch_report, checkpoint=due)
         go_on = run.rank_0_says(parallel.rank != 0 or report(epoch_report))
@@ -225,9 +238,9 @@ class _Run:
         self._totals = {"trained_images": 0, "train_s": 0.0, "wall_s": 0.0}  # of each member
 
     @property
-    def all_diverged(self) -> bool:
+    def all_ended(self) -> bool:
         """Whether no member trains any more."""
-        return all(member.diverged_epoch is not None for member in self._members)
+        return all(member.ended for member in self._members)
 
     def measure_start(self) -> None:
         """Record the validation loss before training: the stand-in for diverged models."""
@@ -252,14 +265,15 @@ class _Run:
         rows = []
         for k, alive in enumerate(self._stack.alive_K.tolist()):
             member = self._members[k]
-            if member.diverged_epoch is not None:
+            if member.ended:
                 continue
             values = dict(zip(columns, values_KM[k], strict=True))
             metrics = Metrics(**{**_NOT_EVALUATED, **values}) if alive else Metrics()
             if member.take(epoch, metrics):
                 for name, tensor in self._now.items():
                     self._best[name][k].copy_(tensor[k])
-            if member.diverged_epoch is not None:
+            member.stopped = evaluated and self._out_of_patience(member)
+            if member.ended:
                 self._stack.alive_K[k] = False
             rows.append(
                 EpochRow(
@@ -275,6 +289,13 @@ class _Run:
         for name, more in zip(self._totals, (images, train_s, epoch_s), strict=True):
             self._totals[name] += more
         return EpochReport(epoch, tuple(rows), epoch_s, images * self.plan.size / train_s)
+
+    def _out_of_patience(self, member: Member) -> bool:
+        """Whether a model that could train on has had no lower validation loss for too long."""
+        train = self.plan.shared.train
+        if train.patience is None or member.best_epoch is None or member.diverged_epoch is not None:
+            return False
+        return member.best_epoch + train.patience <= member.epochs < train.epochs
 
     def _evaluate(self) -> dict[str, Tensor]:
         """Loss and accuracy by their names in `Metrics`, [K] each, on what is judged on."""
@@ -320,7 +341,7 @@ class _Run:
             for name, rows in self._tensors().items():
                 rows[k].copy_(tensors[name])
             self._members[k] = Member.from_json(info["member"])
-            self._stack.alive_K[k] = self._members[k].diverged_epoch is None
+            self._stack.alive_K[k] = not self._members[k].ended
             self._stack.optimizer.steps = info["steps"]
             self._totals = {name: info[name] for name in self._totals}
         return epoch
@@ -357,7 +378,7 @@ class _Run:
             for k, member in enumerate(self._members):
                 if member.best is not None:
                     self._save_weights(k, "best", self._best, member.best)
-                if member.diverged_epoch is None and not stopped:
+                if member.diverged_epoch is None and (member.stopped or not stopped):
                     self._save_weights(k, "last", self._now, member.last)
         asked = self.evaluation.predictions and self.parallel.rank == 0
         best = predict(self._stack, self._best) if asked or self._stack.binary else []
@@ -421,7 +442,7 @@ class _Run:
         return TrialOutcome(
             trial_id=member.trial_id,
             stack_id=self.plan.stack_id,
-            status=Status.FINISHED if member.diverged_epoch is None else Status.DIVERGED,
+            status=member.status,
             epochs=member.epochs,
             **asdict(member.last),
             best_epoch=member.best_epoch,

@@ -46,7 +46,7 @@ class Stack:
     Attributes:
         binary: whether outputs are labels, each there or not.
         precision: what matrix products are computed in, e.g. `bfloat16`.
-        alive_K: bool; False for members that have diverged.
+        alive_K: bool; False for members that have diverged or were stopped.
         images_per_epoch: training images of one member.
     """
 

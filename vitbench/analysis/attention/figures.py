@@ -24,13 +24,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vitbench.analysis import style
-from vitbench.analysis.attention import by_rate
+from vitbench.analysis.attention import by_rate, rate_maps
 from vitbench.analysis.attention.findings import LOSSES, WIDTH, losses_of, spread_data
 from vitbench.analysis.figure_spec import FigureSpec
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.results import Results
 
-_CMAP, _WRONG = "RdBu_r", "#B03000"
+_WRONG = "#B03000"
 _ACROSS, _BARS = 8, 4
 _MAX_GROUPS = 8
 
@@ -80,7 +80,7 @@ def save_plate(
         for number, one in enumerate(shown):
             top = 4 * (number // columns)
             _draw_column(axes[top : top + 4, number % columns], one, outputs, norm)
-        colours = ScalarMappable(norm, _CMAP)
+        colours = ScalarMappable(norm, style.DIVERGING)
         bar = figure.colorbar(colours, ax=axes, shrink=0.5, aspect=25, location="right")
         bar.set_label(f"{of}, times uniform")
         figure.suptitle(textwrap.fill(title, 14 * columns + 24), fontsize=9)
@@ -110,7 +110,7 @@ def _draw_column(
         lines.append(f"is {textwrap.shorten(outputs[one.truth], 17, placeholder='…')}")
     wrong = one.truth is not None and one.truth != predicted
     top.set_title("\n".join(lines), fontsize=8, color=_WRONG if wrong else "black")
-    middle.imshow(one.map, cmap=_CMAP, norm=norm)
+    middle.imshow(one.map, cmap=style.DIVERGING, norm=norm)
     _overlay(below, one, norm)
     likeliest = np.argsort(-one.probabilities, kind="stable")[:_BARS]
     bars.set_axis_on()
@@ -132,7 +132,7 @@ def _overlay(ax: Axes, one: Shown, norm: TwoSlopeNorm) -> None:
     ax.imshow(
         one.map,
         alpha=0.15 + 0.65 * strength,
-        cmap=_CMAP,
+        cmap=style.DIVERGING,
         norm=norm,
         extent=extent,
         interpolation="bilinear",
@@ -259,4 +259,6 @@ FIGURES: tuple[FigureSpec[Results], ...] = (
                draw_spread, describe_spread),
     FigureSpec("attention_by_lr", "attention", "Attention against learning rate", by_rate.data,
                draw_by_rate, by_rate.describe),
+    FigureSpec("attention_maps_by_lr", "attention", "The same images at each learning rate",
+               rate_maps.data, rate_maps.draw, rate_maps.describe),
 )  # fmt: skip

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from vitbench.analysis.findings.arms import labels, names_of, standing_in
 from vitbench.analysis.findings.pairs import Contrast, adjusted
@@ -23,7 +24,7 @@ from vitbench.analysis.findings.render import plural
 from vitbench.analysis.learning_rate.figures import mean_curves
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
-from vitbench.config import AXES, Dataset, Model, Train
+from vitbench.config import AXES, Dataset, Model, Sweep, Train
 from vitbench.errors import UserError
 
 METRICS = {
@@ -169,7 +170,10 @@ def _differences(folders: Mapping[str, Results]) -> pd.DataFrame:
     facts: list[dict[tuple[str, str], str]] = []
     for results in folders.values():
         env = results.environment
-        row = {("setting", key): value for key, value in _settings(results.sweep).items()}
+        row = {
+            ("setting", key): value
+            for key, value in _settings(_with_defaults(results.sweep)).items()
+        }
         row["setting", "scale"] = str(env.get("scale", "?"))
         commit = str(env.get("git_commit") or "not from a git checkout")
         row["code", "commit"] = commit + (" with uncommitted changes" * bool(env.get("git_dirty")))
@@ -187,6 +191,14 @@ def _differences(folders: Mapping[str, Results]) -> pd.DataFrame:
     rows = [(*key, *(row.get(key, "–") for row in facts)) for key in keys]
     differing = [row for row in rows if len(set(row[2:])) > 1]
     return pd.DataFrame(differing, columns=["kind", "what", *folders])
+
+
+def _with_defaults(sweep: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A resolved sweep with the settings that came after it was written, each at its default."""
+    try:
+        return Sweep.model_validate(sweep).model_dump(mode="json")
+    except ValidationError:  # with words of an earlier version
+        return sweep
 
 
 def _settings(sweep: Mapping[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from vitbench.errors import UserError
 from vitbench.records.files import write_atomically
 
 MAX_SETTINGS = 100
+_LONG_HEX = r"\b([0-9a-f]{12})[0-9a-f]{8,}\b"  # of which a reader compares the beginning
 CLAIMS = {"less": "lower", "greater": "higher", "none": "none"}
 
 
@@ -34,12 +35,13 @@ def write(comparison: Comparison, path: Path) -> Path:
         for side in comparison.sides
     )
     rows = outcome_rows(comparison)
+    differences = comparison.differences.replace(_LONG_HEX, r"\1…", regex=True)
     content = {
         "title": f"Comparison of {' and '.join(side.name for side in comparison.sides)}",
         "sides": comparison.sides,
         "findings": shown(comparison),
         "limits": [sentence(limit) for limit in limits(comparison)],
-        "differences": comparison.differences.to_dict("records"),
+        "differences": differences.to_dict("records"),
         "outcomes": rows[:MAX_SETTINGS],
         "left_out": max(0, len(rows) - MAX_SETTINGS),
         "paired": comparison.paired.head(MAX_SETTINGS).to_dict("records"),

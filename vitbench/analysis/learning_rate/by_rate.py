@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from vitbench.analysis.findings.arms import by_settings, in_words, shape_names, standing_in
@@ -32,13 +31,11 @@ def table(results: Results) -> list[dict[str, Any]]:
             row["seeds"] = int(part["val_loss"].notna().sum())
             row["diverged"] = int((part["status"] == "diverged").sum())
             of_model.append(row | {name: _mean(part[name].tolist()) for name in METRICS})
-        most = max(row["seeds"] for row in of_model)  # a lucky survivor is not the lowest
-        whole = [
-            row["val_loss"].mean for row in of_model if row["val_loss"] and row["seeds"] == most
-        ]
+        most = max(row["seeds"] for row in of_model)  # a mean of those that survived leads nowhere
+        whole = [row for row in of_model if row["val_loss"] and row["seeds"] == most]
+        lowest = min((row["val_loss"].mean for row in whole), default=None)
         for row in of_model:
-            mean = row["val_loss"].mean if row["val_loss"] and row["seeds"] == most else math.nan
-            row["lowest"] = mean == min(whole, default=None)
+            row["lowest"] = row in whole and row["val_loss"].mean == lowest
         rows += of_model
     return rows
 

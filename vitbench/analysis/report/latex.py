@@ -60,7 +60,7 @@ def _latex(table: Table, subtitle: str) -> str:
     text = table.cells.to_latex(
         index=False,
         escape=True,
-        caption=_escaped(f"{table.caption} ({subtitle})."),
+        caption=escaped(f"{table.caption} ({subtitle})."),
         label=f"tab:{table.name}",
         column_format="l" * table.cells.shape[1],
         longtable=len(table.cells) > _LONG,
@@ -68,7 +68,7 @@ def _latex(table: Table, subtitle: str) -> str:
     return str(text)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text with LaTeX's own signs made harmless; pandas does it for cells only."""
     for sign in "\\&%$#_{}":
         text = text.replace(sign, rf"\{sign}" if sign != "\\" else r"\textbackslash ")

@@ -18,6 +18,7 @@ from vitbench.analysis.figure_spec import Drawn
 from vitbench.analysis.findings import settings
 from vitbench.analysis.findings.arms import in_words, named_trials, names_of, shape_names
 from vitbench.analysis.findings.finding import Finding
+from vitbench.analysis.findings.limits import limits
 from vitbench.analysis.findings.render import claim_sentence, sentence, spelled_out
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.learning_rate import by_rate
@@ -25,7 +26,7 @@ from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.learning_rate.figures import curves_data
 from vitbench.analysis.learning_rate.findings import no_sensitivity
 from vitbench.analysis.page import Embedder, Picture, number
-from vitbench.analysis.report import latex, svg_curves
+from vitbench.analysis.report import latex, paper, svg_curves
 from vitbench.analysis.report.latex import Table, ends, value
 from vitbench.analysis.report.verdict import main_figure, verdict
 from vitbench.analysis.results import Results, load
@@ -38,6 +39,8 @@ from vitbench.words import duration
 
 NAME = "report.html"
 MAX_ROWS = 2000
+# A page that is watched shows less of a larger sweep, so that it is made in seconds.
+GLANCE_TRIALS, _GLANCE_ROWS, _GLANCE_PANELS = 1000, 200, 3
 _MAX_ARMS = 60
 _RESULT_COLUMNS = {
     "status": "state",
@@ -82,7 +85,9 @@ def text_of(results: Results, drawn: Sequence[Drawn], live: str = "") -> str:
         drawn: its figures, as far as they are drawn.
         live: version of a page that is served while the sweep runs (report.live).
     """
-    return page.render("report.html", {**_content(results, drawn), "live": live})
+    glance = bool(live) and len(results.trials) > GLANCE_TRIALS
+    content = _at_a_glance(results, drawn) if glance else _content(results, drawn)
+    return page.render("report.html", {**content, "live": live})
 
 
 def write_latex(folder: Path, target: float | None = None) -> list[Path]:
@@ -103,7 +108,7 @@ def _latex_tables(results: Results) -> list[Table]:
         | dict(zip(("low", "high"), pair.difference.ends, strict=True))
         for pair in settings.judged_pairs(results)[:MAX_ROWS]
     ]  # fmt: skip
-    trials = _trial_table(results)
+    trials = _trial_table(results, MAX_ROWS)
     of_trials = [
         dict(zip(trials["heads"], [text for text, _ in row["cells"]], strict=True))
         for row in trials["rows"]
@@ -155,42 +160,67 @@ def _latex_tables(results: Results) -> list[Table]:
     ]  # fmt: skip
 
 
-def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
-    embedder, grid = Embedder(), results.is_grid
-    means = curves_data(results) if grid and not results.epochs.empty else None
-    rates = grid and results.trials["lr"].nunique() > 1
-    conclusions, arms = summary.summarise(results), speed.arms_of(results)
-    kinds = ("spread_association", "attention_by_lr")
-    spread = [finding for finding in conclusions.findings if finding.kind in kinds]
+def _at_a_glance(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
+    """The page without what compares every setting with every other, and with fewer curves."""
+    told = Finding("left_to_the_end", n=len(results.trials))
     lead = main_figure(drawn)
-    counts = results.trials["status"].value_counts()
+    return {
+        **_head(results, Embedder(), lead, _GLANCE_ROWS, _GLANCE_PANELS),
+        "verdict": [sentence(told)],
+        "claims": [],
+        "findings": [sentence(told)],
+        "limits": [sentence(limit) for limit in limits(results)],
+        "figures": {spec.section: [] for spec in figures.FIGURES},
+        **{name: [] for name in ("sensitivity", "pairs", "sizes", "labels", "speed")},
+        **{name: [] for name in ("plates", "looks", "spread")},
+    }
+
+
+def _head(
+    results: Results, embedder: Embedder, lead: Drawn | None, rows: int, panels: int
+) -> dict[str, Any]:
+    """What every page has, and what is made in no time however large the sweep is."""
+    grid, counts = results.is_grid, results.trials["status"].value_counts()
+    means = curves_data(results) if grid and not results.epochs.empty else None
     return {
         "name": results.sweep["name"],
         "description": results.sweep.get("description", ""),
         "subtitle": results.subtitle,
         "partial": results.partial,
-        "verdict": verdict(conclusions),
         "lead": lead and embedder.of(lead),
+        "rates": by_rate.table(results)[:rows],
+        "chart": None if means is None else svg_curves.learning_curves(means, panels),
+        "target": results.target,
+        "search": None if grid else results.sweep["search"],
+        "trials": _trial_table(results, rows),
+        "states": [(s, counts[s], meaning) for s, meaning in STATUSES.items() if s in counts],
+        "budget": _budget(results),
+        "provenance": _provenance(results),
+    }
+
+
+def _content(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
+    embedder = Embedder()
+    rates = results.is_grid and results.trials["lr"].nunique() > 1
+    conclusions, arms = summary.summarise(results), speed.arms_of(results)
+    kinds = ("spread_association", "attention_by_lr")
+    spread = [finding for finding in conclusions.findings if finding.kind in kinds]
+    lead = main_figure(drawn)
+    return {
+        **_head(results, embedder, lead, MAX_ROWS, svg_curves.MAX_PANELS),
+        "verdict": verdict(conclusions),
         "claims": [(verdict, claim_sentence(verdict)) for verdict in conclusions.claims],
         "findings": summary.sentences(results),
         "limits": [sentence(limit) for limit in conclusions.limits],
         "figures": embedder.by_section(figures.FIGURES, [one for one in drawn if one is not lead]),
-        "rates": by_rate.table(results)[:MAX_ROWS],
         "sensitivity": _sensitivity_rows(results) if rates else [],
-        "chart": None if means is None else svg_curves.learning_curves(means),
         "pairs": settings.judged_pairs(results)[:MAX_ROWS],
         "sizes": data_size_figures.table(results).to_dict("records"),
         "labels": labels.table(results),
-        "target": results.target,
         "speed": [] if arms is None else arms.head(_MAX_ARMS).to_dict("records"),
-        "search": None if grid else results.sweep["search"],
         "plates": _plates(results, embedder),
         "looks": attention_figures.table(results.folder),
         "spread": [sentence(finding) for finding in spread],
-        "trials": _trial_table(results),
-        "states": [(s, counts[s], meaning) for s, meaning in STATUSES.items() if s in counts],
-        "budget": _budget(results),
-        "provenance": _provenance(results),
     }
 
 
@@ -199,8 +229,11 @@ def _plates(results: Results, embedder: Embedder) -> list[Picture]:
     trials = named_trials(results).sort_values("best_val_loss", kind="stable")
     folder, pictures = results.folder / "attention", []
     silent = set(without_attention(results)["trial_id"])
+    written: dict[str, list[Path]] = defaultdict(list)
+    for png in sorted(folder.glob("plate_*.png")):
+        written[png.stem.split("_")[1]].append(png)
     for row in trials.itertuples():
-        for png in sorted(folder.glob(f"plate_{row.trial_id}*.png")):
+        for png in written[str(row.trial_id)]:
             label = png.stem.removeprefix(f"plate_{row.trial_id}").removeprefix("_")
             parts = [] if row.arm == "all" else [spelled_out(str(row.arm))]
             parts += [f"label {label}"] if label else []
@@ -225,19 +258,19 @@ def _sensitivity_rows(results: Results) -> list[dict[Any, Any]]:
     return rows if len(rows) > 1 else []
 
 
-def _trial_table(results: Results) -> dict[str, Any]:
+def _trial_table(results: Results, most: int) -> dict[str, Any]:
     """The trials, best first; what does not fit is in trials.csv."""
     names = [*names_of(results), "seed"]
     ordered = results.trials.sort_values("best_val_loss", na_position="last", kind="stable")
     rows = []
-    for row in ordered.head(MAX_ROWS).to_dict("records"):
+    for row in ordered.head(most).to_dict("records"):
         cells = [(number(row[name], 6), _sort_key(row[name])) for name in names]
         cells += [(number(row[name]), _sort_key(row[name])) for name in _RESULT_COLUMNS]
         reason = "" if pd.isna(row["error"]) else str(row["error"])
         gone = None if pd.isna(row["diverged_epoch"]) else row["diverged_epoch"]
         rows.append({"id": row["trial_id"], "cells": cells, "reason": reason, "gone": gone})
     heads = [*(name.replace("_", " ") for name in names), *_RESULT_COLUMNS.values()]
-    return {"heads": heads, "rows": rows, "left_out": max(0, len(ordered) - MAX_ROWS)}
+    return {"heads": heads, "rows": rows, "left_out": max(0, len(ordered) - most)}
 
 
 def _sort_key(value: Any) -> str:
@@ -303,6 +336,5 @@ def _provenance(results: Results) -> dict[str, Any]:
         "facts": facts.items(),
         "command": shlex.join(map(str, env.get("command", []))),
         "caption": sentence(Finding("caption", facts=told)),
-        "version": known["vitbench"],
-        "year": str(env.get("time_utc", ""))[:4],
+        "bibtex": paper.bibtex(env),
     }

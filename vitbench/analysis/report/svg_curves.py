@@ -30,17 +30,18 @@ class Chart:
     left_out: int
 
 
-def learning_curves(data: pd.DataFrame) -> Chart:
+def learning_curves(data: pd.DataFrame, most: int = MAX_PANELS) -> Chart:
     """A panel per split and combination of settings; a line per learning rate.
 
     Args:
         data: of a grid, from learning_rate.figures.curves_data.
+        most: panels, at least one for each split.
     """
     names = [name for name in data.columns if name not in _FIXED]
     colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
     cells = by_settings(data, names, sort=True)
     splits = [split for split in SPLITS if (data["split"] == split).any()]
-    shown, drawn = cells[: MAX_PANELS // len(splits)] if splits else [], []
+    shown, drawn = cells[: max(1, most // len(splits))] if splits else [], []
     for cell, part in shown:
         # The axis ends above everything, unless one line runs away from all the others.
         median = float(part.groupby(["lr", "split"])["mean"].first().median())

@@ -40,6 +40,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         *_length_problems(sweep),
         *_dataset_problems(sweep.dataset),
         *_label_problems(sweep),
+        *_patience_problems(sweep),
         *_loss_problems(sweep),
         *claims.problems(sweep, axes_are_right=not of_axes),
     ]
@@ -265,6 +266,17 @@ def _grid_of_shapes(
             path: Path = ("search", "space", space[small]) if varies else (*section, small)
             fix = f"use one of {', '.join(map(str, divisors(whole)))}"
             yield Problem(path, str(number), f"does not divide {large}={whole}", fix)
+
+
+def _patience_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Models of a search that end early, which its sampler would take for ones that ended."""
+    axes = {**sweep.search.space, **sweep.search.inner}
+    asked = "patience" in axes or sweep.train.patience is not None
+    if asked and not sweep.search.is_grid:
+        part = "space" if "patience" in sweep.search.space else "inner"
+        path: Path = ("search", part, "patience") if "patience" in axes else ("train", "patience")
+        rule = "is of a grid; a search stops whole suggestions"
+        yield Problem(path, shorten(sweep.train.patience), rule, "use search.scheduler: asha")
 
 
 def _loss_problems(sweep: Sweep) -> Iterator[Problem]:

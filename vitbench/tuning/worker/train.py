@@ -161,7 +161,7 @@ def train_part(
             replace(
                 outcome,
                 stack_id=reporter.stack_id,  # as planned, whatever part this is
-                status=Status.DIVERGED if outcome.status is Status.DIVERGED else status,
+                status=status if outcome.status is Status.FINISHED else outcome.status,
             )
             for outcome in result.trials
         )
