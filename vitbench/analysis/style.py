@@ -243,5 +243,5 @@ def save_picture(figure: Figure, path: Path) -> None:
     """Write a figure in the form that the name of its file says."""
     with matplotlib.rc_context(RC):
         # No date inside: the same tables give the same file.
-        undated = {"metadata": {"CreationDate": None}} if path.suffix == ".pdf" else {}
-        figure.savefig(path, **undated)
+        metadata = {"CreationDate": None} if path.suffix == ".pdf" else {}
+        figure.savefig(path, metadata=metadata)

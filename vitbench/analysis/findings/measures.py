@@ -37,7 +37,7 @@ class Untested:
 
     why: Literal[
         "no_trial", "no_other_arm", "not_varied", "seeds_missing", "unlike_settings",
-        "few_values", "no_measure", "no_spread",
+        "few_values", "no_measure", "no_spread", "no_extent",
     ]  # fmt: skip
     about: tuple[str, ...] = ()
     n: int = 0
@@ -108,9 +108,7 @@ def _of_attention(results: Results) -> pd.Series:
 def _of_drawings(results: Results) -> pd.Series:
     """Share of a face that the label of each model changes, where faces are drawn."""
     if results.dataset != "faces":
-        raise MissingMeasureError(
-            f"the extent of a label is known of drawn faces, not of {results.dataset}"
-        )
+        raise UntestedError(Untested("no_extent", (results.dataset,)))
     from vitbench.data.faces import faces  # numpy's random drawing: slow to import
 
     return results.trials["label"].map(faces.EXTENTS).astype(float)
