@@ -22,7 +22,7 @@ from vitbench.config.schema import FILE, schema_text
 SHIPPED = Path(__file__).parents[2] / "analysis" / "data"
 OLD = (
     *(Path(__file__).parents[1] / "old_results").iterdir(),
-    *(SHIPPED / name for name in ("mnist_arch", "mnist_lr_sensitivity")),
+    SHIPPED / "mnist_arch",
 )
 GOOD = """\
 name: good
