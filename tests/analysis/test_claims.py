@@ -261,6 +261,8 @@ def test_the_forecast_names_the_option_that_helps() -> None:
     many = load_sweep(file, overrides=[f"search.space.seed={list(range(20))}"])
     assert "20 seeds detect less than 0.72 sd" in sentence(power.forecast(many)[0])
     assert power.forecast(load_sweep(file, overrides=["claims=[]"])) == []
+    _, spread = power.forecast(load_sweep(file.with_name("celeba_labels.yaml")))
+    assert sentence(spread).startswith("Claim spread cannot be decided: 3 values of label are its")
 
 
 MODELS = """
