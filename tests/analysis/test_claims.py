@@ -72,6 +72,30 @@ def test_every_relation(claim: dict[str, Any], verdict: str, effect: float) -> N
     assert found.n == 6
 
 
+def test_claims_of_one_family_are_corrected_together() -> None:
+    """Claims of other families do not count; of the same family they raise p."""
+    values = np.random.default_rng(3).normal(0.5, 0.02, size=(8, 6))
+    results = simulated.results(values, values, [{"lr": float(k + 1)} for k in range(6)])
+    stated = [
+        {"is": "higher", "of": {"lr": k}, "than": {"lr": k + 1.0}} for k in (1.0, 3.0, 5.0)
+    ]  # fmt: skip
+    alone = [judged(results, claim)[0].p_adjusted or 0.0 for claim in stated]
+    apart = judged(results, *({**claim, "family": f"f{n}"} for n, claim in enumerate(stated)))
+    assert [verdict.p_adjusted for verdict in apart] == alone
+    together = [verdict.p_adjusted or 0.0 for verdict in judged(results, *stated)]
+    assert all(p >= q for p, q in zip(together, alone, strict=True))
+    assert sum(together) > sum(alone) + 0.1
+
+
+def test_nothing_is_decided_where_all_diverged() -> None:
+    """Every model has the loss before training: neither supported nor refuted."""
+    results = losses(0.5, 0.6)
+    trials = results.trials.assign(status="diverged", test_loss=math.nan)
+    claim = {"is": "higher", "of": {"lr": 2.0}, "than": {"lr": 1.0}}
+    (found,) = judged(dataclasses.replace(results, trials=trials), claim)
+    assert (found.verdict, found.effect, found.p_adjusted) == (UNDECIDED, 0.0, 1.0)
+
+
 @pytest.mark.parametrize("seeds", [1, 5])
 def test_fewer_than_six_seeds_decide_nothing(seeds: int) -> None:
     """Five seeds give 2 / 2^5 at best, one gives 1; how many would do is told."""
@@ -252,6 +276,8 @@ def test_the_forecast_names_the_option_that_helps() -> None:
     many = load_sweep(file, overrides=[f"search.space.seed={list(range(20))}"])
     assert "20 seeds detect less than 0.72 sd" in sentence(power.forecast(many)[0])
     assert power.forecast(load_sweep(file, overrides=["claims=[]"])) == []
+    _, spread = power.forecast(load_sweep(file.with_name("celeba_labels.yaml")))
+    assert sentence(spread).startswith("Claim spread cannot be decided: 3 values of label are its")
 
 
 MODELS = """

@@ -76,5 +76,5 @@ def draw(
 
 
 def several(data: pd.DataFrame) -> pd.DataFrame | None:
-    """Nothing of a single row: there is no course to see in it."""
+    """The data of a figure; None where there are fewer than two rows, which show no course."""
     return data if len(data) > 1 else None

@@ -85,7 +85,7 @@ class Record:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave; more keys are passed over."""
+        """Read what `to_json` gave; unknown keys are ignored."""
         return cls(**cls._fields_of(line))
 
     @classmethod
@@ -300,7 +300,7 @@ class TrialOutcome(Record):
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave; more keys are passed over."""
+        """Read what `to_json` gave; unknown keys are ignored."""
         labels = tuple(map(LabelScore.from_json, line.get("labels") or ()))
         parsed = {"status": Status(line["status"]), "labels": labels}
         return cls(**{**cls._fields_of(line), **parsed})

@@ -77,7 +77,7 @@ class Duel:
     pairs: dict[int, Pair]
 
     def leads(self, curve: Curve) -> list[int]:
-        """Sizes at which this one of the two is told apart to have the lower error."""
+        """Sizes at which it may be claimed that this one of the two has the lower error."""
         return [n for n, pair in self.pairs.items() if pair.told_apart and pair.b == curve.name]
 
 
@@ -88,7 +88,7 @@ def _tested(
     contrasts: list[Contrast] = []
 
     def add(a: str, b: str, d_S: Floats, seeds: tuple[int, ...]) -> None:
-        """Both names in the order in which the mean of the first is the higher one."""
+        """Add a contrast, of the two the one with the higher mean first."""
         up = d_S.mean() >= 0
         contrasts.append(Contrast(*((a, b) if up else (b, a)), d_S if up else -d_S, seeds))
 

@@ -72,7 +72,7 @@ def shape_names(results: Results) -> list[str]:
 
 
 def by_arm(results: Results, metric: str, values: pd.Series | None = None) -> Arms:
-    """The metric of every arm, with what stands in for models that diverged.
+    """A metric by seed and arm; the value before training stands in for models that diverged.
 
     Losses are capped at the loss before training, so that a model that diverged is never better
     than one that only got worse.
@@ -132,7 +132,7 @@ def named_trials(results: Results) -> pd.DataFrame:
 
 
 def standing_in(trials: pd.DataFrame, metric: str) -> pd.Series:
-    """The metric of every trial that ended; before training's where it diverged; else missing.
+    """The metric of every trial; where it diverged the value before training, without an end none.
 
     The chance level of an accuracy is exp(-loss before training), that of a uniform guess.
     """
@@ -182,7 +182,7 @@ def labels(trials: pd.DataFrame, names: list[str]) -> pd.Series:
 
 
 def in_words(names: Iterable[str], values: Iterable[object]) -> str:
-    """Several settings in words; of several models those that they have."""
+    """Several settings in words; where models differ, only those that this one has."""
     pairs = list(zip(names, values, strict=True))
     if any(name == "model" for name, _ in pairs):
         pairs = [(name, value) for name, value in pairs if not pd.isna(value)]  # type: ignore[call-overload]

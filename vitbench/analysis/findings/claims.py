@@ -233,7 +233,7 @@ def _owned(results: Results) -> set[str]:
 
 
 def _name(arm: Mapping[str, object]) -> str:
-    """`lr 0.003, batch size 16`, by the order of names, with numbers as one type writes them."""
+    """An arm in words, `batch size 16, lr 0.003`: names in order, 16 and 16.0 written alike."""
     return ", ".join(setting(name, _plain(arm[name])) for name in sorted(arm))
 
 
@@ -309,7 +309,7 @@ def permutation_rho(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 @functools.cache
 def _orders(units: int) -> npt.NDArray[np.intp]:
-    """Orders of so many units that stand for all of them, the given one among them."""
+    """Orders of so many units, the given one among them: all, or random ones of many units."""
     if units <= _MAX_EXACT_UNITS:
         return np.array(list(itertools.permutations(range(units))))
     rng = np.random.default_rng(0)

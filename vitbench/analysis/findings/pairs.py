@@ -185,7 +185,7 @@ def sign_flip(d_SP: Floats) -> tuple[Floats, Floats]:
 
 @functools.cache
 def _flips(seeds: int) -> Floats:
-    """Patterns of signs, the observed one first; half of all, since both tails count alike."""
+    """Patterns of signs, the observed one first; of a pattern and its opposite one, [F, S]."""
     if seeds <= _MAX_EXACT:
         rest = itertools.product((1.0, -1.0), repeat=seeds - 1)
         return np.array([(1.0, *signs) for signs in rest])

@@ -53,7 +53,7 @@ class Watch:
         self.page = self._made()
 
     def refresh(self) -> bool:
-        """Make the page again if the ledger has grown; whether it was made."""
+        """Make the page again if the ledger has grown; returns whether it did."""
         state = self._state()
         if state == self._seen:
             return False
