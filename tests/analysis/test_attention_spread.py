@@ -185,7 +185,7 @@ def test_spread_by_learning_rate_is_a_figure_and_a_sentence(tmp_path: Path) -> N
     data = by_rate.data(results.load(made))
     assert data is not None and len(data) == 30
     first = style.save(draw_by_rate(data, "t\nof"), data, tmp_path / "a", "attention_by_lr")
-    again = figures.read(first[2])
+    again = figures.read(first[-1])
     second = style.save(draw_by_rate(again, "t\nof"), again, tmp_path / "b", "attention_by_lr")
     assert first[0].read_bytes() == second[0].read_bytes()
     (told,) = by_rate.findings(results.load(made))

@@ -61,7 +61,7 @@ def test_the_sensitivity_figure_redraws_from_its_own_csv(tmp_path: Path) -> None
     assert set(data["batch_size"]) == {16, 64} and len(data) == 10
     assert data.loc[(data.batch_size == 16) & (data.lr == 0.1), "loss"].item() == 2.3
     first = style.save(lr_figures.draw_sensitivity(data, "t"), data, tmp_path / "a", "f")
-    again = pd.read_csv(first[2])
+    again = pd.read_csv(first[-1])
     second = style.save(lr_figures.draw_sensitivity(again, "t"), again, tmp_path / "b", "f")
     assert first[0].read_bytes() == second[0].read_bytes()
 
@@ -79,7 +79,7 @@ def test_the_heat_map_averages_seeds_and_frames_the_best(tmp_path: Path) -> None
     assert data is not None
     assert dict(data[data["best"]].set_index("value")["lr"]) == {16: 1e-3, 64: 1e-2}
     first = style.save(lr_figures.draw_heat(data, "t"), data, tmp_path / "a", "f")
-    again = pd.read_csv(first[2])
+    again = pd.read_csv(first[-1])
     second = style.save(lr_figures.draw_heat(again, "t"), again, tmp_path / "b", "f")
     assert first[0].read_bytes() == second[0].read_bytes()
 

@@ -142,7 +142,7 @@ def test_medians_and_limits_in_words() -> None:
     )
     words = [sentence(finding) for finding in findings.findings(made)]
     assert words[0] == (
-        "2 of 4 models reach validation accuracy 0.9. The median time (Kaplan-Meier) is 2 epochs "
+        "Of 4 models 2 reach validation accuracy 0.9. The median time (Kaplan-Meier) is 2 epochs "
         "at learning rate 0.1. Not reached by half of the models, as far as they were observed: "
         "1 of 2 settings."
     )
