@@ -79,7 +79,7 @@ define install
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@if [ -n "$(PIP_ARGS)" ]; then why="PIP_ARGS is given"; \
 	elif ! $(PY) -m pip install -qq uv 2>$(VENV)/uv.log; then why="there is no uv"; \
-	elif ! UV_HTTP_RETRIES=0 UV_HTTP_TIMEOUT=5 $(UV) --dry-run --no-deps torch 2>$(VENV)/uv.log; then \
+	elif ! UV_HTTP_RETRIES=0 UV_HTTP_TIMEOUT=5 $(UV) --dry-run --upgrade --no-deps torch 2>$(VENV)/uv.log; then \
 	  why="uv does not reach its index of torch"; \
 	elif ! $(UV) -e $(1) 2>$(VENV)/uv.log; then why="uv failed"; fi; \
 	if [ -z "$$why" ]; then echo "installed by uv"; \
