@@ -75,17 +75,18 @@ $(PY):
 	"$(PYTHON)" -m venv $(VENV)
 
 # uv installs in a fraction of pip's time and takes the build of torch that fits the machine: no CUDA
-# where there is no GPU. Where its index of torch cannot be reached, or it fails, pip does it all.
-TORCH_INDEX := https://download.pytorch.org/whl/
+# where there is no GPU. Where it cannot be had, does not reach its index of torch (asked once,
+# without retries) or fails, pip does it all, and a line says so.
+UV := $(PY) -m uv pip install -q --python $(PY) --torch-backend=auto -c constraints.txt
 define install
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@if [ -n "$(PIP_ARGS)" ]; then why="PIP_ARGS is given"; \
-	elif ! $(PY) -c "from urllib.request import urlopen; urlopen('$(TORCH_INDEX)', timeout=5)" \
-	  2>/dev/null; then why="$(TORCH_INDEX) cannot be reached"; \
-	elif $(PY) -m pip install -qq uv && $(PY) -m uv pip install -q --python $(PY) \
-	  --torch-backend=auto -c constraints.txt -e $(1) 2>$(VENV)/uv.log; then why=; \
-	else why="uv failed, see $(VENV)/uv.log"; fi; \
-	if [ -z "$$why" ]; then echo "installed by uv"; else echo "installing by pip: $$why" && \
+	elif ! $(PY) -m pip install -qq uv 2>$(VENV)/uv.log; then why="there is no uv"; \
+	elif ! UV_HTTP_RETRIES=0 UV_HTTP_TIMEOUT=5 $(UV) --dry-run --upgrade --no-deps torch 2>$(VENV)/uv.log; then \
+	  why="uv does not reach its index of torch"; \
+	elif ! $(UV) -e $(1) 2>$(VENV)/uv.log; then why="uv failed"; fi; \
+	if [ -z "$$why" ]; then echo "installed by uv"; \
+	else echo "installing by pip: $$why (see $(VENV)/uv.log)" && \
 	  $(PY) -m pip install -qq $(PIP_ARGS) -c constraints.txt -e $(1); fi
 endef
 

@@ -135,8 +135,9 @@ def results() -> str:
             _NOTE,
             "",
             "`trials.parquet` has one row per trained model, `epochs.parquet` one per model and "
-            "epoch; `.csv` twins hold the same. Column names are a contract: later versions add "
-            "columns and rename none.",
+            "epoch; `.csv` twins hold the same. While a sweep runs they are written anew every "
+            "minute at most (for a hundredth of its time at most), so that they can be read before "
+            "its end. Column names are a contract: later versions add columns and rename none.",
             "",
             "## trials",
             "",

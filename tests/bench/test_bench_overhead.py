@@ -64,6 +64,13 @@ def test_overhead_of_a_sweep_is_measured(
     assert ours["median"] < ddp["median"] < 120
 
 
+def test_trials_whose_process_runs_already_are_told_apart() -> None:
+    """Two slots: processes start for 4 s, then each of 8 trials takes a quarter of a second."""
+    ends_s = [4.0, 4.1, 4.25, 4.35, 4.5, 4.6, 4.75, 4.85, 5.0, 5.1]
+    assert ray_sides.seconds_of_later(ends_s, 2) == pytest.approx(0.25)
+    assert ray_sides.seconds_of_later(ends_s[:2], 2) is None
+
+
 def test_more_workers_than_cores_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is measured."""
     assert main(["scaling", "--workers", "1", "4096"]) == 2

@@ -278,7 +278,8 @@ def overhead(session: Session) -> Iterator[dict[str, Any]]:
     alone = next((row for row in rows if row.name == _ALONE and row.rates), None)
     for row in rows:
         if alone and row.rates and row is not alone:
-            row.note = f"adds {row.median - alone.median:.2f} s to a trial"
+            adds = f"adds {row.median - alone.median:.2f} s to a trial"
+            row.note = f"{adds}; {row.note}" if row.note else adds
     yield record(
         session,
         "overhead",

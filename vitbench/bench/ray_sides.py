@@ -7,7 +7,7 @@ before the first turn and is not counted; worker processes start within the turn
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from vitbench import data
 from vitbench.bench.contest import Turns
 from vitbench.config import Sweep
 from vitbench.plan import StackPlan, expand
-from vitbench.records import tables
+from vitbench.records import ledger, tables
 from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.training.engine import EpochReport, fit
@@ -85,7 +85,25 @@ def vitbench(turns: Turns, *, trials: int, slots: int, workers: int = 1) -> None
     takes as many slots.
     """
     sweep = _tiny_sweep(trials, workers)
-    _on_ray(turns, trials * workers, lambda folder: _run(sweep, folder))
+
+    def work(folder: Path) -> None:
+        _run(sweep, folder)
+        rows = ledger.read(folder / tables.LEDGER)
+        ends_s = [row["time_s"] for row in rows if row["kind"] == "outcome"]
+        if (later_s := seconds_of_later(ends_s, max(1, slots // workers))) is not None:
+            turns.facts["note"] = f"{later_s:.2f} s once its processes run"
+
+    _on_ray(turns, trials * workers, work)
+
+
+def seconds_of_later(ends_s: Sequence[float], slots: int) -> float | None:
+    """How long a trial occupies its slot where its process runs already, from when trials ended.
+
+    The first trial of each slot waits for a process to start and to import torch; None where no
+    other was trained.
+    """
+    first, later = ends_s[:slots], len(ends_s) - slots
+    return slots * (max(ends_s) - max(first)) / later if later > 0 else None
 
 
 def ddp(
@@ -153,8 +171,8 @@ def _run(sweep: Sweep, folder: Path) -> None:
     """Run a sweep on the connected Ray."""
     trials, path = expand(sweep), folder / tables.LEDGER
     job = runner.Job(sweep, trials, ["lr"], folder, data.load(sweep.dataset, None))
-    with Ledger(path) as ledger:
-        runner.run(job, ledger, History.read(path), Console(quiet=True))
+    with Ledger(path) as record:
+        runner.run(job, record, History.read(path), Console(quiet=True))
     _check(len(list((folder / "checkpoints").glob("*/best.json"))), len(trials))
 
 

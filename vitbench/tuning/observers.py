@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from vitbench.errors import UserError
 from vitbench.exports.tensorboard import TensorBoard
 from vitbench.plan import StackPlan, stack_flops
+from vitbench.records import tables
 from vitbench.records.files import write_atomically
 from vitbench.records.ledger import Ledger
 from vitbench.records.types import TrialOutcome
 from vitbench.storage.checkpoints import Checkpoints
 from vitbench.terminal.progress import Progress
-from vitbench.tuning.events import Crashed, MembersEnded, StackEnded, StackEvent, Started, Trained
+from vitbench.tuning.events import (
+    Crashed,
+    MembersEnded,
+    Round,
+    StackEnded,
+    StackEvent,
+    Started,
+    Trained,
+)
+
+logger = logging.getLogger(__name__)
+
+# Tables are written this often at most while a sweep runs, and less often where they are large:
+# for each second that they take, this many pass.
+_TABLES_EVERY_S, _PER_SECOND = 60.0, 100.0
 
 
 class LedgerObserver:
@@ -55,6 +73,30 @@ class ErrorLog:
         if isinstance(event, Crashed):
             self._folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self._folder / f"{event.plan.stack_id}.txt", event.traceback)
+
+
+class TablesObserver:
+    """Writes the tables while the sweep runs, for a hundredth of its time at most."""
+
+    def __init__(self, results_dir: Path) -> None:
+        self._results_dir = results_dir
+        self._due_s = time.monotonic() + _TABLES_EVERY_S
+        self._is_new = False
+
+    def observe(self, event: StackEvent) -> None:
+        """Note ends of models; write when it is time, between two looks at the workers."""
+        match event:
+            case MembersEnded():
+                self._is_new = True
+            case Round() if self._is_new and time.monotonic() >= self._due_s:
+                started_s = time.monotonic()
+                try:
+                    tables.write(self._results_dir)
+                except (OSError, UserError) as error:  # the end of the sweep will say it again
+                    logger.warning("the tables could not be written yet: %s", error)
+                now_s = time.monotonic()
+                self._due_s = now_s + max(_TABLES_EVERY_S, _PER_SECOND * (now_s - started_s))
+                self._is_new = False
 
 
 class Retention:

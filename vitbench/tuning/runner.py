@@ -39,6 +39,7 @@ from vitbench.tuning.observers import (
     LedgerObserver,
     ProgressObserver,
     Retention,
+    TablesObserver,
     TensorBoardObserver,
 )
 from vitbench.tuning.ray_private import ON_HEAD
@@ -156,7 +157,8 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     if tensorboard is not None:
         observers.append(TensorBoardObserver(tensorboard))
     progress = ProgressObserver(shown, lambda s: describe(s.members, job.fields))
-    observers += [progress, giving_up, stop]  # the stop last: it acts on what the others asked for
+    observers += [TablesObserver(job.results_dir), progress]
+    observers += [giving_up, stop]  # the stop last: it acts on what the others asked for
     recorder = Recorder(recorded, observers, searcher.hand_out_again)
     context = WorkerContext(
         images=SharedImages.share(job.images, ship=cluster.nodes > 1),

@@ -1,0 +1,59 @@
+"""What a running sweep leaves for others to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tiny
+
+from vitbench.plan import StackPlan
+from vitbench.records import tables
+from vitbench.records.ledger import Ledger
+from vitbench.records.types import Status, TrialOutcome
+from vitbench.tuning import observers
+from vitbench.tuning.events import MembersEnded, Round
+from vitbench.tuning.observers import LedgerObserver, TablesObserver
+
+
+def test_tables_are_written_while_the_sweep_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a minute where models have ended, as they are built in the end; seldom where they are
+    large, and a disk that is full for a while does not end the sweep.
+    """
+    now_s, written = [0.0], []
+    write = tables.write
+
+    def writes(folder: Path) -> None:
+        written.append(now_s[0])
+        now_s[0] += 5.0  # large tables
+        if len(written) == 2:
+            raise OSError("No space left on device")
+        write(folder)
+
+    monkeypatch.setattr(observers.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(tables, "write", writes)
+    with Ledger(tmp_path / tables.LEDGER) as ledger:
+        watched = TablesObserver(tmp_path)
+        for number, ends in enumerate((0.0, 10.0, 90.0, 1200.0)):
+            plan = tiny.plan({"seed": number})
+            record(LedgerObserver(ledger, lambda plan: 1), watched, plan)
+            now_s[0] = max(now_s[0], ends)
+            watched.observe(Round())
+            if written:
+                found = pd.read_parquet(tmp_path / "trials.parquet")
+                assert list(found["status"]) == ["finished"] * 3
+        watched.observe(Round())
+    assert written == [90.0, 1200.0]
+
+
+def record(ledger: LedgerObserver, watched: TablesObserver, plan: StackPlan) -> None:
+    """A stack is planned, and its model ends."""
+    ledger.plan(plan)
+    outcome = TrialOutcome(
+        trial_id=plan.members[0].trial_id, stack_id=plan.stack_id, status=Status.FINISHED
+    )
+    for observer in (ledger, watched):
+        observer.observe(MembersEnded(plan, (outcome,)))
