@@ -37,7 +37,7 @@ from vitbench.records.ledger import Ledger
 from vitbench.storage.mirror import Mirror
 from vitbench.terminal.outcome_table import failures, outcome_table
 from vitbench.terminal.stages import Stages
-from vitbench.words import duration
+from vitbench.words import duration, printable
 
 if TYPE_CHECKING:  # importing the first imports Ray, which bad input does not need
     from vitbench.analysis.results import Results
@@ -95,7 +95,9 @@ def _keep_sigterm() -> Iterator[None]:
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
     """Print a text as it is, on lines as long as it takes."""
-    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        printable(text, keep="\n"), style=style, soft_wrap=True, highlight=False, markup=False
+    )
 
 
 def run(request: Request, console: Console) -> tuple[int, Path | None]:
@@ -121,6 +123,7 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
     _say(console, f"{settled.title}: {prepared.images.source}")
     _say(console, "starting Ray" if request.address is None else f"joining Ray: {request.address}")
     from vitbench.tuning import runner
+    from vitbench.tuning.cluster.watch import RayDied
 
     folder = settled.resume_from or new_results_dir(settled)
     if settled.resume_from is not None:
@@ -148,6 +151,10 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         return EXIT_INTERRUPTED, folder
     except OSError as error:
         return _cannot_write(error, folder, request), None
+    except RayDied as error:
+        text = f"{error}; to go on: {request.to_go_on(folder)}"
+        _say(Console(stderr=True), text, style="red")
+        return EXIT_FAILED, None
     try:
         code = _finish(settled, job, folder, ending, console)
         if bucket is not None and mirror is not None:

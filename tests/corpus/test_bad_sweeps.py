@@ -144,6 +144,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "attention.images": WHOLE,
     "exports": ("mlflow", [3], ["excel"], {"a": 1}),
     "max_failures": COUNT,
+    "stall_minutes": POSITIVE,
     "scales": (
         3,
         "a",

@@ -33,6 +33,7 @@ MARKS: dict[str, dict[str, Any]] = {
 }
 WIDTH_IN = 7.2  # of every figure: both columns of a printed page
 RC: Any = {
+    "text.parse_math": False,  # a label `$x^$` is no formula
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "pdf.fonttype": 42,  # TrueType: many venues refuse Type 3 fonts
