@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import ray
+
 from vitbench.tuning.events import Round, StackEvent
 from vitbench.tuning.ray_private import own_processes
 
@@ -49,6 +51,8 @@ def watched() -> Iterator[None]:
         global _dead
         while not over.wait(_EVERY_S):
             gone = [name for name, (pid, at) in processes.items() if _started(pid) != at]
+            if gone and not ray.is_initialized():
+                return  # this process has shut Ray down itself
             if gone:
                 _dead = gone[0]
                 break
