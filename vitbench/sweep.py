@@ -27,6 +27,7 @@ from vitbench.data.image_set import ImageSet
 from vitbench.data.prepare import prepare
 from vitbench.errors import UserError
 from vitbench.exports import tools as exports
+from vitbench.hardware import cpu_count
 from vitbench.net import net
 from vitbench.plan.names import varying_fields
 from vitbench.plan.resume import check_same, restore_record
@@ -118,6 +119,7 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
     sweep, search = prepared.sweep, prepared.sweep.search
     trials = plan.expand(sweep) if search.is_grid else []
     if request.dry_run:
+        _require_cores(settled, sweep)
         dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
         return EXIT_OK, None
     _say(console, f"{settled.title}: {prepared.images.source}")
@@ -179,6 +181,17 @@ def _cannot_write(error: OSError, folder: Path, request: Request) -> int:
     )
     _say(Console(stderr=True), text, style="red")
     return EXIT_FAILED
+
+
+def _require_cores(settled: Settled, sweep: Sweep) -> None:
+    """Refuse in a dry run what a run on this machine would be refused for."""
+    wanted, there = sweep.resources.cpus_at_least, cpu_count()
+    if settled.request.address is None and "RAY_ADDRESS" not in os.environ and wanted > there:
+        text = (
+            f"resources.cpus={wanted:g}: is more than this machine has ({there}), so nothing could "
+            f"start; ask for less, or name a cluster with --address"
+        )
+        raise UserError(settled.file.located(text))
 
 
 def _axes(sweep: Sweep) -> list[str]:
