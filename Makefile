@@ -9,6 +9,8 @@ SWEEP ?= sweeps/mnist_lr.yaml
 PIP_ARGS ?=
 # Extra words for pytest, e.g. `make test PYTEST_ARGS="-k engine"`.
 PYTEST_ARGS ?=
+# Extra words for the soak, e.g. `make soak SOAK_ARGS="--minutes 5 --seed 2"`.
+SOAK_ARGS ?=
 # Test processes side by side.
 JOBS ?= 2
 # python3 where it is new enough, else the first newer one on the PATH.
@@ -21,7 +23,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo test test-all calibration lint format findings docs bench clean
+.PHONY: help demo test test-all soak calibration lint format findings docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -36,6 +38,9 @@ test: $(DEV_STAMP) ## install, run the test suite
 test-all: test ## the tests above, then those of clusters and those of over a minute
 	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "long or cluster" $(PYTEST_ARGS)
 	@$(PY) -m pytest -m alone $(PYTEST_ARGS)
+
+soak: $(DEV_STAMP) ## 20 minutes of random strikes on sweeps of every kind; ends with a table
+	@$(PY) tests/soak.py $(SOAK_ARGS)
 
 calibration: $(DEV_STAMP) ## simulate sweeps of known truth, print how often reports are wrong
 	@VITBENCH_CALIBRATION_SWEEPS=2000 $(PY) -m pytest -s -q --timeout 0 tests/calibration

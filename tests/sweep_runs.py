@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import ipaddress
 import os
 import signal
 import subprocess
@@ -73,6 +74,28 @@ class SweepRun:
                 if marked and command.startswith(starting_with):
                     found.append(int(entry.name))
         return found
+
+    def family(self) -> list[int]:
+        """The driver and all that descends from it; Ray's agents lose their environment."""
+        children: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                children.setdefault(int(parent), []).append(int(entry.name))
+        found = [self.process.pid]
+        for pid in found:
+            found += children.get(pid, [])
+        return found
+
+    def strike(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to one process whose title or program has this name; how many it were."""
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode()
+                if command.startswith(name) or command.endswith(f"/{name}"):
+                    os.kill(pid, number)
+                    return 1
+        return 0
 
     def kill_driver(self) -> None:
         """SIGKILL, as the kernel's out-of-memory killer would; wait until nothing trains."""
@@ -191,6 +214,24 @@ def no_tracking_server(patch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "WANDB_MODE", "TRACKIO_DIR"):
         patch.delenv(name, raising=False)
     patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # for reading; the export sets its own
+
+
+def listens_on(pids: list[int]) -> Iterator[str]:
+    """Addresses on which these processes wait for TCP connections."""
+    sockets = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):  # closed since
+                    sockets.add(os.readlink(link))
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                words = [fields[1][n : n + 8] for n in range(0, len(fields[1]) - 5, 8)]
+                raw = b"".join(bytes.fromhex(word)[::-1] for word in words)
+                mapped = getattr(ipaddress.ip_address(raw), "ipv4_mapped", None)
+                yield str(mapped or ipaddress.ip_address(raw))
 
 
 def results_of(out: Path) -> Path:

@@ -29,6 +29,7 @@ from vitbench.data.image_set import ImageSet
 from vitbench.data.prepare import prepare
 from vitbench.errors import UserError
 from vitbench.exports import tools as exports
+from vitbench.hardware import cpu_count
 from vitbench.net import net
 from vitbench.plan.names import varying_fields
 from vitbench.plan.resume import check_same, restore_record
@@ -39,7 +40,7 @@ from vitbench.records.ledger import Ledger
 from vitbench.storage.mirror import Mirror
 from vitbench.terminal.outcome_table import failures, outcome_table
 from vitbench.terminal.stages import Stages
-from vitbench.words import duration
+from vitbench.words import duration, printable
 
 if TYPE_CHECKING:  # importing the first imports Ray, which bad input does not need
     from vitbench.analysis.results import Results
@@ -97,7 +98,9 @@ def _keep_sigterm() -> Iterator[None]:
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
     """Print a text as it is, on lines as long as it takes."""
-    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        printable(text, keep="\n"), style=style, soft_wrap=True, highlight=False, markup=False
+    )
 
 
 def run(request: Request, console: Console) -> tuple[int, Path | None]:
@@ -118,6 +121,7 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
     sweep, search = prepared.sweep, prepared.sweep.search
     trials = plan.expand(sweep) if search.is_grid else []
     if request.dry_run:
+        _require_cores(settled, sweep)
         told = dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
         if request.json:
             print(json.dumps(asdict(told), indent=1, allow_nan=False))
@@ -125,6 +129,7 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
     _say(console, f"{settled.title}: {prepared.images.source}")
     _say(console, "starting Ray" if request.address is None else f"joining Ray: {request.address}")
     from vitbench.tuning import runner
+    from vitbench.tuning.cluster.watch import RayDied
 
     folder = settled.resume_from or new_results_dir(settled)
     if settled.resume_from is not None:
@@ -152,6 +157,10 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         return EXIT_INTERRUPTED, folder
     except OSError as error:
         return _cannot_write(error, folder, request), None
+    except RayDied as error:
+        text = f"{error}; to go on: {request.to_go_on(folder)}"
+        _say(Console(stderr=True), text, style="red")
+        return EXIT_FAILED, None
     try:
         code = _finish(settled, job, folder, ending, console)
         if bucket is not None and mirror is not None:
@@ -176,6 +185,17 @@ def _cannot_write(error: OSError, folder: Path, request: Request) -> int:
     )
     _say(Console(stderr=True), text, style="red")
     return EXIT_FAILED
+
+
+def _require_cores(settled: Settled, sweep: Sweep) -> None:
+    """Refuse in a dry run what a run on this machine would be refused for."""
+    wanted, there = sweep.resources.cpus_at_least, cpu_count()
+    if settled.request.address is None and "RAY_ADDRESS" not in os.environ and wanted > there:
+        text = (
+            f"resources.cpus={wanted:g}: is more than this machine has ({there}), so nothing could "
+            f"start; ask for less, or name a cluster with --address"
+        )
+        raise UserError(settled.file.located(text))
 
 
 def _axes(sweep: Sweep) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import re
 from collections.abc import Iterable
 
 # What others call settings of a sweep file.
@@ -40,6 +42,14 @@ def duration(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{seconds / 86400:.1f} days"
+
+
+def slug(name: str) -> str:
+    """A part of a file's name for any text: itself where that is one, else with a hash of it."""
+    if re.fullmatch(r"[\w][\w.-]{0,59}", name):
+        return name
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:40]
+    return f"{plain}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from pathlib import Path
 
 import optuna
@@ -71,6 +72,44 @@ def test_killed_sweeps_end_like_undisturbed_ones(tmp_path: Path, seed: int) -> N
     ):
         pd.testing.assert_frame_equal(found, expected, check_exact=True, obj=f"storm {seed}")
     assert finals(stormy) == finals(calm), f"storm {seed}"
+
+
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_what_strikes_ray_ends_the_sweep_or_is_survived(tmp_path: Path) -> None:
+    """One line and code 1 where the local Ray dies; a stopped worker is killed; all resumes.
+
+    Meanwhile nothing of the sweep listens on anything but loopback.
+    """
+    file = tmp_path / "faults.yaml"
+    file.write_text(SEARCH + "stall_minutes: 0.3\n")
+    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
+    arguments = [str(file), "--out", str(stormy)]
+    for strike in ("ray::RuntimeEnvAgent", "raylet", "gcs_server"):
+        before = sweep_runs.ledger_lines(stormy, "epoch")
+        with sweep_runs.SweepRun([*arguments, *(["--resume"] if before else [])]) as run:
+            assert run.wait_for(lambda b=before: sweep_runs.ledger_lines(stormy, "epoch") > b)
+            assert set(sweep_runs.listens_on(run.family())) == {"127.0.0.1"}
+            assert run.strike(strike, signal.SIGKILL) == 1
+            code, output = run.finish(90)
+        assert code == 1 and "Traceback" not in output, output
+        assert "the local Ray has died" in output and "--resume" in output, output
+    before = sweep_runs.ledger_lines(stormy, "epoch")
+    with sweep_runs.SweepRun([*arguments, "--resume"]) as run:
+        assert run.wait_for(lambda: sweep_runs.ledger_lines(stormy, "epoch") > before)
+        assert run.strike("ray::ImplicitFunc", signal.SIGSTOP) == 1
+        code, output = run.finish()
+    assert code == 0, output
+    assert "its worker has not reported" in output
+    code, output = sweep_runs.sweep_here(str(file), "--out", str(calm))
+    assert code == 0, output
+    for expected, found in zip(
+        sweep_runs.tables_of(sweep_runs.results_of(calm)),
+        sweep_runs.tables_of(sweep_runs.results_of(stormy)),
+        strict=True,
+    ):
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
 def finals(out: Path) -> list[tuple[str, str, tuple[float, ...]]]:

@@ -146,6 +146,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "attention.images": WHOLE,
     "exports": ("mlflow", [3], ["excel"], {"a": 1}),
     "max_failures": COUNT,
+    "stall_minutes": POSITIVE,
     "scales": (
         3,
         "a",
@@ -240,6 +241,9 @@ OPTIONS = {
     "an override of an unknown section": ["--set", "trian.epochs=3"],
     "an override with a bomb": ["--set", "name=" + "x" * 5000],
     "an alias in an override": ["--set", "name=*a"],
+    "more cores than there are": ["--set", "resources.cpus=1000"],
+    "a negative seed": ["--set", "train.seed=-1"],
+    "more images than there are": ["--set", "search.space.train_images=[64, 5000]"],
     "a resume of nothing": ["--resume"],
     "a resume of a folder that is not there": ["--resume", "nowhere"],
     "a resume of a file": ["--resume", __file__],

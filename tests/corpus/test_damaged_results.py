@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -267,3 +268,37 @@ def test_a_run_that_was_killed_while_it_started(
     shown = capsys.readouterr()
     assert option == "latest" or "holds no ledger.jsonl with a line" in shown.err
     assert (run / tables.LEDGER).read_text() == ""
+
+
+OUTS: dict[str, Callable[[Path], None]] = {
+    "another page": lambda path: path.write_text("<html></html>") and None,
+    "a data file": lambda path: path.write_bytes(b"\0" * 5000) and None,
+    "an empty file": Path.touch,
+    "a link to a device": lambda path: path.symlink_to("/dev/null"),
+    "a link to nothing": lambda path: path.symlink_to("nothing"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a FIFO": lambda path: os.mkfifo(path),
+    "files of something else": lambda path: path.with_name("c_files").mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", OUTS)
+def test_a_comparison_replaces_nothing_but_its_own_page(name: str, tmp_path: Path) -> None:
+    """Whatever stands in its place is named and stays."""
+    from vitbench.analysis.compare.page import _require_own
+
+    out = tmp_path / "c.html"
+    OUTS[name](out)
+    before = (
+        sorted(p.name for p in tmp_path.iterdir()),
+        content(tmp_path) if "FIFO" not in name else 0,
+    )
+    with pytest.raises(UserError, match=r"--out .*; (name another file|move)"):
+        _require_own(out)
+    assert before[0] == sorted(p.name for p in tmp_path.iterdir())
+    own = tmp_path / "own.html"
+    own.write_text('<html><meta name="generator" content="vitbench compare">')
+    _require_own(own)
+    _require_own(tmp_path / "new.html")
+    with pytest.raises(UserError, match="--out"):
+        _require_own(Path("/dev/null"))

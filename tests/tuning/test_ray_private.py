@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import subprocess
 import sys
@@ -24,12 +25,14 @@ ALLOWED = {ROOT / "tuning" / "ray_private.py"}
 
 def test_the_names_are_there() -> None:
     """Without a running Ray: what is imported, replaced or overridden by name."""
-    from ray._private import worker
+    from ray._private import ray_constants, services, worker
     from ray._private.state import actors, available_resources_per_node
 
     assert callable(actors) and callable(available_resources_per_node)
     assert callable(worker.print_to_stdstream)
     assert "_create_default_callbacks" in dir(TorchTrainer), "of Train V2"
+    assert isinstance(ray_constants.ENABLE_RAY_CLUSTER, bool)
+    assert "ENABLE_RAY_CLUSTER" in inspect.getsource(services.get_node_ip_address)
     helper = "vitbench-test"
     trainer = ray_private.trainer_without([helper])
     assert trainer._create_default_callbacks is not TorchTrainer._create_default_callbacks

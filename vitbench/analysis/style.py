@@ -37,6 +37,7 @@ WIDTH_IN = 7.2  # of every figure: both columns of a printed page
 COLUMN_IN, COLUMNS_IN = 3.25, 6.75  # of a paper: one column, and both
 _paper_in: ContextVar[float | None] = ContextVar("paper_in", default=None)
 RC: Any = {
+    "text.parse_math": False,  # a label `$x^$` is no formula
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "pdf.fonttype": 42,  # TrueType: many venues refuse Type 3 fonts

@@ -25,6 +25,7 @@ from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 from vitbench.training.checkpoint import load_member
 from vitbench.user_code import Code
+from vitbench.words import slug
 
 NO_MAPS = "models of your own that learn all labels at once have no maps"
 
@@ -57,7 +58,7 @@ class Subject:
     def key(self) -> str:
         """Names its files: the trial, and the label where the trial learned several."""
         alone = self.info["label"] is not None or self.label is None
-        return self.trial_id if alone else f"{self.trial_id}_{self.label}"
+        return self.trial_id if alone else f"{self.trial_id}_{slug(str(self.label))}"
 
     def normalised(self, images: NDArray[np.uint8]) -> Tensor:
         """Images as the model was trained on them: [B, C, Y, X]."""

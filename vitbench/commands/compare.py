@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.errors import UserError
+from vitbench.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,6 +84,7 @@ def _cells(pair: Mapping[Hashable, Any]) -> list[str]:
 def _print(made: Comparison, console: Console) -> None:
     """The findings, and a short table of outcomes and differences."""
     from rich.table import Table
+    from rich.text import Text
 
     from vitbench.analysis.compare.findings import limits
     from vitbench.analysis.compare.numbers import METRICS
@@ -110,7 +112,7 @@ def _print(made: Comparison, console: Console) -> None:
         for side in others:
             pair = pairs.get((row["setting"], side.letter))
             cells += _cells(pair) if pair else [""] * 4
-        table.add_row(row["setting"], *cells)
+        table.add_row(*map(Text, (printable(row["setting"]), *cells)))
     if len(rows) > _MAX_ROWS:
         table.caption = f"{len(rows) - _MAX_ROWS} more settings are on the page"
     console.print(table)

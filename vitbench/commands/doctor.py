@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vitbench import __version__, hardware
-from vitbench.errors import in_a_line
+from vitbench.errors import UserError, in_a_line
 
 _GIB = 1024**3
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -198,11 +198,46 @@ def ray() -> Iterator[Finding]:
         yield Finding("ok", "ray", f"{took}, trains {slots} stacks side by side")
 
 
-CHECKS = (python, packages, imports, cores, gpu, memory, data)
+def listeners() -> Iterator[Finding]:
+    """Ends what a killed sweep left listening; says what a sweep on this machine listens on."""
+    from vitbench.tuning.cluster.watch import end_orphans
+
+    if ended := end_orphans():
+        yield Finding("ok", "ray", f"ended {len(ended)} agents of a Ray whose driver was killed")
+    detail = "sweeps on this machine listen on 127.0.0.1 alone; on a cluster on every address"
+    yield Finding("ok", "network", detail)
 
 
-def examine(*, with_ray: bool = False) -> Iterator[Finding]:
-    """Run every check, each in turn; one that cannot be carried out is itself a finding."""
+def results(folder: Path) -> Iterator[Finding]:
+    """Whether the record of a run is whole; what is not is taken out, and kept beside."""
+    from vitbench.records.salvage import salvage
+
+    try:
+        found = salvage(folder)
+    except UserError as error:
+        yield Finding("fail", "results", str(error), "use a copy, or train it again")
+        return
+    there = f"{found.whole:,} whole lines: {found.trials:,} trials, {found.epochs:,} epochs"
+    if found.kept_as is None:
+        yield Finding("ok", "results", f"{folder}: {there}; the tables were written anew")
+        return
+    lines = ", ".join(map(str, found.garbled[:20])) + (", ..." if len(found.garbled) > 20 else "")
+    detail = f"{folder}: garbled lines of the ledger were taken out: {lines}; saved are {there}"
+    fix = f"what those lines held is trained again by --resume; as it was: {found.kept_as.name}"
+    yield Finding("warn", "results", detail, fix)
+
+
+CHECKS = (python, packages, imports, cores, gpu, memory, data, listeners)
+
+
+def examine(*, with_ray: bool = False, folder: Path | None = None) -> Iterator[Finding]:
+    """Run every check, each in turn; one that cannot be carried out is itself a finding.
+
+    With the folder of a run that one alone is looked at.
+    """
+    if folder is not None:
+        yield from results(folder)
+        return
     for check in (*CHECKS, *((ray,) if with_ray else ())):
         try:
             yield from check()
@@ -215,18 +250,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0 where nothing failed, else 1."""
     args = build_parser().parse_args(argv)
     if args.json:
-        findings = list(examine(with_ray=args.ray))
+        findings = list(examine(with_ray=args.ray, folder=args.results))
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
         return int(any(finding.state == "fail" for finding in findings))
     console = Console()
     states = []
-    for finding in examine(with_ray=args.ray):
+    for finding in examine(with_ray=args.ray, folder=args.results):
         states.append(finding.state)
         line = Text(f"{finding.state:<5}", style=_STYLES[finding.state])
         line.append(f"{finding.subject:<20} {finding.detail}", style="default")
         console.print(line, soft_wrap=True, highlight=False)
         if finding.fix:
-            console.print(f"     {'':<20} -> {finding.fix}", soft_wrap=True, highlight=False)
+            console.print(
+                f"     {'':<20} -> {finding.fix}", soft_wrap=True, highlight=False, markup=False
+            )
     failed, warned = states.count("fail"), states.count("warn")
     console.print(f"{len(states)} checks: {failed} failed, {warned} with a warning")
     return 1 if failed else 0
@@ -236,6 +273,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench doctor`."""
     parser = argparse.ArgumentParser(
         prog="vitbench doctor", description="Check the installation, the hardware and the data."
+    )
+    parser.add_argument(
+        "results",
+        nargs="?",
+        type=Path,
+        help="a results folder: name what is garbled in its record, and save the rest",
     )
     parser.add_argument("--ray", action="store_true", help="also start a local Ray (about 10 s)")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -368,6 +368,13 @@ class Sweep(Section):
     max_failures: int = Field(
         default=2, ge=0, description="times a crashed stack goes on from its last checkpoint"
     )
+    stall_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="a worker that has not reported for so long is killed, and its stack goes on "
+        "from its last checkpoint; three times its longest epoch, at least 5, if left out",
+    )
     scales: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="named sets of overrides, chosen by --scale"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from vitbench.config import TrialConfig, model_settings
 from vitbench.config.axes import MODEL
+from vitbench.words import printable
 
 
 def settings(trial: TrialConfig) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def describe(members: Sequence[TrialConfig], fields: Sequence[str]) -> str:
         elif all(isinstance(v, int | float) for v in values):
             parts.append(f"{name}={value_text(min(values))}..{value_text(max(values))}")
         else:
-            parts.append(f"{name}={','.join(str(v) for v in values)}")
+            parts.append(f"{name}={','.join(map(value_text, values))}")
     text = " ".join(parts) or members[0].trial_id
     return f"{len(members)} x {text}" if len(members) > 1 else text
 
@@ -57,4 +58,4 @@ def value_text(value: Any) -> str:
     """A setting as it stands in names and tables: six digits at most, `-` where there is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))

@@ -22,7 +22,8 @@ from vitbench.records.restore import restore_ledger
 # What may change between runs of one sweep: none of it changes what a trial computes.
 _FREE = {
     *("description", "storage", "resources", "stack_size", "budget", "checkpoints"),
-    *("evaluation", "attention", "exports", "max_failures", "claims", "scales"),
+    *("evaluation", "attention", "exports", "max_failures", "stall_minutes", "claims"),
+    "scales",
 }
 
 

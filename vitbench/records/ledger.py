@@ -68,6 +68,10 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles who draws its stacks; the open file stays with the driver."""
+        return {"path": self.path}
+
     def append(self, kind: str, **fields: Any) -> None:
         """Write one line."""
         self.extend(kind, [fields])
@@ -125,6 +129,14 @@ def _is_whole(line: Any) -> bool:
             )
         case kind:
             return isinstance(kind, str)
+
+
+def is_whole_line(line: bytes) -> bool:
+    """Whether this is a line that `read` accepts."""
+    try:
+        return _is_whole(json.loads(line))
+    except ValueError:
+        return False
 
 
 def read_apart(

@@ -56,7 +56,7 @@ def outcome_table(
     ordered = frame.sort_values("best_val_loss", na_position="last", kind="stable")
     for _, row in ordered.head(_MAX_ROWS).iterrows():
         table.add_row(
-            *(value_text(row[name]) for name in shown_fields),
+            *(Text(value_text(row[name])) for name in shown_fields),
             *(_cell(row.get(column), form) for _, column, form, _ in columns),
             *(["yes" if row["stack_id"] in front else ""] if front is not None else []),
             str(row["trial_id"]),

@@ -6,12 +6,12 @@ Ray's minor version for their sake.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if (
-    TYPE_CHECKING
-):  # it imports torch, which a driver that trains on one worker a stack has no use for
+if TYPE_CHECKING:  # it imports torch, which a driver of workers that train alone has no use for
     from ray.train.torch import TorchTrainer
 
 # Asked for by what must run on the head, which is no spot machine: a share of the resource that
@@ -76,3 +76,32 @@ def raised_by_worker(error: BaseException) -> BaseException:
     """The exception that the training code raised, where Train wrapped one; else the error."""
     inner = getattr(error, "_base_exc", None)
     return inner if isinstance(inner, BaseException) else error
+
+
+def listen_on_loopback(yes: bool) -> None:
+    """Let a Ray that this process starts listen on 127.0.0.1 alone, as it does on macOS.
+
+    There is no setting on Linux: `_node_ip_address="127.0.0.1"` is replaced by the host's address.
+    """
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = not yes
+
+
+def own_processes() -> dict[str, int]:
+    """The processes of the Ray that this process has started, by name; without its workers."""
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    found = {
+        name: int(infos[0].process.pid)
+        for name, infos in node.all_processes.items()
+        if name in ("gcs_server", "raylet")
+    }
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            title = (entry / "cmdline").read_bytes().partition(b"\0")[0].strip().decode()
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            if title.endswith("Agent") and int(parent) == found.get("raylet"):
+                found[title.removeprefix("ray::")] = int(entry.name)
+    return found

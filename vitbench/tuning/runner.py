@@ -33,6 +33,7 @@ from vitbench.tuning import ddp
 from vitbench.tuning.cluster.capacity import Capacity, LiveSlots, capacity
 from vitbench.tuning.cluster.precision import decide, kept, leaves_precision_open
 from vitbench.tuning.cluster.storage_check import require_on_every_node
+from vitbench.tuning.cluster.watch import RayObserver
 from vitbench.tuning.events import StackObserver
 from vitbench.tuning.observers import (
     ErrorLog,
@@ -48,6 +49,7 @@ from vitbench.tuning.search.early_stopping import EarlyStopping
 from vitbench.tuning.search.source import ListSource, PlanSearcher, SourceObserver, StackSource
 from vitbench.tuning.search.study import StudySource
 from vitbench.tuning.stack_cpus import StackCpus, threads_of
+from vitbench.tuning.stall import Stalls
 from vitbench.tuning.stop import (
     BudgetMeter,
     BudgetObserver,
@@ -151,13 +153,16 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     limits, giving_up = BudgetObserver(budget, stop), GivingUp(stop)
     tensorboard = _tensorboard(job, ledger, history, shown.say)
     errors = ErrorLog(job.results_dir / "errors")
-    observers: list[StackObserver] = [errors, SourceObserver(source), limits]
+    observers: list[StackObserver] = [RayObserver(), errors, SourceObserver(source), limits]
     if (keep := sweep.checkpoints.keep) is not None:
         observers.append(Retention(job.checkpoints, keep, history.outcomes.values(), ledger))
     if tensorboard is not None:
         observers.append(TensorBoardObserver(tensorboard))
     progress = ProgressObserver(shown, lambda s: describe(s.members, job.fields))
-    observers += [TablesObserver(job.results_dir), progress]
+    stalls = Stalls(
+        sweep.stall_minutes, requests.kill, shown.say, lambda s: describe(s.members, job.fields)
+    )
+    observers += [TablesObserver(job.results_dir), progress, stalls]
     observers += [giving_up, stop]  # the stop last: it acts on what the others asked for
     recorder = Recorder(recorded, observers, searcher.hand_out_again)
     context = WorkerContext(

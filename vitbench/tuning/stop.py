@@ -7,6 +7,8 @@ itself. The answer lives in one small actor, reachable from every node.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 import time
@@ -15,6 +17,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vitbench.config import Budget
 from vitbench.records.history import History
@@ -33,6 +36,13 @@ class _StopActor:
     def __init__(self) -> None:
         self._everyone: Status | None = None
         self._by_stack: dict[str, Status] = {}
+        self._processes: dict[str, dict[int, tuple[str, int]]] = {}
+
+    def runs(self, stack_id: str, rank: int, node_id: str, pid: int) -> None:
+        self._processes.setdefault(stack_id, {})[rank] = node_id, pid
+
+    def processes(self, stack_id: str) -> list[tuple[str, int]]:
+        return list(self._processes.get(stack_id, {}).values())
 
     def set(self, reason: Status, stack_id: str | None) -> None:
         if stack_id is None:
@@ -42,6 +52,12 @@ class _StopActor:
 
     def get(self, stack_id: str) -> Status | None:
         return self._by_stack.get(stack_id) or self._everyone
+
+
+@ray.remote(num_cpus=0)
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 class EndsStacks(Protocol):
@@ -60,6 +76,17 @@ class StopRequests:
     def end(self, reason: Status, stack_id: str | None = None) -> None:
         """Ask one stack (or all) to end; visible on return."""
         ray.get(self._actor.set.remote(reason, stack_id))
+
+    def runs_here(self, stack_id: str, rank: int) -> None:
+        """Say that this process trains the stack, as one of its workers."""
+        node_id = ray.get_runtime_context().get_node_id()
+        ray.get(self._actor.runs.remote(stack_id, rank, node_id, os.getpid()))
+
+    def kill(self, stack_id: str) -> None:
+        """End the processes that train a stack, also those that are stopped, on any node."""
+        for node_id, pid in ray.get(self._actor.processes.remote(stack_id)):
+            there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            _kill.options(scheduling_strategy=there).remote(pid)
 
     def reason_to_end(self, stack_id: str) -> Status | None:
         """What the driver asked of this stack: None to go on, else the status to end with."""

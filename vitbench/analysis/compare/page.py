@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vitbench.records.files import write_atomically
 
 MAX_SETTINGS = 100
 _LONG_HEX = r"\b([0-9a-f]{12})[0-9a-f]{8,}\b"  # of which a reader compares the beginning
+_MARK = b'<meta name="generator" content="vitbench compare">'
 CLAIMS = {"less": "lower", "greater": "higher", "none": "none"}
 
 
@@ -26,8 +28,10 @@ def write(comparison: Comparison, path: Path) -> Path:
     """Write the page to `path`, and figures and tables into `<stem>_files` beside it.
 
     Raises:
-        UserError: if the folder cannot be written to.
+        UserError: if the folder cannot be written to, or something else than such a page stands
+            there.
     """
+    _require_own(path)
     files = path.with_name(f"{path.stem}_files")
     # Partial sweeps are labelled on every figure.
     names = ", ".join(
@@ -64,6 +68,26 @@ def write(comparison: Comparison, path: Path) -> Path:
             f"you may write to"
         ) from error
     return path
+
+
+def _require_own(path: Path) -> None:
+    """Refuse to replace what `write` has not written: other pages, data, devices."""
+    try:
+        files = path.with_name(f"{path.stem}_files")
+        if not os.path.lexists(path):
+            if not os.path.lexists(files):
+                return
+            raise UserError(f"--out {path}: {files} is there already; name another file")
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                if _MARK in file.read(2000):
+                    return
+    except OSError as error:
+        raise UserError(f"--out {path}: {error.strerror}; name another file") from error
+    raise UserError(
+        f"--out {path}: is there and is no page of `vitbench compare`; name another file, or move "
+        f"it away"
+    )
 
 
 def shown(comparison: Comparison) -> list[str]:

@@ -141,6 +141,7 @@ def train_part(
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
+    context.stop.runs_here(reporter.stack_id, parallel.rank)
     images = subsets.cut(context.images.open(), part.shared.train)
     context.checkpoints.require_results_folder()
     result = fit(
