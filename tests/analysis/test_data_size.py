@@ -273,6 +273,11 @@ def test_models_with_their_own_rates_cross(tmp_path: Path) -> None:
     assert one.low is not None and one.high is not None and one.low < place < one.high
     assert one.effect == pytest.approx(place, rel=0.15)
     assert sentence(one).startswith("Optimizer sgd leads below and optimizer radam above 1")
+    four = trials[trials["seed"] < 4]  # too few to tell anything apart
+    few = Results(made.folder, four, made.epochs, made.sweep, made.environment)
+    (lead,) = [f for f in findings.findings(few) if f.kind == "size_lead"]
+    assert not lead.asserts and "described, not claimed" in sentence(lead)
+    assert lead.facts["cross"]["at"] == pytest.approx(place, rel=0.15)  # type: ignore[index]
     kinds = [f.kind for f in findings.findings(made)]
     assert kinds.count("size_law") == 2 and kinds.count("size_rates") == 1
     for spec in drawn.FIGURES:

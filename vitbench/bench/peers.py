@@ -155,5 +155,5 @@ BUILDERS: dict[str, Callable[[VitShape], nn.Module]] = {
 
 def paper(*, channels: int, image_size: int, outputs: int, width: int, depth: int) -> nn.Module:
     """The paper's ViT as timm writes it, under the contract of `model.build`."""
-    shape = replace(PAPER, channels=channels, image_size=image_size, outputs=outputs)
-    return timm(replace(shape, width=width, depth=depth, mlp=4 * width))
+    images = replace(PAPER, channels=channels, image_size=image_size, outputs=outputs)
+    return timm(replace(images, width=width, depth=depth, mlp=4 * width))

@@ -288,22 +288,41 @@ def _duel(duel: Duel) -> Finding:
         metric=METRIC,
         p_adjusted=max((pair.p_adjusted for pair in told), default=None),
         n=seeds,
-        facts={"leads": leads, "unclear": unclear},
+        facts={"leads": leads, "unclear": unclear, "cross": _means_cross(a, b, list(duel.pairs))},
     )
 
 
-def _crossing(
-    duel: Duel, first: Curve, second: Curve, here: list[int], there: list[int]
-) -> Finding:
-    """The one that leads on few images, the one that leads on many, and where they cross."""
-    sizes = [n for n in duel.pairs if here[0] <= n <= there[-1]]
+def _means_cross(a: Curve, b: Curve, sizes: list[int]) -> dict[str, object] | None:
+    """Where the mean errors of two models cross, to be described; None where they do not."""
+    for first, second in ((a, b), (b, a)):
+        means = [
+            [float(curve.error_SN[:, curve.sizes.index(n)].mean()) for n in (sizes[0], sizes[-1])]
+            for curve in (first, second)
+        ]
+        if means[0][0] < means[1][0] and means[0][1] > means[1][1]:
+            cross_B = _crossings(first, second, sizes)
+            low, high = power_law.interval(cross_B)
+            ends = {"smallest": sizes[0], "largest": sizes[-1]}
+            return {"first": first.name, "at": float(cross_B[0]), "low": low, "high": high, **ends}
+    return None
+
+
+def _crossings(first: Curve, second: Curve, sizes: list[int]) -> Floats:
+    """Where the errors cross, of the model that leads on few images and the other: `crossing`."""
     sampled = [
         power_law.resampled(
             curve.error_SN[:, [curve.sizes.index(n) for n in sizes]], floor=curve.half_image
         )
         for curve in (first, second)
     ]
-    cross_B = crossing(sizes, np.log(sampled[0]) - np.log(sampled[1]))
+    return crossing(sizes, np.log(sampled[0]) - np.log(sampled[1]))
+
+
+def _crossing(
+    duel: Duel, first: Curve, second: Curve, here: list[int], there: list[int]
+) -> Finding:
+    """The one that leads on few images, the one that leads on many, and where they cross."""
+    cross_B = _crossings(first, second, [n for n in duel.pairs if here[0] <= n <= there[-1]])
     low, high = power_law.interval(cross_B)
     told = [duel.pairs[n] for n in (*here, *there)]
     return Finding(
