@@ -82,3 +82,18 @@ def test_reading_results_needs_neither_torch_nor_ray() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["analysis", "attention", "compare", "watch"])
+def test_a_wrong_folder_is_refused_before_anything_heavy_is_loaded(
+    command: str, tmp_path: Path
+) -> None:
+    """A slip in the path costs a fraction of a second, not the import of torch or matplotlib."""
+    code = (
+        "import sys; from vitbench.cli import main; "
+        f"code = main([{command!r}, {str(tmp_path)!r}]); "
+        "print(code, [m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "[]"]
+    assert "holds no results of a sweep" in done.stderr
