@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from vitbench.analysis import summary
 from vitbench.analysis.compare import findings as comparison
-from vitbench.config import Sweep
+from vitbench.config import Range, Sweep
 from vitbench.records import rows
 
 HERE = Path(__file__).resolve().parent
@@ -107,14 +107,19 @@ def _name(annotation: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{part}`" for part in parts)
     if origin in (typing.Union, types.UnionType):
+        if {bool, int, float, str} <= {*parts}:  # whatever a setting may be
+            parts = ("value", *(part for part in parts if part not in (bool, int, float, str)))
         return " or ".join(_name(part) for part in parts if part is not type(None))
     if origin is list:
         return f"list of {_name(parts[0])}"
     if origin is dict:
-        return f"mapping to {_name(parts[1])}" if parts[1] not in (Any, JsonValue) else "mapping"
+        inner = "value" if parts[1] in (Any, JsonValue) else _name(parts[1])
+        return f"{{name: {inner}, ...}}"
     names = {int: "whole number", float: "number", str: "text", bool: "true/false"}
     if annotation in names:
         return names[annotation]
+    if annotation is Range:
+        return "{low, high, log, step}"
     return "section" if isinstance(annotation, type) else str(annotation)
 
 

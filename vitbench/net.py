@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import sys
 import tempfile
 import traceback
@@ -14,6 +15,7 @@ from typing import ParamSpec
 from vitbench.errors import in_a_line
 
 EXIT_UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
+EXIT_PIPE = 141  # as a shell tells SIGPIPE
 P = ParamSpec("P")
 
 
@@ -27,14 +29,28 @@ def net(main: Callable[P, int]) -> Callable[P, int]:
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
-            return main(*args, **kwargs)
+            code = main(*args, **kwargs)
+            sys.stdout.flush()
+            return code
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and _reader_left():
+                return EXIT_PIPE
             if os.environ.get("VITBENCH_DEBUG"):
                 raise
             print(f"vitbench failed: {in_a_line(error)}", _log(), file=sys.stderr)
             return EXIT_UNFORESEEN
 
     return guarded
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads standard output any more, as after `vitbench ls | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    left = any(event & select.POLLERR for _, event in poll.poll(0))
+    if left:  # what is still to be flushed at the end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return left
 
 
 def _log() -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,3 +39,21 @@ def test_whoever_debugs_sees_it_as_it_is(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sweep, "run", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["sweep", "s.yaml"])
+
+
+def test_a_reader_that_leaves_early_is_no_mistake() -> None:
+    """`vitbench --help | head -1`: no traceback, no log, whatever is still to be printed."""
+    code = (
+        "import sys; from vitbench.net import net\n"
+        "@net\n"
+        "def main():\n"
+        "    print('x' * 1_000_000)\n"
+        "    return 0\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{shlex.join([sys.executable, '-c', code])} | head -c 1; "
+         'exit "${PIPESTATUS[0]}"'],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (141, "x", "")

@@ -104,6 +104,15 @@ def test_more_than_the_cluster_has_is_refused(tiny: Path, tmp_path: Path) -> Non
     assert not list(out.glob("*/*"))
 
 
+SEARCHED = """
+name: searched
+dataset: {name: digits, image_size: 8}
+model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
+train: {epochs: 1, batch_size: 64, train_images: 300}
+search: {method: random, suggestions: 2, space: {depth: [1, 2]}, inner: {lr: [0.001, 0.01]}}
+"""
+
+
 def test_dry_run_shows_the_plan_and_writes_nothing(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +127,11 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert told["models"] == len(told["trials"]) == 8 and told["images"]["train"] == 300
     assert {trial["stack"] for trial in told["trials"]} == set(range(1, told["stacks"] + 1))
     assert told["wall_s"] > 0 and told["seeds"] == 2
+    searched = tmp_path / "searched.yaml"
+    searched.write_text(SEARCHED)
+    assert sweep.main([str(searched), "--dry-run", "--out", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["stacks"] == 2 and told["models"] == 4 and told["trials"] == []
     assert not out.exists()
 
 

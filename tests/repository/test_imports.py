@@ -91,3 +91,18 @@ def test_starting_a_sweep_imports_no_torch() -> None:
     """The workers import it while the driver is ready: it costs a sweep's start two seconds."""
     code = "import sys, vitbench.tuning.runner; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["analysis", "attention", "compare", "watch"])
+def test_a_wrong_folder_is_refused_before_anything_heavy_is_loaded(
+    command: str, tmp_path: Path
+) -> None:
+    """A slip in the path costs a fraction of a second, not the import of torch or matplotlib."""
+    code = (
+        "import sys; from vitbench.cli import main; "
+        f"code = main([{command!r}, {str(tmp_path)!r}]); "
+        "print(code, [m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "[]"]
+    assert "holds no results of a sweep" in done.stderr

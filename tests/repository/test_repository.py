@@ -178,6 +178,14 @@ def test_the_reference_pages_are_current() -> None:
         assert kept == text, f"docs/{name} is out of date: make docs"
 
 
+@pytest.mark.parametrize("name", ["sweep-file.md", "results.md"])
+def test_every_key_and_column_has_a_meaning(name: str) -> None:
+    """No row of the reference ends in an empty cell; types are those that a person writes."""
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert re.findall(r"^\| .*\| *\|$", text, flags=re.MULTILINE) == []
+    assert not re.search(r"true/false or whole number|mapping to", text)
+
+
 def test_nothing_large_is_tracked() -> None:
     """Data sets, checkpoints and environments stay out of git."""
     large = [f"{p.relative_to(ROOT)}" for p in tracked_files() if p.stat().st_size > 1_500_000]

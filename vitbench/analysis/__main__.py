@@ -11,15 +11,18 @@ from pathlib import Path
 
 from vitbench.errors import UserError
 from vitbench.net import net
+from vitbench.records.folder import require_results
 
 
 @net
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
     args = build_parser().parse_args(argv)
-    from vitbench.analysis import results
-
     try:
+        if args.results.suffix != ".csv":
+            require_results(args.results)
+        from vitbench.analysis import results
+
         if args.json:
             from vitbench.analysis import summary
 

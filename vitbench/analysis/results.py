@@ -11,8 +11,8 @@ from typing import Any, TypeVar, cast
 import pandas as pd
 
 from vitbench.config import results_values
-from vitbench.errors import UserError
 from vitbench.records import environment, tables
+from vitbench.records.folder import require_results
 
 Computed = TypeVar("Computed")
 
@@ -98,13 +98,7 @@ def load(folder: Path, target: float | None = None) -> Results:
     Raises:
         UserError: if the folder holds no results, or damaged ones.
     """
-    ledger = folder / tables.LEDGER
-    sweep, parquet = folder / "sweep.yaml", folder / "trials.parquet"
-    if not sweep.is_file() or not (ledger.is_file() or parquet.is_file()):
-        raise UserError(
-            f"{folder}: holds no results of a sweep (no sweep.yaml with ledger.jsonl or "
-            f"trials.parquet); name a folder such as results/mnist_lr/20260101-120000-ab12"
-        )
+    require_results(folder)
     trials, epochs, labels = tables.load(folder)
     values, facts = results_values(folder), environment.read(folder)
     target = values.get("target_accuracy") if target is None else target

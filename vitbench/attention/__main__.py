@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vitbench.errors import UserError
 from vitbench.net import net
+from vitbench.records.folder import require_results
 
 
 @net
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
     args = build_parser().parse_args(argv)
     try:
+        require_results(args.results)
         return _run(args)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.errors import UserError
+from vitbench.records.folder import require_results
 from vitbench.words import printable
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ _MAX_ROWS = 12
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
     args = build_parser().parse_args(argv)
-    from vitbench.analysis.compare import numbers as comparison
-
     try:
+        require_results(*args.folders)
+        from vitbench.analysis.compare import numbers as comparison
+
         made = comparison.compare(args.folders)
         if args.json:
             from vitbench.analysis.compare.findings import as_json

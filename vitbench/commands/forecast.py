@@ -160,7 +160,7 @@ def dry_run(
     work = f"{members} trials in {len(plans)} stacks on {on}"
     how = f"({work}; from a probe of {_PROBE_STEPS} training steps)"
     say(f"time:   about {duration(wall_s)} on this machine {how}")
-    fields, stack_of = varying_fields(trials), _stack_numbers(plans)
+    fields, stack_of = varying_fields(trials) if trials else [], _stack_numbers(plans)
     return Forecast(
         name=sweep.name,
         models=members,

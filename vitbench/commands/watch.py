@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitbench.errors import UserError
+from vitbench.records.folder import require_results
 
 if TYPE_CHECKING:
     from vitbench.analysis.report.live import Server
@@ -22,9 +23,10 @@ _LOOK_S = 1.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for bad input)."""
     args = build_parser().parse_args(argv)
-    from vitbench.analysis.report.live import Server, Watch
-
     try:
+        require_results(args.results)
+        from vitbench.analysis.report.live import Server, Watch
+
         watch = Watch(args.results)
         server = Server(watch, args.port)
     except UserError as error:

@@ -158,8 +158,10 @@ class SharedTrain(Section):
         ge=1,
         description="updates to train for, in place of epochs: the same for every number of images",
     )
-    batch_size: int = Field(default=16, ge=1)
-    optimizer: Literal["radam", "adamw", "sgd"] = "radam"
+    batch_size: int = Field(default=16, ge=1, description="images of one update")
+    optimizer: Literal["radam", "adamw", "sgd"] = Field(
+        default="radam", description="rule of the updates, as torch.optim has it"
+    )
     schedule: Literal["constant", "cosine"] = Field(
         default="constant", description="constant (the paper names none); cosine decays to zero"
     )
@@ -319,7 +321,7 @@ class Sweep(Section):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, description="names the results"
     )
-    description: str = ""
+    description: str = Field(default="", description="a sentence that leads the report")
     dataset: Dataset
     model: Model = Model()
     models: dict[str, Model] = Field(

@@ -21,16 +21,21 @@ class Section(BaseModel):
 class Range(Section):
     """A range to search in, ends included."""
 
-    low: float
-    high: float
+    low: float = Field(description="its lowest value, included")
+    high: float = Field(description="its highest value, included")
     log: bool = Field(default=False, description="search evenly in the logarithm")
-    step: float | None = Field(default=None, gt=0)
+    step: float | None = Field(
+        default=None, gt=0, description="distance of the values from each other; any if left out"
+    )
 
 
 class Search(Section):
     """Grids are expanded; random and optuna suggest one architecture at a time."""
 
-    method: Literal["grid", "random", "optuna"] = "grid"
+    method: Literal["grid", "random", "optuna"] = Field(
+        default="grid",
+        description="grid trains every combination, random and optuna draw suggestions",
+    )
     space: dict[str, list[Scalar] | Range] = Field(
         default_factory=dict, description="setting: list of choices, or {low, high, log, step}"
     )
@@ -71,7 +76,9 @@ class Budget(Section):
     """Hard limits for the whole sweep, counted over all its resumes; none if left out."""
 
     hours: float | None = Field(default=None, gt=0, description="wall-clock hours")
-    gpu_hours: float | None = Field(default=None, gt=0)
+    gpu_hours: float | None = Field(
+        default=None, gt=0, description="hours of all GPUs that stacks hold"
+    )
     models: int | None = Field(default=None, ge=1, description="models trained to an end")
     epochs: int | None = Field(default=None, ge=1, description="epochs of all models together")
 
