@@ -30,6 +30,7 @@ class Evidence:
 
     results: str  # folder in analysis/data
     claims: list[str] = field(default_factory=list)  # ids in its sweep file
+    beside: list[str] = field(default_factory=list)  # ids that are quoted and decide nothing
     by_finding: str = ""  # kind of finding that decides, where no claim can
     findings: list[str] = field(default_factory=list)  # kinds that are quoted
 
@@ -58,13 +59,13 @@ def paper_claims() -> list[PaperClaim]:
 
 
 def verdict_of(verdicts: Iterable[str]) -> str:
-    """One word for several verdicts: the one that all share, else mixed or undecided."""
+    """One word for several verdicts, which says no more than they do together."""
     told = {verdict for verdict in verdicts if verdict != NOT_TESTED}
     if not told:
         return NOT_TESTED
-    if len(told) == 1:
-        return told.pop()
-    return "mixed" if {"supported", "refuted"} <= told else "undecided"
+    if "refuted" in told:
+        return "mixed" if "supported" in told else "refuted"
+    return "supported" if told == {"supported"} else "undecided"
 
 
 class Shipped:
@@ -99,7 +100,7 @@ class Shipped:
             "name": self.name,
             "heading": self.sweep.description,
             "scale": self.scale(),
-            "claims": [by_id[name]["sentence"] for name in evidence.claims],
+            "claims": [by_id[n]["sentence"] for n in (*evidence.claims, *evidence.beside)],
             "findings": [f["text"] for kind in kinds for f in self.of_kind(kind)],
             "command": " ".join(self.environment["command"]),
         }

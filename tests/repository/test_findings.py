@@ -75,6 +75,8 @@ def test_every_claim_of_the_paper_has_a_section(made: dict[str, Any]) -> None:
         (["refuted", "not tested"], "refuted"),
         (["supported", "refuted"], "mixed"),
         (["supported", "undecided"], "undecided"),
+        (["refuted", "undecided"], "refuted"),
+        (["supported", "refuted", "undecided"], "mixed"),
         (["not tested"], "not tested"),
         ([], "not tested"),
     ],
