@@ -375,7 +375,7 @@ class Sweep(Section):
         gt=0,
         le=1e6,
         description="a worker that has not reported for so long is killed, and its stack goes on "
-        "from its last checkpoint; three times its longest epoch, at least 5, if left out",
+        "from its last checkpoint; three times its last epoch, at least 5, if left out",
     )
     scales: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="named sets of overrides, chosen by --scale"

@@ -9,7 +9,7 @@ from vitbench.plan import StackPlan, stack_flops
 from vitbench.tuning.events import Crashed, Round, StackEnded, StackEvent, Started, Trained
 
 _LEAST_S = 300.0
-_TIMES = 3.0  # its longest epoch
+_TIMES = 3.0  # its last epoch, the longest of its last report
 _SLOWEST_FLOPS = 1e9  # a second: what an epoch is forecast by until one is measured
 _EVERY_S = 2.0
 _ASLEEP_S = 60.0  # Tune's loop stood still, and nothing could arrive
@@ -19,7 +19,7 @@ class Stalls:
     """Names and kills what has not reported for too long.
 
     Args:
-        minutes: how long that is; None for three times the stack's longest epoch, at least five.
+        minutes: how long that is; None for three times the stack's last epoch, at least five.
         kill: ends the processes of a stack, by its id.
         say: shows a line.
         label: a stack's name for people.
