@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitbench.data.celeba import HEIGHT, WIDTH
 from vitbench.data.decode import decode
-from vitbench.data.faces import faces
+from vitbench.data.sets.celeba import HEIGHT, WIDTH
+from vitbench.data.sets.faces import faces
 from vitbench.hardware import cpu_count
 from vitbench.torchvision_import import torchvision
 

@@ -92,7 +92,8 @@ limited() {
 figure5() { # batch, default fraction, more words
     if [ "$device" = cuda ] && ! "$python" -c '
 import sys
-from vitbench.data import data_folder, mnist
+from vitbench.data import data_folder
+from vitbench.data.sets import mnist
 sys.exit(mnist.find(data_folder(None)) is None)'; then
         skip "no MNIST; VITBENCH_DATA names the folder that holds MNIST/raw"
         return

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitbench.data.faces import faces
+from vitbench.data.sets.faces import faces
 
 WIDTH, HEIGHT = 178, 218  # pixels of CelebA's aligned pictures
 TRAIN, VALID, TEST = 162_770, 19_867, 19_962  # images of CelebA's own partition, in this order

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from vitbench.data import mnist
+from vitbench.data.sets import mnist
 
 TRAIN, TEST = 60, 30
 

@@ -20,7 +20,7 @@ from vitbench.analysis.findings.claims import NOT_TESTED, REFUTED, SUPPORTED, UN
 from vitbench.analysis.findings.render import claim_sentence, claim_why, sentence
 from vitbench.analysis.results import Results, load
 from vitbench.config import TrialConfig, load_sweep
-from vitbench.data.faces import faces
+from vitbench.data.sets.faces import faces
 from vitbench.records import environment
 
 sys.path.append(str(Path(__file__).parents[1] / "calibration"))

@@ -22,7 +22,7 @@ from rich.console import Console
 from vitbench import sweep
 from vitbench.commands.request import Request
 from vitbench.config import load_sweep
-from vitbench.data import mnist
+from vitbench.data.sets import mnist
 from vitbench.errors import UserError
 from vitbench.plan.resume import check_same
 from vitbench.records import tables

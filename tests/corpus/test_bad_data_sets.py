@@ -29,8 +29,8 @@ from test_damaged_results import content
 from vitbench import data, sweep
 from vitbench.attention import subject
 from vitbench.config import Dataset
-from vitbench.data import mnist, own
 from vitbench.data.image_set import ImageSet
+from vitbench.data.sets import mnist, own
 from vitbench.errors import UserError
 
 FOREVER = Path("/dev/zero")

@@ -13,9 +13,9 @@ from PIL import Image
 
 from vitbench import data
 from vitbench.config import Dataset
-from vitbench.data import celeba
-from vitbench.data.faces import faces
 from vitbench.data.image_set import ImageSet
+from vitbench.data.sets import celeba
+from vitbench.data.sets.faces import faces
 from vitbench.errors import UserError
 
 COUNT = 40

@@ -13,7 +13,7 @@ from celeba_layout import partition, write_celeba_layout
 from PIL import Image
 
 from vitbench.config import Dataset
-from vitbench.data.faces import faces
+from vitbench.data.sets.faces import faces
 
 # CelebA's own list, to check names and order against.
 CELEBA = (
@@ -72,13 +72,13 @@ def test_a_script_with_torch_loaded_may_draw_in_processes(tmp_path: Path) -> Non
     """Workers start afresh, so neither torch's threads nor the script itself is run in them."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from vitbench.data.faces import faces\n"
+        "from vitbench.data.sets.faces import faces\n"
         "if __name__ == '__main__':\n"
         "    import torch\n"
         "    torch.ones(64, 64) @ torch.ones(64, 64)\n"
         "    print(faces.draw(260, 8, seed=2, workers=2).images.sum())\n"
     )
-    env = os.environ | {"PYTHONPATH": str(Path(faces.__file__).parents[3])}
+    env = os.environ | {"PYTHONPATH": str(Path(faces.__file__).parents[4])}
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, check=True, env=env
     )
@@ -87,10 +87,8 @@ def test_a_script_with_torch_loaded_may_draw_in_processes(tmp_path: Path) -> Non
 
 def test_a_program_from_standard_input_may_ask_for_processes() -> None:
     """There is no file that workers could import, so the faces are drawn in one process."""
-    code = (
-        "from vitbench.data.faces import faces; print(faces.draw(300, 8, workers=2).images.sum())"
-    )
-    env = os.environ | {"PYTHONPATH": str(Path(faces.__file__).parents[3])}
+    code = "from vitbench.data.sets.faces import faces; print(faces.draw(300, 8, workers=2).images.sum())"
+    env = os.environ | {"PYTHONPATH": str(Path(faces.__file__).parents[4])}
     done = subprocess.run(
         [sys.executable, "-"], input=code, capture_output=True, text=True, check=True, env=env
     )

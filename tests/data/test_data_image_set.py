@@ -13,8 +13,8 @@ from PIL import Image
 
 from vitbench import data
 from vitbench.config import Dataset
-from vitbench.data import digits
 from vitbench.data.image_set import channel_statistics, resize, stratified_order
+from vitbench.data.sets import digits
 from vitbench.errors import UserError
 
 

@@ -11,7 +11,7 @@ from set_layouts import idx, write_mnist
 
 from vitbench import data
 from vitbench.config import Dataset
-from vitbench.data import mnist
+from vitbench.data.sets import mnist
 from vitbench.errors import UserError
 
 REAL = Path(os.environ.get("VITBENCH_DATA") or Path(__file__).parents[3] / "shared" / "data")

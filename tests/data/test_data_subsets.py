@@ -12,9 +12,10 @@ import tiny
 from rich.console import Console
 
 from vitbench.config import SharedTrain, Sweep
-from vitbench.data import digits, mnist, subsets
+from vitbench.data import subsets
 from vitbench.data.image_set import ImageSet
 from vitbench.data.prepare import prepare
+from vitbench.data.sets import digits, mnist
 from vitbench.errors import UserError
 
 DIGITS = digits.load(8)

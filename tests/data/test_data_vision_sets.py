@@ -9,7 +9,7 @@ from set_layouts import TEST, TRAIN, WRITE, labels
 
 from vitbench import data
 from vitbench.config import Dataset
-from vitbench.data import vision_sets
+from vitbench.data.sets import vision_sets
 from vitbench.errors import UserError
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from vitbench.data.faces.faces import BASE_RATES
+from vitbench.data.sets.faces.faces import BASE_RATES
 from vitbench.records.labels import excess, noise_floor
 
 

@@ -10,7 +10,8 @@ from vitbench.bench import commands, peers, sides
 from vitbench.bench.contest import Contender
 from vitbench.bench.report import record
 from vitbench.bench.session import Session, whole_batches
-from vitbench.data import data_folder, mnist
+from vitbench.data import data_folder
+from vitbench.data.sets import mnist
 
 # A Ray in $RAY_ADDRESS must not be measured by accident.
 _NO_CLUSTER = {"RAY_ADDRESS": ""}

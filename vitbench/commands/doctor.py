@@ -162,7 +162,8 @@ def memory() -> Iterator[Finding]:
 
 def data() -> Iterator[Finding]:
     """Which data sets are at hand, and where images are cached; downloads nothing."""
-    from vitbench.data import cache, celeba, data_folder, mnist
+    from vitbench.data import cache, data_folder
+    from vitbench.data.sets import celeba, mnist
 
     yield Finding("ok", "digits, faces", "embedded")
     folder = data_folder(None)

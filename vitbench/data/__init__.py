@@ -9,20 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitbench.config import Dataset
-from vitbench.data import (
-    cache,
-    celeba,
-    decode,
-    digits,
-    folder,
-    huggingface,
-    mnist,
-    own,
-    vision_sets,
-)
+from vitbench.data import cache, decode
 from vitbench.data.decode import Watch
-from vitbench.data.faces import faces
 from vitbench.data.image_set import ImageSet, Split
+from vitbench.data.sets import celeba, digits, folder, huggingface, mnist, own, vision_sets
+from vitbench.data.sets.faces import faces
 from vitbench.errors import UserError
 from vitbench.words import printable
 

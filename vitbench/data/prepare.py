@@ -10,8 +10,9 @@ from rich.console import Console
 
 from vitbench import data
 from vitbench.config import Dataset, Range, Sweep
-from vitbench.data import ImageSet, Resolved, mnist, subsets
+from vitbench.data import ImageSet, Resolved, subsets
 from vitbench.data.image_set import SPLITS
+from vitbench.data.sets import mnist
 from vitbench.errors import UserError
 from vitbench.words import did_you_mean
 

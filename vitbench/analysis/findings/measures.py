@@ -109,6 +109,6 @@ def _of_drawings(results: Results) -> pd.Series:
     """Share of a face that the label of each model changes, where faces are drawn."""
     if results.dataset != "faces":
         raise UntestedError(Untested("no_extent", (results.dataset,)))
-    from vitbench.data.faces import faces  # numpy's random drawing: slow to import
+    from vitbench.data.sets.faces import faces  # numpy's random drawing: slow to import
 
     return results.trials["label"].map(faces.EXTENTS).astype(float)

@@ -148,7 +148,7 @@ def _unrecorded_rate(rows: pd.DataFrame, noise: float, dataset: str) -> pd.Serie
     """The rate of labels before matching where it was not recorded; NaN where it is not known."""
     rate, matched = rows["test_base_rate"].astype(float), rows["matched"].notna()
     if matched.any():
-        from vitbench.data.faces import faces  # numpy's random drawing: slow to import
+        from vitbench.data.sets.faces import faces  # numpy's random drawing: slow to import
 
         documented = faces.BASE_RATES if dataset == "faces" and noise == faces.NOISE else {}
         before = rows["label"].map(lambda label: documented.get(str(label), math.nan))

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vitbench.data import digits, files
+from vitbench.data import files
 from vitbench.data.image_set import ImageSet, Split, resize
+from vitbench.data.sets import digits
 from vitbench.errors import UserError
 
 _FILES = {

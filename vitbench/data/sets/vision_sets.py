@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from vitbench.data.files import digest as sha256_of
 from vitbench.data.files import read
 from vitbench.data.image_set import ImageSet, Split, resize
-from vitbench.data.mnist import read_idx
+from vitbench.data.sets.mnist import read_idx
 from vitbench.errors import UserError
 
 Files = dict[str, Path]

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from vitbench import hardware
 from vitbench.config import Dataset
 from vitbench.data.decode import Watch, chosen_columns
-from vitbench.data.faces.portrait import Portrait
 from vitbench.data.image_set import ImageSet, Split
+from vitbench.data.sets.faces.portrait import Portrait
 
 # CelebA's share of positives among its 202,599 annotations, in its order, the alphabet's.
 BASE_RATES: Final[Mapping[str, float]] = {

@@ -1,0 +1,1 @@
+"""The image sets by name: where their files lie, and what is in them."""
