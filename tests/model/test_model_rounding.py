@@ -59,7 +59,7 @@ def test_logits_and_gradients_are_those_of_float32_but_for_rounding(seeds: list[
 def test_rounding_is_no_coarser_than_autocast() -> None:
     """What torch.autocast makes of the plain reference is as far from float32, or farther."""
     settings = dataclasses.asdict(SHAPE)
-    settings.pop("dropout")
+    settings = {k: v for k, v in settings.items() if k not in ("dropout", "init")}
     ours, theirs = [], []
     for seed in range(8):
         exact_model = stack([seed], rounded=False)

@@ -399,4 +399,4 @@ class StudySource:
 def _repeats(asked: Sequence[FrozenTrial]) -> int:
     """How many of the last suggestions, in a row, had been suggested before."""
     reasons = (str(trial.user_attrs.get(_REASON)) for trial in reversed(asked))
-    return sum(1 for _ in itertools.takewhile(lambda r: r.startswith("suggested before"), reasons))
+    return sum(1 for _ in itertools.takewhile(lambda r: r.startswith(AGAIN), reasons))
