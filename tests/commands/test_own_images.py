@@ -76,7 +76,7 @@ def test_own_images_and_loss_are_trained_and_recorded(file: Path, tmp_path: Path
     [
         ("dtype=np.uint8", "dtype=np.int64", "images of train are int64 [60, 3, 8, 8]; they must"),
         ("return images,", "return images[:, 0],", "images of train are uint8 [60, 8, 8]; they"),
-        ("part(12)", "part(0)", "val is empty"),
+        ("part(12)", "part(0)", "images of val are [0, 3, 8, 8]: there is nothing to see"),
         ('["a", "b", "c"]', '["a", "b"]', "a target is 2, of 2 classes from 0"),
         ("np.arange(n) % 3", "np.arange(n) % 3 - 1", "targets of train run from -1 to 1"),
         ("np.arange(n) % 3", "np.arange(n + 1) % 3", "boolean index did not match"),

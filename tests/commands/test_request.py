@@ -57,7 +57,7 @@ def test_a_resumed_run_keeps_its_scale(file: Path, tmp_path: Path) -> None:
     """Whatever the machine that goes on with it would choose."""
     run = tmp_path / "out" / "tiny" / "20260101-000000-aaaa"
     run.mkdir(parents=True)
-    (run / tables.LEDGER).touch()
+    (run / tables.LEDGER).write_text('{"kind": "run"}\n')
     (run / "environment.json").write_text(json.dumps({"scale": "paper"}))
     found = settle(Request.parse([str(file), "--out", str(tmp_path / "out"), "--resume"]))
     assert (found.scale, found.resume_from) == ("paper", run)

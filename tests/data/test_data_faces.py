@@ -87,7 +87,10 @@ def test_a_script_with_torch_loaded_may_draw_in_processes(tmp_path: Path) -> Non
 
 def test_a_program_from_standard_input_may_ask_for_processes() -> None:
     """There is no file that workers could import, so the faces are drawn in one process."""
-    code = "from vitbench.data.sets.faces import faces; print(faces.draw(300, 8, workers=2).images.sum())"
+    code = (
+        "from vitbench.data.sets.faces import faces; "
+        "print(faces.draw(300, 8, workers=2).images.sum())"
+    )
     env = os.environ | {"PYTHONPATH": str(Path(faces.__file__).parents[4])}
     done = subprocess.run(
         [sys.executable, "-"], input=code, capture_output=True, text=True, check=True, env=env
