@@ -1,4 +1,4 @@
-"""Write docs/findings.md and findings.json of the results in analysis/data: `make findings`.
+"""Write docs/findings.md, its part of the README and findings.json of results: `make findings`.
 
 docs/findings/paper.yaml says what the paper claims and which results speak to it. Every verdict and
 every sentence about results comes out of the findings that `vitbench analysis --json` prints.
@@ -7,6 +7,7 @@ every sentence about results comes out of the findings that `vitbench analysis -
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,18 @@ import jinja2
 import yaml
 
 import vitbench
+from vitbench.analysis import style
 from vitbench.analysis.summary import FindingJson, SummaryJson
 from vitbench.config import load_results_sweep
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "analysis" / "data"
+README = HERE.parent / "README.md"
+PICTURE = HERE / "images" / "findings.png"
 NOT_TESTED = "not tested"
+# What the README shows: claims of sweeps on MNIST, and a figure of the first of them.
+SHOWN = {"mnist_data_size": "linear", "vit_and_cnn": "cnn", "mnist_lr_sensitivity": "accuracy"}
+FIGURE = "data_size_curves"
 
 
 @dataclass(frozen=True)
@@ -165,6 +172,32 @@ def page(shipped: dict[str, Shipped]) -> str:
     return environment.get_template("page.md.jinja").render(rows=rows, limits=limits)
 
 
+def readme(shipped: dict[str, Shipped]) -> str:
+    """The README with its findings as they are now."""
+    claims = [
+        claim["sentence"]
+        for name, shown in SHOWN.items()
+        for claim in shipped[name].json["claims"]
+        if claim["id"] == shown
+    ]
+    block = "\n".join(
+        [
+            "<!-- findings, written by `make findings` -->",
+            "Each claim of the paper that it implements beside what was found is on "
+            "[docs/findings.md](docs/findings.md).",
+            "So far, on MNIST, with small models and few images:",
+            "",
+            *(f"- {sentence}" for sentence in claims),
+            "",
+            "![Test error against training images of a ViT, a CNN and logistic regression]"
+            f"({PICTURE.relative_to(README.parent)})",
+            "<!-- end of findings -->",
+        ]
+    )
+    marked = re.compile(r"<!-- findings, .*?<!-- end of findings -->", re.DOTALL)
+    return marked.sub(lambda _: block, README.read_text(encoding="utf-8"))
+
+
 def files() -> dict[Path, str]:
     """Path to content of everything that is written."""
     named = dict.fromkeys(part.results for claim in paper_claims() for part in claim.evidence)
@@ -173,10 +206,11 @@ def files() -> dict[Path, str]:
         folder.folder / "findings.json": json.dumps(folder.json, indent=1) + "\n"
         for folder in shipped.values()
     }
-    return {HERE / "findings.md": page(shipped), **written}
+    return {HERE / "findings.md": page(shipped), README: readme(shipped), **written}
 
 
 if __name__ == "__main__":
     for path, text in files().items():
         path.write_text(text, encoding="utf-8")
         print(f"wrote {path.relative_to(HERE.parent)}")
+    style.save_picture(vitbench.open(DATA / next(iter(SHOWN))).figure(FIGURE), PICTURE)

@@ -58,3 +58,15 @@ def _boxes(figure: Figure, artists: object) -> list:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return [artist.get_window_extent(canvas.get_renderer()) for artist in artists]
+
+
+def test_ticks_of_logarithmic_axes_are_no_formulas(tmp_path: Path) -> None:
+    """Labels such as `$x^$` are shown as they are, so powers of ten are written in plain signs."""
+    with style.canvas(2.0, "$x^$") as figure:
+        wide, narrow = figure.subplots(1, 2)
+        wide.set(xscale="log", xlim=(1e-5, 1))
+        narrow.set(xscale="log", xlim=(0.15, 0.8))
+    style.save_picture(figure, tmp_path / "ticks.png")
+    shown = [[tick.get_text() for tick in ax.get_xticklabels("both")] for ax in (wide, narrow)]
+    assert "10⁻³" in shown[0] and "2×10⁻¹" in shown[1]
+    assert not any("$" in text for text in (*shown[0], *shown[1]))

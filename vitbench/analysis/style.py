@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
 # Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -33,6 +33,7 @@ MARKS: dict[str, dict[str, Any]] = {
     "diverged": {"marker": "x"},
     "running": {"marker": ".", "markerfacecolor": "none"},
 }
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH_IN = 7.2  # of every figure: both columns of a printed page
 COLUMN_IN, COLUMNS_IN = 3.25, 6.75  # of a paper: one column, and both
 _paper_in: ContextVar[float | None] = ContextVar("paper_in", default=None)
@@ -116,6 +117,7 @@ def canvas(height_in: float, title: str, grid: str | None = "both") -> Iterator[
     with matplotlib.rc_context({**RC, **lines}):
         figure = Figure(figsize=(width_in(), height_in), layout="constrained")
         yield figure
+        _plain_powers(figure)
         if paper is not None:
             _fit_words(figure)
             return
@@ -143,6 +145,24 @@ def _fit_words(figure: Figure) -> None:
             legend.remove()
             columns = max(1, int(len(words) / math.ceil(share) / 1.5))
             figure.legend(handles, words, loc="outside lower center", ncols=columns)
+
+
+class _PlainPowers(LogFormatterSciNotation):
+    """Ticks of a logarithmic axis as `2×10⁻³`: RC takes no text for a formula."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        text = str(super().__call__(x, pos))
+        text = text.removeprefix("$\\mathdefault{").removesuffix("}$").replace("\\times", "×")
+        return re.sub(r"\^\{([-\d]+)\}", lambda found: found[1].translate(_RAISED), text)
+
+
+def _plain_powers(figure: Figure) -> None:
+    """Write the ticks that matplotlib sets as formulas in plain signs."""
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        if isinstance(axis.get_major_formatter(), LogFormatterSciNotation):
+            axis.set_major_formatter(_PlainPowers())
+        if isinstance(axis.get_minor_formatter(), LogFormatterSciNotation):
+            axis.set_minor_formatter(_PlainPowers())
 
 
 def _small_line(figure: Figure, text: str) -> None:

@@ -83,7 +83,8 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
         for ax, label in zip(axes, ("test error", "test loss (nats)"), strict=True):
             _log_axes(ax)
             ax.set_ylabel(label)
-        axes[0].legend(fontsize=8)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
@@ -96,7 +97,7 @@ def _law(ax: Axes, own: pd.DataFrame, colour: str, *, is_first: bool) -> None:
                     alpha=0.13, lw=0)  # fmt: skip
     inside = law[law["images"] <= last]
     ax.plot(inside["images"], inside["mean"], color=colour, lw=1.3,
-            label="a n$^{-b}$ + c, 95 % band" if is_first else None)  # fmt: skip
+            label="a n⁻ᵇ + c, 95 % band" if is_first else None)  # fmt: skip
     beyond = law[law["images"] >= last]
     ax.plot(beyond["images"], beyond["mean"], color=colour, lw=1.3, ls="--",
             label="not observed" if is_first else None)  # fmt: skip
@@ -121,7 +122,7 @@ def _log_axes(ax: Axes) -> None:
 def _images_axis(ax: Axes) -> None:
     ax.set(xscale="log", xlabel="training images")
     low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1, 3)))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1, 3)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
 
