@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -67,6 +68,8 @@ def test_ticks_of_logarithmic_axes_are_no_formulas(tmp_path: Path) -> None:
         wide.set(xscale="log", xlim=(1e-5, 1))
         narrow.set(xscale="log", xlim=(0.15, 0.8))
     style.save_picture(figure, tmp_path / "ticks.png")
-    shown = [[tick.get_text() for tick in ax.get_xticklabels("both")] for ax in (wide, narrow)]
+    shown = [
+        [tick.get_text() for tick in ax.get_xticklabels(which="both")] for ax in (wide, narrow)
+    ]
     assert "10⁻³" in shown[0] and "2×10⁻¹" in shown[1]
     assert not any("$" in text for text in (*shown[0], *shown[1]))

@@ -24,6 +24,7 @@ dataset: {name: digits, image_size: 8}
 model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
 train: {epochs: 2, batch_size: 64, train_images: 128, val_images: 50, test_images: 50}
 search: {space: {lr: [0.01, 0.001, 0.1]}}
+stack_size: 1
 attention: {top: 0}
 """
 
