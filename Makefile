@@ -11,8 +11,8 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 # Extra words for the soak, e.g. `make soak SOAK_ARGS="--minutes 5 --seed 2"`.
 SOAK_ARGS ?=
-# Test processes side by side.
-JOBS ?= 2
+# Test processes side by side: one more than two cores, for those that wait for Ray.
+JOBS ?= 3
 # python3 where it is new enough, else the first newer one on the PATH.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

@@ -10,6 +10,10 @@ import sweep_runs
 
 # What no command foresaw shows itself, here and in processes that tests start.
 os.environ["VITBENCH_DEBUG"] = "1"
+# Nothing is asked of the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Ray lets workers wait behind every other process, so also behind tests beside its own.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
