@@ -130,6 +130,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(before)
 
 
+@pytest.mark.xdist_group("commands of the pages")  # one writes the file that the next one reads
 @pytest.mark.parametrize("command", ALL, ids=str)
 def test_a_command_of_the_pages(
     command: Command, place: Path, capsys: pytest.CaptureFixture[str]
