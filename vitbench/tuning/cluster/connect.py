@@ -75,7 +75,10 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
             _keep_token_private()
             with _environment(_LOCAL_ENV):
                 ray.init(
-                    include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options
+                    address="local",  # without it Ray joins one that happens to run here
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **options,
                 )
             local.enter_context(watch.watched())
     except (ConnectionError, ValueError, RuntimeError) as error:
