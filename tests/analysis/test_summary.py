@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -17,7 +18,8 @@ from json_schema import matches
 from scipy import stats
 
 from vitbench.analysis import __main__, results, summary
-from vitbench.analysis.findings import settings
+from vitbench.analysis.findings import limits, settings
+from vitbench.analysis.findings.arms import standing_in
 from vitbench.analysis.findings.render import sentence, short
 from vitbench.analysis.learning_rate import figures as curves
 from vitbench.errors import UserError
@@ -254,6 +256,21 @@ def test_images_are_those_that_were_used(tmp_path: Path) -> None:
     older = results.Results(older.folder, older.trials, older.epochs, older.sweep, nothing)
     said = [sentence(limit) for limit in summary.summarise(older).limits]
     assert any("number of test images was not recorded" in text for text in said)
+
+
+def test_losses_above_the_one_before_training_are_bounded_and_said(tmp_path: Path) -> None:
+    """A difference is not that of the tables then, so a limit names how many models it concerns."""
+    opened = results.load(result_folder.make(tmp_path / "r"))
+    kinds = [limit.kind for limit in limits.limits(opened)]
+    assert "limit_above_start" not in kinds
+    trials = opened.trials.copy()
+    row = trials.index[trials["status"] == "finished"][0]
+    before = float(trials.loc[row, "initial_val_loss"])
+    trials.loc[row, "test_loss"] = before + 0.5
+    found = limits.limits(dataclasses.replace(opened, trials=trials))
+    (told,) = [limit for limit in found if limit.kind == "limit_above_start"]
+    assert told.n == 1 and "One model ends at a loss above" in sentence(told)
+    assert standing_in(trials, "test_loss")[row] == before
 
 
 def test_the_interval_of_an_accuracy_is_wilsons(tmp_path: Path) -> None:

@@ -147,6 +147,13 @@ def standing_in(trials: pd.DataFrame, metric: str) -> pd.Series:
     return pd.Series(np.where(ended_N, value_N, math.nan), index=trials.index)
 
 
+def above_start(trials: pd.DataFrame) -> pd.Series:
+    """Whether a model that did not diverge ends at a loss for which `standing_in` puts another."""
+    losses = trials[["train_loss", "val_loss", "test_loss"]].astype(float)
+    above = losses.gt(trials["initial_val_loss"].astype(float), axis=0).any(axis=1)
+    return above & trials["status"].isin(_ENDED) & (trials["status"] != "diverged")
+
+
 _CLASSES = {"mnist": 10, "digits": 10}
 
 

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from vitbench.analysis.findings.arms import chance_of
+from vitbench.analysis.findings.arms import above_start, chance_of
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM
 from vitbench.analysis.results import Results
@@ -57,6 +57,8 @@ def limits(results: Results) -> list[Finding]:
     failed = int(trials["status"].isin(["crashed", "oom"]).sum())
     if failed:
         told.append(Finding("limit_failed", n=failed))
+    if above := int(above_start(trials).sum()):
+        told.append(Finding("limit_above_start", n=above))
     facts = {"labels": has_labels, "search": not results.is_grid}
     told.append(Finding("limit_last_epoch", facts=facts))
     return told
