@@ -26,7 +26,7 @@ from vitbench.bench import peers
 from vitbench.bench.sides import Items
 from vitbench.config import TrialConfig, load_sweep
 from vitbench.data.image_set import ImageSet
-from vitbench.model.layout import VitShape
+from vitbench.model.builders import vit_shape
 from vitbench.plan import expand
 
 _EVAL_BATCH = 256
@@ -34,16 +34,12 @@ _EVAL_BATCH = 256
 
 def train(trial: TrialConfig, images: ImageSet, report: Callable[[dict[str, float]], None]) -> None:
     """Train one model with torch.optim.RAdam; each epoch is evaluated and reported."""
-    asked, settings = trial.model, trial.train
+    settings = trial.train
     torch.manual_seed(settings.seed)
-    shape = VitShape(
+    shape = vit_shape(
+        trial.model,
         image_size=images.image_size,
         channels=images.channels,
-        patch_grid=asked.patch_grid,
-        depth=asked.depth,
-        heads=asked.heads,
-        width=asked.width,
-        mlp=asked.mlp_width,
         outputs=images.outputs,
     )
     model = peers.timm(shape)

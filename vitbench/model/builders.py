@@ -31,21 +31,27 @@ def stacked_model(
     """
     images = {"image_size": image_size, "channels": channels, "outputs": outputs}
     if model.build is None:
-        shape = VitShape(
-            patch_grid=model.patch_grid,
-            depth=model.depth,
-            heads=model.heads,
-            width=model.width,
-            mlp=model.mlp_width,
-            dropout=model.dropout,
-            init=model.init,
-            **images,
-        )
-        return StackedVit(shape, members, rounded=rounded)
+        return StackedVit(vit_shape(model, **images), members, rounded=rounded)
     if model.source is not None:
         user_code.require(model.build, model.source)
     built = BuiltShape(build=model.build, args=model.args, **images)
     return GenericStack(built, builds(built), members, rounded=rounded)
+
+
+def vit_shape(model: Model, *, image_size: int, channels: int, outputs: int) -> VitShape:
+    """The ViT that a section without a builder describes, for images of this size."""
+    return VitShape(
+        image_size=image_size,
+        channels=channels,
+        patch_grid=model.patch_grid,
+        depth=model.depth,
+        heads=model.heads,
+        width=model.width,
+        mlp=model.mlp_width,
+        outputs=outputs,
+        dropout=model.dropout,
+        init=model.init,
+    )
 
 
 def of_shape(shape: Mapping[str, Any], members: int) -> StackedModel:
