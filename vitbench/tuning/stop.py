@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -24,9 +24,18 @@ from vitbench.records.history import History
 from vitbench.records.types import Status
 from vitbench.tuning.cluster.placement import actor_here
 from vitbench.tuning.events import Crashed, MembersEnded, Round, StackEvent, Trained
+from vitbench.tuning.ray_private import is_dead
 
 # A sweep whose stacks all die of the same cause says so instead of burning the night.
 _SAME_CRASHES_TO_GIVE_UP = 3
+
+
+class _Process(NamedTuple):
+    """A process that trains; its actor tells it from a later one of the same number."""
+
+    node_id: str
+    pid: int
+    actor_id: str
 
 
 @ray.remote(num_cpus=0)
@@ -36,13 +45,18 @@ class _StopActor:
     def __init__(self) -> None:
         self._everyone: Status | None = None
         self._by_stack: dict[str, Status] = {}
-        self._processes: dict[str, dict[int, tuple[str, int]]] = {}
+        self._over: set[str] = set()
+        self._stack_of: dict[_Process, str] = {}  # the last that a process took
 
-    def runs(self, stack_id: str, rank: int, node_id: str, pid: int) -> None:
-        self._processes.setdefault(stack_id, {})[rank] = node_id, pid
+    def runs(self, stack_id: str, process: _Process) -> bool:
+        self._stack_of[process] = stack_id
+        return stack_id not in self._over
 
-    def processes(self, stack_id: str) -> list[tuple[str, int]]:
-        return list(self._processes.get(stack_id, {}).values())
+    def over(self, stack_id: str) -> None:
+        self._over.add(stack_id)
+
+    def processes(self, stack_id: str) -> list[_Process]:
+        return [process for process, last in self._stack_of.items() if last == stack_id]
 
     def set(self, reason: Status, stack_id: str | None) -> None:
         if stack_id is None:
@@ -77,16 +91,27 @@ class StopRequests:
         """Ask one stack (or all) to end; visible on return."""
         ray.get(self._actor.set.remote(reason, stack_id))
 
-    def runs_here(self, stack_id: str, rank: int) -> None:
-        """Say that this process trains the stack, as one of its workers."""
-        node_id = ray.get_runtime_context().get_node_id()
-        ray.get(self._actor.runs.remote(stack_id, rank, node_id, os.getpid()))
+    def runs_here(self, stack_id: str) -> bool:
+        """Say that this process takes the stack; returns whether there is anything left to do."""
+        here = ray.get_runtime_context()
+        process = _Process(here.get_node_id(), os.getpid(), str(here.get_actor_id()))
+        return bool(ray.get(self._actor.runs.remote(stack_id, process)))
 
-    def kill(self, stack_id: str) -> None:
-        """End the processes that train a stack, also those that are stopped, on any node."""
-        for node_id, pid in ray.get(self._actor.processes.remote(stack_id)):
-            there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            _kill.options(scheduling_strategy=there).remote(pid)
+    def over(self, stack_id: str) -> None:
+        """Say that every member of the stack has its end, so that nobody trains it once more."""
+        ray.get(self._actor.over.remote(stack_id))
+
+    def kill(self, stack_id: str) -> int:
+        """End the processes whose last stack this is, also those that are stopped, on any node.
+
+        Returns how many there were.
+        """
+        processes: list[_Process] = ray.get(self._actor.processes.remote(stack_id))
+        alive = [process for process in processes if not is_dead(process.actor_id)]
+        for process in alive:
+            there = NodeAffinitySchedulingStrategy(process.node_id, soft=False)
+            _kill.options(scheduling_strategy=there).remote(process.pid)
+        return len(alive)
 
     def reason_to_end(self, stack_id: str) -> Status | None:
         """What the driver asked of this stack: None to go on, else the status to end with."""
