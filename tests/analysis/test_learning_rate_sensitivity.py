@@ -13,6 +13,7 @@ from scipy import integrate
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.learning_rate import sensitivity
 from vitbench.analysis.learning_rate.findings import no_sensitivity
+from vitbench.analysis.learning_rate.settled import Settled, settled
 
 NINE = [float(f"{m}e{e}") for e in range(-5, -1) for m in (1, 3)] + [0.1]
 
@@ -137,3 +138,40 @@ def test_the_table_has_a_row_per_model() -> None:
     found = sensitivity.table(both, ["batch_size"]).set_index("batch_size")
     assert dict(found["best_lr"]) == {16: 1e-3, 64: 1e-2}
     assert list(found["agree"]) == [3, 3]
+
+
+def over_epochs(losses: dict[float, list[float]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One trial a rate, with these validation losses from epoch 1 on."""
+    rows = [
+        {"trial_id": f"{lr}", "epoch": epoch, "val_loss": value}
+        for lr, values in losses.items()
+        for epoch, value in enumerate(values, 1)
+    ]
+    ended = [
+        {"trial_id": f"{lr}", "lr": lr, "status": "finished", "initial_val_loss": 2.3}
+        for lr in losses
+    ]
+    return pd.DataFrame(ended), pd.DataFrame(rows)
+
+
+def test_since_when_the_best_rates_keep_their_order() -> None:
+    """0.01 leads at first and is overtaken after epoch 2; a fourth rate that moves changes nothing."""
+    losses = {
+        0.001: [2.0, 1.5, 0.9, 0.4, 0.3],
+        0.003: [1.8, 1.2, 0.8, 0.5, 0.4],
+        0.01: [1.5, 1.1, 1.0, 1.0, 1.0],
+        0.1: [3.0, 9.0, 2.2, 9.0, 2.2],
+    }
+    found = settled(*over_epochs(losses))
+    assert found == Settled((0.001, 0.003, 0.01), since=4, last=5, evaluated=5)
+    late = {lr: values[:4] for lr, values in losses.items()}
+    assert settled(*over_epochs(late)) == Settled((0.001, 0.003, 0.01), 4, 4, 4)
+
+
+def test_a_rate_that_diverged_stands_at_the_start_of_training() -> None:
+    """It has no loss at later epochs, and is among the best of none; too few epochs say nothing."""
+    trials, epochs = over_epochs({0.001: [2.0, 1.0, 0.5], 0.003: [1.9, 0.9, 0.6], 0.01: [1.0]})
+    trials.loc[trials.lr == 0.01, "status"] = "diverged"
+    assert settled(trials, epochs) == Settled((0.001, 0.003, 0.01), 3, 3, 3)
+    assert settled(trials, epochs[epochs.epoch < 3]) is None
+    assert settled(trials[trials.lr < 0.01], epochs) is None

@@ -16,7 +16,7 @@ from vitbench.errors import UserError
 
 # Column of a setting where it is not the setting's own name.
 COLUMNS = {"epochs": "planned_epochs"}
-_ENDED = ("finished", "diverged")
+ENDED = ("finished", "diverged")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def standing_in(trials: pd.DataFrame, metric: str) -> pd.Series:
         value_N = np.fmin(value_N, start_N)
     diverged_N = (trials["status"] == "diverged").to_numpy(dtype=bool)
     value_N = np.where(np.isfinite(value_N) & ~diverged_N, value_N, before_N)
-    ended_N = trials["status"].isin(_ENDED).to_numpy(dtype=bool)
+    ended_N = trials["status"].isin(ENDED).to_numpy(dtype=bool)
     return pd.Series(np.where(ended_N, value_N, math.nan), index=trials.index)
 
 
@@ -151,7 +151,7 @@ def above_start(trials: pd.DataFrame) -> pd.Series:
     """Whether a model that did not diverge ends at a loss for which `standing_in` puts another."""
     losses = trials[["train_loss", "val_loss", "test_loss"]].astype(float)
     above = losses.gt(trials["initial_val_loss"].astype(float), axis=0).any(axis=1)
-    return above & trials["status"].isin(_ENDED) & (trials["status"] != "diverged")
+    return above & trials["status"].isin(ENDED) & (trials["status"] != "diverged")
 
 
 _CLASSES = {"mnist": 10, "digits": 10}

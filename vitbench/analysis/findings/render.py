@@ -93,10 +93,11 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "number": number, "p": p_value, "named": named, "plural": plural, "split": _SPLITS.get,
-        "share": share, "smallest_p": smallest_p,
+        "share": share, "smallest_p": smallest_p, "labelled": labelled,
     }  # fmt: skip
     environment.globals |= {
-        "interval": interval, "infinity": math.inf, "seeds_needed": MIN_SEEDS_TO_CLAIM,
+        "interval": interval, "estimate": estimate, "infinity": math.inf,
+        "seeds_needed": MIN_SEEDS_TO_CLAIM,
         "units_needed": MIN_UNITS, "beside_chance": beside_chance,
     }  # fmt: skip
     return environment
@@ -117,11 +118,25 @@ def share(value: float) -> str:
     return f"{value:.0%}"
 
 
-def interval(low: float | None, high: float | None, digits: int = 4) -> str:
-    """` (95 % interval 0.1 to 0.2)`, or why there is none."""
+def interval(low: float | None, high: float | None) -> str:
+    """` (95 % interval 0.10 to 0.25)`, or why there is none."""
     if low is None or high is None:
         return " (no interval: fewer than three seeds)"
-    return f" (95 % interval {number(low, digits)} to {number(high, digits)})"
+    return f" (95 % interval {estimate(low, low, high)} to {estimate(high, low, high)})"
+
+
+def estimate(value: float, low: float | None, high: float | None, sign: str = "") -> str:
+    """A number no more exact than its 95 % interval: two digits of half the interval's width.
+
+    More where an end would read as zero, which it is not. `sign="+"` writes a plus, too.
+    """
+    if low is None or high is None or not 0 < high - low < math.inf:
+        return f"{value:{sign}.4g}"
+    places = max(0, 1 - math.floor(math.log10((high - low) / 2)))
+    for end in (low, high):
+        if end:
+            places = max(places, -math.floor(math.log10(2 * abs(end))))
+    return f"{value:{sign},.{places}f}"
 
 
 def beside_chance(chance: float | None) -> str:
@@ -132,6 +147,11 @@ def beside_chance(chance: float | None) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """`1 seed`, `6 seeds`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def labelled(label: str) -> str:
+    """A label's name; `label 9` where it is a number, which would read as one."""
+    return f"label {label}" if label[:1].isdigit() else label
 
 
 def named(names: Iterable[str], separator: str = ", ") -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Hashable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from vitbench.analysis.findings.arms import in_words, names_of, shape_names
+from vitbench.analysis.findings.arms import by_settings, in_words, names_of, shape_names
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.settings import FAMILY, judged_pairs
 from vitbench.analysis.learning_rate import sensitivity
+from vitbench.analysis.learning_rate.settled import settled
 from vitbench.analysis.results import Results
 
 _MAX_MODELS = 6
@@ -39,9 +41,28 @@ def findings(results: Results) -> list[Finding]:
         )
         for row in rows[:_MAX_MODELS]
     ]
+    told += _settled(results, shape)
     if len(rows) > _MAX_MODELS:
         told.append(Finding("lr_more_models", n=len(rows) - _MAX_MODELS))
     return told + _movement(results, rows, shape)
+
+
+def _settled(results: Results, names: list[str]) -> list[Finding]:
+    """Per model, since when its best rates are in the order in which they end."""
+    told = []
+    for cell, trials in by_settings(results.trials, names, sort=True)[:_MAX_MODELS]:
+        found = settled(trials, results.epochs)
+        if found is not None:
+            told.append(
+                Finding(
+                    kind="lr_settled",
+                    arms=(in_words(names, cell),),
+                    metric="val_loss",
+                    n=int(trials["seed"].nunique()),
+                    facts=asdict(found),
+                )
+            )
+    return told
 
 
 def no_sensitivity(row: Mapping[Any, Any]) -> Finding:

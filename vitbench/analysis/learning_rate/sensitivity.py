@@ -17,13 +17,12 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.findings.arms import by_settings, standing_in
+from vitbench.analysis.findings.arms import ENDED, by_settings, standing_in
 from vitbench.analysis.statistics import Floats, chosen_by_others, mean_interval
 
 MIN_RATES = 5  # three rates over two decades rank the rates, and neither S nor a window follows
 DELTA_NATS = 0.1
 LEARNED = 0.05  # a run that closed less of the gap from l0 to l* has learned nothing
-_ENDED = ("finished", "diverged")
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
         high_lr=float(lrs[-1]) if len(lrs) else math.nan,
         delta=delta,
         diverged=int((trials["status"] == "diverged").sum()),
-        left_out=int((~trials["status"].isin(_ENDED)).sum()) + len(table) - len(whole),
+        left_out=int((~trials["status"].isin(ENDED)).sum()) + len(table) - len(whole),
         why_not="no_whole_seed",
     )
     if not len(whole):

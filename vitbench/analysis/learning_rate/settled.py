@@ -1,0 +1,57 @@
+"""Since which epoch the best learning rates have been in the order in which they end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from vitbench.analysis.findings.arms import ENDED
+
+_TOP = 3
+_MIN_EPOCHS = 3  # fewer evaluations show no course
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The rates of lowest mean validation loss, lowest first, and how long they stand so.
+
+    `since` is the first evaluated epoch from which the order no longer changes, `last` the last
+    one; they are equal where the last evaluation still changed it. `evaluated` counts the epochs.
+    """
+
+    best: tuple[float, ...]
+    since: int
+    last: int
+    evaluated: int
+
+
+def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
+    """The order of one model's best rates over training; None where there is too little to order.
+
+    Means are over seeds, at epochs at which every trial was evaluated. As in the sensitivity, the
+    loss before training stands in for a higher one and for trials that have diverged.
+
+    Args:
+        trials: of one model, with `lr`, `status` and `initial_val_loss`.
+        epochs: with `trial_id`, `epoch` and `val_loss`; of any trials.
+    """
+    trials = trials[trials["status"].isin(ENDED)]
+    if trials["lr"].nunique() < _TOP:
+        return None
+    own = epochs[epochs["trial_id"].isin(trials["trial_id"])]
+    loss_TE = own.pivot_table(index="trial_id", columns="epoch", values="val_loss", dropna=False)
+    loss_TE = loss_TE.reindex(trials["trial_id"])
+    start_T = trials.set_index("trial_id")["initial_val_loss"].astype(float)
+    gone_T = (trials.set_index("trial_id")["status"] == "diverged").reindex(loss_TE.index)
+    loss_TE[gone_T] = loss_TE[gone_T].fillna(math.inf)
+    loss_TE = loss_TE.dropna(axis="columns").clip(upper=start_T, axis="index")
+    if loss_TE.shape[1] < _MIN_EPOCHS:
+        return None
+    mean_RE = loss_TE.groupby(trials.set_index("trial_id")["lr"]).mean()
+    orders = {int(e): tuple(mean_RE[e].nsmallest(_TOP).index) for e in sorted(mean_RE.columns)}
+    last = max(orders)
+    changed = [epoch for epoch, order in orders.items() if order != orders[last]]
+    since = min(epoch for epoch in orders if epoch > max(changed, default=0))
+    return Settled(tuple(map(float, orders[last])), since, last, len(orders))
