@@ -17,18 +17,17 @@ import jinja2
 import yaml
 
 import vitbench
-from vitbench.analysis import style
+from vitbench.analysis import figures, style
 from vitbench.analysis.summary import FindingJson, SummaryJson
 from vitbench.config import load_results_sweep
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "analysis" / "data"
 README = HERE.parent / "README.md"
-PICTURE = HERE / "images" / "findings.png"
+PICTURES = HERE / "images" / "findings"
 NOT_TESTED = "not tested"
-# What the README shows: claims of sweeps on MNIST, and a figure of the first of them.
+# What the README shows: claims of sweeps on MNIST, and the figure of the first of them.
 SHOWN = {"mnist_data_size": "linear", "vit_and_cnn": "cnn", "mnist_lr_sensitivity": "accuracy"}
-FIGURE = "data_size_curves"
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Evidence:
     beside: list[str] = field(default_factory=list)  # ids that are quoted and decide nothing
     by_finding: str = ""  # kind of finding that decides, where no claim can
     findings: list[str] = field(default_factory=list)  # kinds that are quoted
+    figure: str = ""  # of the report, shown above the sentences
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,22 @@ class Shipped:
         return {
             "name": self.name,
             "heading": self.sweep.description,
+            "picture": self.picture(evidence.figure) if evidence.figure else None,
             "scale": self.scale(),
             "claims": [by_id[n]["sentence"] for n in (*evidence.claims, *evidence.beside)],
             "findings": [f["text"] for kind in kinds for f in self.of_kind(kind)],
             "command": " ".join(self.environment["command"]),
         }
+
+    def picture(self, figure: str) -> tuple[str, Path]:
+        """Text alternative and file of a figure of the report."""
+        spec, data = figures.find(self.results._opened, figure)
+        return spec.alt(data), PICTURES / f"{self.name}.png"
+
+    def draw(self, figure: str) -> None:
+        """Draw the figure for the page."""
+        PICTURES.mkdir(exist_ok=True)
+        style.save_picture(self.results.figure(figure), self.picture(figure)[1])
 
     def scale(self) -> str:
         """Images, model and length of training, in a line."""
@@ -180,6 +191,11 @@ def readme(shipped: dict[str, Shipped]) -> str:
         for claim in shipped[name].json["claims"]
         if claim["id"] == shown
     ]
+    first = next(iter(SHOWN))
+    figure = next(
+        part.figure for claim in paper_claims() for part in claim.evidence if part.results == first
+    )
+    alt, path = shipped[first].picture(figure)
     block = "\n".join(
         [
             "<!-- findings, written by `make findings` -->",
@@ -189,8 +205,7 @@ def readme(shipped: dict[str, Shipped]) -> str:
             "",
             *(f"- {sentence}" for sentence in claims),
             "",
-            "![Test error against training images of a ViT, a CNN and logistic regression]"
-            f"({PICTURE.relative_to(README.parent)})",
+            f"![{alt}]({path.relative_to(README.parent)})",
             "<!-- end of findings -->",
         ]
     )
@@ -213,4 +228,7 @@ if __name__ == "__main__":
     for path, text in files().items():
         path.write_text(text, encoding="utf-8")
         print(f"wrote {path.relative_to(HERE.parent)}")
-    style.save_picture(vitbench.open(DATA / next(iter(SHOWN))).figure(FIGURE), PICTURE)
+    for claim in paper_claims():
+        for part in claim.evidence:
+            if part.figure:
+                Shipped(part.results).draw(part.figure)

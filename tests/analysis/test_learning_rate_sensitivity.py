@@ -155,7 +155,7 @@ def over_epochs(losses: dict[float, list[float]]) -> tuple[pd.DataFrame, pd.Data
 
 
 def test_since_when_the_best_rates_keep_their_order() -> None:
-    """0.01 leads at first and is overtaken after epoch 2; a fourth rate that moves changes nothing."""
+    """0.01 leads at first and is overtaken; a fourth rate that moves about changes nothing."""
     losses = {
         0.001: [2.0, 1.5, 0.9, 0.4, 0.3],
         0.003: [1.8, 1.2, 0.8, 0.5, 0.4],

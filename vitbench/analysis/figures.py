@@ -60,9 +60,15 @@ def by_name(opened: Results, name: str) -> Figure:
     Raises:
         UserError: if the results do not support it; names those that they do.
     """
+    spec, data = find(opened, name)
+    return spec.draw(data, spec.title(data, opened.subtitle))
+
+
+def find(opened: Results, name: str) -> tuple[FigureSpec[Results], pd.DataFrame]:
+    """A figure of the report by its name, with its numbers; raises as `by_name`."""
     wanted = [spec for spec in FIGURES if spec.name == name]
-    for spec, data in figure_spec.supported(wanted, opened):
-        return spec.draw(data, spec.title(data, opened.subtitle))
+    for found in figure_spec.supported(wanted, opened):
+        return found
     names = ", ".join(sorted(spec.name for spec, _ in figure_spec.supported(FIGURES, opened)))
     raise UserError(f"{opened.folder}: supports no figure {name!r}; it has {names}")
 
