@@ -102,14 +102,14 @@ class Shipped:
     def section(self, evidence: Evidence) -> dict[str, Any]:
         """What the page says of these results."""
         by_id = {claim["id"]: claim for claim in self.json["claims"]}
-        kinds = [*([evidence.by_finding] if evidence.by_finding else []), *evidence.findings]
         return {
             "name": self.name,
             "heading": self.sweep.description,
             "picture": self.picture(evidence.figure) if evidence.figure else None,
             "scale": self.scale(),
             "claims": [by_id[n]["sentence"] for n in (*evidence.claims, *evidence.beside)],
-            "findings": [f["text"] for kind in kinds for f in self.of_kind(kind)],
+            "decides": [f["text"] for f in self.of_kind(evidence.by_finding)],
+            "findings": [f["text"] for kind in evidence.findings for f in self.of_kind(kind)],
             "command": " ".join(self.environment["command"]),
         }
 
