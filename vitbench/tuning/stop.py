@@ -2,7 +2,7 @@
 
 Tune's own way to stop a function trainable ends its thread wherever `report` happens to be, with
 no time to write a checkpoint. Here the stack asks after each report whether to go on, and ends by
-itself. The answer lives in one small actor, reachable from every node.
+itself. The answer lives in Ray's own store, reachable from every node.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
+import uuid
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
@@ -20,38 +20,14 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vitbench.config import Budget
+from vitbench.net import handled_by
 from vitbench.records.history import History
 from vitbench.records.types import Status
-from vitbench.tuning.cluster.placement import actor_here
 from vitbench.tuning.events import Crashed, MembersEnded, Round, StackEvent, Trained
+from vitbench.tuning.ray_private import Notes
 
 # A sweep whose stacks all die of the same cause says so instead of burning the night.
 _SAME_CRASHES_TO_GIVE_UP = 3
-
-
-@ray.remote(num_cpus=0)
-class _StopActor:
-    """Holds the reason to end, for all stacks or for one."""
-
-    def __init__(self) -> None:
-        self._everyone: Status | None = None
-        self._by_stack: dict[str, Status] = {}
-        self._processes: dict[str, dict[int, tuple[str, int]]] = {}
-
-    def runs(self, stack_id: str, rank: int, node_id: str, pid: int) -> None:
-        self._processes.setdefault(stack_id, {})[rank] = node_id, pid
-
-    def processes(self, stack_id: str) -> list[tuple[str, int]]:
-        return list(self._processes.get(stack_id, {}).values())
-
-    def set(self, reason: Status, stack_id: str | None) -> None:
-        if stack_id is None:
-            self._everyone = reason
-        else:
-            self._by_stack[stack_id] = reason
-
-    def get(self, stack_id: str) -> Status | None:
-        return self._by_stack.get(stack_id) or self._everyone
 
 
 @ray.remote(num_cpus=0)
@@ -68,34 +44,38 @@ class EndsStacks(Protocol):
 
 
 class StopRequests:
-    """Requests to end, in an actor beside their maker; travels with the trainable."""
+    """Requests to end, in the store of Ray's gcs; travels with the trainable.
+
+    An actor could hold them, and die alone.
+    """
 
     def __init__(self) -> None:
-        self._actor: Any = actor_here(_StopActor)
+        self._notes = Notes(f"vitbench-stop-{uuid.uuid4().hex}")
 
     def end(self, reason: Status, stack_id: str | None = None) -> None:
         """Ask one stack (or all) to end; visible on return."""
-        ray.get(self._actor.set.remote(reason, stack_id))
+        self._notes.put(f"end/{stack_id or ''}", reason)
 
     def runs_here(self, stack_id: str, rank: int) -> None:
         """Say that this process trains the stack, as one of its workers."""
         node_id = ray.get_runtime_context().get_node_id()
-        ray.get(self._actor.runs.remote(stack_id, rank, node_id, os.getpid()))
+        self._notes.put(f"runs/{stack_id}/{rank}", f"{node_id} {os.getpid()}")
 
     def kill(self, stack_id: str) -> None:
         """End the processes that train a stack, also those that are stopped, on any node."""
-        for node_id, pid in ray.get(self._actor.processes.remote(stack_id)):
+        for text in self._notes.below(f"runs/{stack_id}/"):
+            node_id, pid = text.split()
             there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            _kill.options(scheduling_strategy=there).remote(pid)
+            _kill.options(scheduling_strategy=there).remote(int(pid))
 
     def reason_to_end(self, stack_id: str) -> Status | None:
         """What the driver asked of this stack: None to go on, else the status to end with."""
-        reason: Status | None = ray.get(self._actor.get.remote(stack_id))
-        return reason
+        reason = self._notes.get(f"end/{stack_id}") or self._notes.get("end/")
+        return None if reason is None else Status(reason)
 
     def close(self) -> None:
-        """End the actor; Tune keeps the trainable, and with it a handle, as long as its process."""
-        ray.kill(self._actor)
+        """Forget them all."""
+        self._notes.clear()
 
 
 class SweepStop:
@@ -218,18 +198,15 @@ class Interrupt:
 
     def __init__(self, on_first: Callable[[], None]) -> None:
         self._on_first = on_first
-        self._before: dict[int, Any] = {}
+        self._handled = handled_by(self._handle)
         self.requested = False
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+        self._handled.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *error: Any) -> None:
+        self._handled.__exit__(*error)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
