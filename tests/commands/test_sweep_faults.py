@@ -99,9 +99,10 @@ def test_what_strikes_ray_ends_the_sweep_or_is_survived(tmp_path: Path) -> None:
     with sweep_runs.SweepRun([*arguments, "--resume"]) as run:
         assert run.wait_for(lambda: sweep_runs.ledger_lines(stormy, "epoch") > before)
         assert run.strike("ray::ImplicitFunc", signal.SIGSTOP) == 1
-        code, output = run.finish()
+        code, output = run.finish(400)
     assert code == 0, output
-    assert "its worker has not reported" in output
+    # while it trained, or between its last report and its end
+    assert "its worker has not reported" in output or "its worker did not end with it" in output
     code, output = sweep_runs.sweep_here(str(file), "--out", str(calm))
     assert code == 0, output
     for expected, found in zip(

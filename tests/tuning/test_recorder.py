@@ -80,6 +80,7 @@ class World:
         view = SweepView(total_stacks=9, known_flops=1.0, slots=1)
         self.view = view
         self.again: list[StackPlan] = []
+        self.over: list[str] = []
         shown = Progress(Console(file=self.output, width=200), view)
         stop = SweepStop(self.requests, lambda: self.calls.append("no more"), shown.say)
         self.meter = BudgetMeter(budget, History(), gpus_each=0)
@@ -97,6 +98,7 @@ class World:
                 stop,
             ],
             self.again.append,
+            self.over.append,
         )
 
     def trial(self, plan: StackPlan) -> TuneTrial:
@@ -237,6 +239,28 @@ def test_a_stack_that_tune_drops_too_early_is_handed_out_again(world: World) -> 
     assert "going on from the last checkpoint" in world.output.getvalue()
     world.recorder.on_trial_error(0, [], trial)
     assert world.again == [plan, plan] and len(world.events.of(StackEnded)) == 1
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_worker_that_dies_after_it_reported_every_end(world: World, retries: int) -> None:
+    """Its stack is done: nobody trains it once more, and no crash is written down."""
+    (plan,) = plans(1)
+    trial = world.trial(plan)
+    trial.max_failures = retries
+    (Path(trial.local_path) / "error.txt").write_text("Traceback\nActorDiedError: gone\n")
+    world.recorder.on_trial_start(0, [], trial)
+    end = TrialOutcome(
+        trial_id=plan.members[0].trial_id, stack_id=plan.stack_id, status=Status.FINISHED
+    )
+    world.report(trial, StackReport(epoch=3, outcomes=(end,)))
+    told = len(world.events.told)
+    if retries:
+        world.recorder.on_trial_recover(0, [], trial)
+        world.recorder.on_trial_start(0, [], trial)
+    else:
+        world.recorder.on_trial_error(0, [], trial)
+    assert world.over == [plan.stack_id] * retries
+    assert len(world.events.told) == told and not world.again
 
 
 def test_a_worker_that_dies_before_its_stack_was_started(world: World) -> None:

@@ -113,7 +113,7 @@ def test_a_stack_whose_process_dies_while_it_takes_over_is_trained(tmp_path: Pat
 
     searcher = Deadly(ListSource([first, second]), lambda: 1, lambda plan: 1)
     events = Events()
-    recorder = Recorder(events, [], searcher.hand_out_again)
+    recorder = Recorder(events, [], searcher.hand_out_again, over=lambda stack_id: None)
     tune.Tuner(
         train,
         tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import tiny
 
 from vitbench.records.types import EpochRow, StackReport
@@ -16,10 +17,15 @@ class Clock:
         return self.now_s
 
 
-def watched(minutes: float | None) -> tuple[Stalls, Clock, list[str], list[str]]:
+def watched(minutes: float | None, workers: int = 1) -> tuple[Stalls, Clock, list[str], list[str]]:
     clock, killed, said = Clock(), list[str](), list[str]()
+
+    def kill(stack_id: str) -> int:
+        killed.append(stack_id)
+        return workers
+
     return (
-        Stalls(minutes, killed.append, said.append, lambda p: "lr=0.1", clock),
+        Stalls(minutes, kill, said.append, lambda p: "lr=0.1", clock),
         clock,
         killed,
         said,
@@ -65,15 +71,28 @@ def test_slow_epochs_earn_patience() -> None:
 
 
 def test_time_in_which_the_driver_slept_does_not_count() -> None:
-    """A driver that was stopped for an hour has heard nobody; nor does anybody who has ended."""
-    plan, other = tiny.plan(), tiny.plan({"lr": 0.5})
+    """A driver that was stopped for an hour has heard nobody."""
+    plan = tiny.plan()
     stalls, clock, killed, _ = watched(1)
     stalls.observe(Started(plan))
-    stalls.observe(Started(other))
-    stalls.observe(StackEnded(other, ()))
     clock.now_s += 3600
     stalls.observe(Round())
     passes(stalls, clock, 50)
     assert killed == []
     passes(stalls, clock, 30)
     assert killed == [plan.stack_id]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_worker_that_does_not_end_with_its_stack_is_killed(workers: int) -> None:
+    """Stopped after its last report it would hold the sweep; one that has gone on is not named."""
+    plan = tiny.plan()
+    stalls, clock, killed, said = watched(1, workers)
+    stalls.observe(Started(plan))
+    passes(stalls, clock, 50)
+    stalls.observe(StackEnded(plan, ()))
+    passes(stalls, clock, 55)
+    assert killed == []
+    passes(stalls, clock, 300)
+    assert killed == [plan.stack_id]
+    assert said == ["lr=0.1: its worker did not end with it: it is killed"] * workers

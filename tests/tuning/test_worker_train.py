@@ -38,8 +38,8 @@ def checkpoints_in(folder: Path) -> Checkpoints:
 class GoOn:
     """Nobody asks a stack to end."""
 
-    def runs_here(self, stack_id: str, rank: int) -> None:
-        pass
+    def runs_here(self, stack_id: str) -> bool:
+        return True
 
     def reason_to_end(self, stack_id: str) -> Status | None:
         return None

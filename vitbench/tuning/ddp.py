@@ -63,9 +63,10 @@ class WorkersFailed(RuntimeError):
 
 def train_stack(config: dict[str, Any], *, context: WorkerContext, channel: Channel) -> None:
     """Train the stack in `config["plan"]` on several workers; the twin of worker.train's."""
-    from vitbench.training.stack_size import fit_or_halve  # imports torch
-
     plan = StackPlan.from_json(config["plan"])
+    if not context.stop.runs_here(plan.stack_id):
+        return
+    from vitbench.training.stack_size import fit_or_halve  # imports torch
 
     def run(part: StackPlan) -> bool:
         global _group
@@ -171,6 +172,7 @@ def _work(config: dict[str, Any]) -> None:
         assigned = channel.assignment(name, number)
         number += 1
         part = assigned.part
+        context.stop.runs_here(assigned.stack_id)
         reporter = Reporter(
             assigned.stack_id,
             part.shared.train.epochs,

@@ -31,6 +31,7 @@ class Recorder(tune.Callback):
         ledger: writes down what happens, before anybody acts on it.
         observers: told after the ledger, in this order.
         hand_out_again: trains a stack once more, from its last checkpoint.
+        over: is told of a stack that Tune will start again though all its members have their end.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class Recorder(tune.Callback):
         ledger: StackObserver,
         observers: Sequence[StackObserver],
         hand_out_again: Callable[[StackPlan], None],
+        over: Callable[[str], None],
     ) -> None:
         self._observers = [ledger, *observers]
         self._hand_out_again = hand_out_again
+        self._over = over
         self._handed_out_again: Counter[str] = Counter()  # by stack
         self._plans: dict[str, StackPlan] = {}
         self._ended: dict[str, dict[str, TrialOutcome]] = {}  # by stack and trial
@@ -58,7 +61,8 @@ class Recorder(tune.Callback):
         """A stack has been given to a worker."""
         plan = self._plan_of(trial)
         self._ended.setdefault(plan.stack_id, {})
-        self._tell(Started(plan))
+        if not self._has_ended(plan):
+            self._tell(Started(plan))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -73,9 +77,15 @@ class Recorder(tune.Callback):
             self._members_ended(plan, report.outcomes)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A stack crashed and starts again from its last checkpoint."""
-        traceback = _traceback(trial)
-        self._tell(Crashed(self._plan_of(trial), _last_line(traceback), traceback, None))
+        """A stack crashed and starts again from its last checkpoint.
+
+        Its worker may have died after it had reported all ends: Tune starts the stack all the same.
+        """
+        plan, traceback = self._plan_of(trial), _traceback(trial)
+        if self._has_ended(plan):
+            self._over(plan.stack_id)
+        else:
+            self._tell(Crashed(plan, _last_line(traceback), traceback, None))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A stack crashed, and Tune does not try again.
@@ -85,6 +95,8 @@ class Recorder(tune.Callback):
         is handed out again here.
         """
         plan = self._plan_of(trial)
+        if self._has_ended(plan):
+            return
         retries_left = trial.num_failures <= trial.max_failures
         if retries_left and self._handed_out_again[plan.stack_id] < trial.max_failures:
             self._handed_out_again[plan.stack_id] += 1
@@ -111,8 +123,11 @@ class Recorder(tune.Callback):
         self._tell(MembersEnded(plan, outcomes))
         ended = self._ended[plan.stack_id]
         ended.update((outcome.trial_id, outcome) for outcome in outcomes)
-        if len(ended) == plan.size:
+        if self._has_ended(plan):
             self._tell(StackEnded(plan, tuple(ended.values())))
+
+    def _has_ended(self, plan: StackPlan) -> bool:
+        return len(self._ended.get(plan.stack_id, ())) == plan.size
 
     def _tell(self, event: StackEvent) -> None:
         if self.broken is not None:

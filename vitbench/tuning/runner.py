@@ -164,7 +164,7 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
     )
     observers += [TablesObserver(job.results_dir), progress, stalls]
     observers += [giving_up, stop]  # the stop last: it acts on what the others asked for
-    recorder = Recorder(recorded, observers, searcher.hand_out_again)
+    recorder = Recorder(recorded, observers, searcher.hand_out_again, requests.over)
     context = WorkerContext(
         images=SharedImages.share(job.images, ship=cluster.nodes > 1),
         checkpoints=job.checkpoints,

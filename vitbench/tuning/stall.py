@@ -18,9 +18,12 @@ _ASLEEP_S = 60.0  # Tune's loop stood still, and nothing could arrive
 class Stalls:
     """Names and kills what has not reported for too long.
 
+    A worker whose stack has ended is looked at once more after that time: it should have ended
+    too, or have taken another stack. One that has done neither would hold the sweep for ever.
+
     Args:
         minutes: how long that is; None for three times the stack's last epoch, at least five.
-        kill: ends the processes of a stack, by its id.
+        kill: ends the processes whose last stack has this id; returns how many there were.
         say: shows a line.
         label: a stack's name for people.
         now_s: the clock.
@@ -29,7 +32,7 @@ class Stalls:
     def __init__(
         self,
         minutes: float | None,
-        kill: Callable[[str], None],
+        kill: Callable[[str], int],
         say: Callable[[str], None],
         label: Callable[[StackPlan], str],
         now_s: Callable[[], float] = time.monotonic,
@@ -43,6 +46,7 @@ class Stalls:
         self._plans: dict[str, StackPlan] = {}
         self._last_s: dict[str, float] = {}
         self._longest_s: dict[str, float] = {}  # between two reports; before the first, a forecast
+        self._ended: dict[str, StackPlan] = {}
 
     def observe(self, event: StackEvent) -> None:
         """Note who reports, and look around every few seconds."""
@@ -57,7 +61,10 @@ class Stalls:
                 key = plan.stack_id
                 self._longest_s[key] = max(row.epoch_s for row in report.rows)
                 self._last_s[key] = now_s
-            case StackEnded(plan, _) | Crashed(plan, _, _, _):
+            case StackEnded(plan, _):
+                self._plans.pop(plan.stack_id, None)
+                self._ended[plan.stack_id], self._last_s[plan.stack_id] = plan, now_s
+            case Crashed(plan, _, _, _):
                 self._plans.pop(plan.stack_id, None)
             case Round() if now_s - self._round_s >= _EVERY_S:
                 asleep_s = now_s - self._round_s
@@ -77,8 +84,13 @@ class Stalls:
                 )
                 self._last_s[key] = now_s
                 self._kill(key)
+        for key, plan in list(self._ended.items()):
+            if now_s - self._last_s[key] > self._limit_s(key):
+                del self._ended[key]
+                if self._kill(key):
+                    self._say(f"{self._label(plan)}: its worker did not end with it: it is killed")
 
     def _limit_s(self, key: str) -> float:
         if self._minutes is not None:
             return self._minutes * 60
-        return max(_LEAST_S, _TIMES * self._longest_s[key])
+        return max(_LEAST_S, _TIMES * self._longest_s.get(key, 0.0))

@@ -24,7 +24,7 @@ from vitbench.net import handled_by
 from vitbench.records.history import History
 from vitbench.records.types import Status
 from vitbench.tuning.events import Crashed, MembersEnded, Round, StackEvent, Trained
-from vitbench.tuning.ray_private import Notes
+from vitbench.tuning.ray_private import Notes, is_dead
 
 # A sweep whose stacks all die of the same cause says so instead of burning the night.
 _SAME_CRASHES_TO_GIVE_UP = 3
@@ -56,17 +56,31 @@ class StopRequests:
         """Ask one stack (or all) to end; visible on return."""
         self._notes.put(f"end/{stack_id or ''}", reason)
 
-    def runs_here(self, stack_id: str, rank: int) -> None:
-        """Say that this process trains the stack, as one of its workers."""
-        node_id = ray.get_runtime_context().get_node_id()
-        self._notes.put(f"runs/{stack_id}/{rank}", f"{node_id} {os.getpid()}")
+    def runs_here(self, stack_id: str) -> bool:
+        """Say that this process takes the stack; returns whether there is anything left to do."""
+        here = ray.get_runtime_context()
+        actor_id, node_id = str(here.get_actor_id()), here.get_node_id()
+        # A later process of the same number is told by its actor.
+        self._notes.put(f"runs/{actor_id}", f"{stack_id} {actor_id} {node_id} {os.getpid()}")
+        return self._notes.get(f"over/{stack_id}") is None
 
-    def kill(self, stack_id: str) -> None:
-        """End the processes that train a stack, also those that are stopped, on any node."""
-        for text in self._notes.below(f"runs/{stack_id}/"):
-            node_id, pid = text.split()
-            there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            _kill.options(scheduling_strategy=there).remote(int(pid))
+    def over(self, stack_id: str) -> None:
+        """Say that every member of the stack has its end, so that nobody trains it once more."""
+        self._notes.put(f"over/{stack_id}", "")
+
+    def kill(self, stack_id: str) -> int:
+        """End the processes whose last stack this is, also those that are stopped, on any node.
+
+        Returns how many there were.
+        """
+        count = 0
+        for text in self._notes.below("runs/"):
+            last, actor_id, node_id, pid = text.split()
+            if last == stack_id and not is_dead(actor_id):
+                there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+                _kill.options(scheduling_strategy=there).remote(int(pid))
+                count += 1
+        return count
 
     def reason_to_end(self, stack_id: str) -> Status | None:
         """What the driver asked of this stack: None to go on, else the status to end with."""

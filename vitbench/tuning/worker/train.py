@@ -104,12 +104,14 @@ class Reporter:
 
 def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
     """Train the stack in `config["plan"]`; its outcome rows come with the last report."""
+    plan = StackPlan.from_json(config["plan"])
+    if not context.stop.runs_here(plan.stack_id):
+        return
     import torch  # once per worker process: actors are reused between trials
 
     from vitbench.training.stack_size import fit_or_halve
 
     device = torch.device("cuda" if context.gpus else "cpu")
-    plan = StackPlan.from_json(config["plan"])
     context = replace(context, cpus=config["cpus"])
     reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, report_to_tune)
     release = torch.cuda.empty_cache if context.gpus else lambda: None
@@ -141,7 +143,6 @@ def train_part(
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
-    context.stop.runs_here(reporter.stack_id, parallel.rank)
     images = subsets.cut(context.images.open(), part.shared.train)
     context.checkpoints.require_results_folder()
     result = fit(
