@@ -31,6 +31,7 @@ train: {epochs: 20, batch_size: 32, train_images: 300, val_images: 60, test_imag
 checkpoints: {every_s: 0}
 max_failures: 10
 stall_minutes: 0.4
+attention: {top: 0}
 """
 _VIT = "model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}\n"
 _SPACE = "{lr: {low: 0.0001, high: 0.1, log: true}, patch_grid: [1, 2, 4], seed: [0, 1]}"
@@ -51,7 +52,7 @@ def net(*, channels, image_size, outputs):
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, 16), nn.GELU(),
                          nn.Linear(16, outputs))
 """
-_DDP_WORKER, _WORKER = "ray::TrainWorker", "ray::ImplicitFunc"
+_DDP_WORKER, _WORKER = "ray::RayTrainWorker", "ray::ImplicitFunc"
 
 
 class Sweep:
@@ -115,6 +116,8 @@ def strike(what: str, run: sweep_runs.SweepRun, sweep: Sweep) -> bool:
             return bool(run.strike(worker, signal.SIGKILL))
         case "stopped worker":
             return bool(run.strike(worker, signal.SIGSTOP))
+        case "channel":  # between Tune and the workers of a stack
+            return bool(run.strike("ray::_ChannelActor", signal.SIGKILL))
         case "agent":
             return bool(run.strike("ray::RuntimeEnvAgent", signal.SIGKILL))
         case "raylet":
@@ -140,6 +143,7 @@ STRIKES: dict[str, set[int]] = {
     "tree": {-signal.SIGKILL},
     "worker": {0},
     "stopped worker": {0},
+    "channel": {0},
     "agent": {1},
     "raylet": {1},
     "gcs": {1},
@@ -175,7 +179,8 @@ def main() -> int:
         sweep.begin()
         code = None
         while code != 0:
-            what = rng.choice(args.strikes) if time.monotonic() < until_s else None
+            strikes = [s for s in args.strikes if s != "channel" or sweep.kind == "ddp"]
+            what = rng.choice(strikes) if time.monotonic() < until_s else None
             before, wait = sweep.epochs(), rng.randrange(1, 60)
             with sweep.run() as run:
                 if what and run.wait_for(lambda s=sweep, n=before + wait: s.epochs() >= n, 300):

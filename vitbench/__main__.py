@@ -1,8 +1,6 @@
 """`python -m vitbench`: the same as the console script `vitbench`."""
 
-import sys
-
-from vitbench.cli import main
+from vitbench.cli import as_program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program()

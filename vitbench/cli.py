@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from vitbench import __version__
 from vitbench.commands import COMMANDS
-from vitbench.net import net
+from vitbench.net import end_at_once, handled_by, net, run_as_process
 from vitbench.words import did_you_mean
 
 EXIT_BAD_INPUT = 2
@@ -44,5 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = did_you_mean(name, COMMANDS)
         print(f"vitbench: there is no command '{name}'; {hint}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    code: int = importlib.import_module(COMMANDS[name][0]).main(rest)
+    with handled_by(end_at_once):
+        command = importlib.import_module(COMMANDS[name][0])
+    code: int = command.main(rest)
     return code
+
+
+def as_program() -> NoReturn:
+    """The console script."""
+    run_as_process(main)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import platform
 import re
@@ -57,10 +59,30 @@ def slow_in_bfloat16(*, on_gpu: bool) -> str:
     """
     if not on_gpu:
         return "" if has_amx() else "no AMX"
-    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    capabilities = _asked_of_gpus("compute_cap")
+    if not capabilities:
+        return "nvidia-smi does not tell the GPU's compute capability"
+    lowest = min(capabilities)
+    return "" if lowest >= 8 else f"a GPU of compute capability {lowest:g}"
+
+
+def memory_gib(*, on_gpu: bool) -> float:
+    """Memory of the largest GPU, or of this machine or container; inf where nothing tells."""
+    if on_gpu:
+        return max((mib / 1024 for mib in _asked_of_gpus("memory.total")), default=math.inf)
+    told = [math.inf]
+    with contextlib.suppress(OSError, ValueError):
+        told.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):  # `max` where the container has no limit
+        told.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return min(told) / 2**30
+
+
+def _asked_of_gpus(what: str) -> list[float]:
+    """What nvidia-smi says of each GPU; nothing where it does not."""
+    command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        lowest = min(float(line) for line in done.stdout.splitlines())
+        return [float(line) for line in done.stdout.splitlines()]
     except (OSError, subprocess.SubprocessError, ValueError):
-        return "nvidia-smi does not tell the GPU's compute capability"
-    return "" if lowest >= 8 else f"a GPU of compute capability {lowest:g}"
+        return []

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the imports take a second or two
+    from vitbench.net import end_at_signals
+
+    end_at_signals()
+
 import contextlib
 import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +24,7 @@ from rich.console import Console
 
 from vitbench import plan, user_code
 from vitbench.commands import own_models
-from vitbench.commands.forecast import dry_run, paper_cost_s
+from vitbench.commands.forecast import dry_run, lack_of_room, paper_cost_s
 from vitbench.commands.request import Request, Settled, new_results_dir, settle
 from vitbench.commands.request import build_parser as build_parser  # as every command has one
 from vitbench.config import PAPER, Sweep, load_results_sweep, resolved_yaml, setting_of
@@ -30,7 +34,8 @@ from vitbench.data.prepare import prepare
 from vitbench.errors import UserError
 from vitbench.exports import tools as exports
 from vitbench.hardware import cpu_count
-from vitbench.net import net
+from vitbench.net import EXIT_INTERRUPTED, held, net, run_as_process
+from vitbench.plan import TrialConfig
 from vitbench.plan.names import varying_fields
 from vitbench.plan.resume import check_same, restore_record
 from vitbench.records import environment, tables
@@ -48,14 +53,13 @@ if TYPE_CHECKING:  # importing the first imports Ray, which bad input does not n
 
 _TABLE_WIDTH = 160
 _FINDINGS = 4  # so many are printed at the end
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
 
 @net
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     request = Request.parse(sys.argv[1:] if argv is None else argv)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         code, folder = run(request, Console(stderr=request.json))
         if request.json and folder is not None:
@@ -67,8 +71,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say(Console(stderr=True), "interrupted before anything was started", style="red")
         return EXIT_INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _as_json(code: int, folder: Path) -> dict[str, object]:
@@ -83,17 +85,6 @@ def _as_json(code: int, folder: Path) -> dict[str, object]:
         "trials": opened.trials["status"].value_counts().to_dict(),
         **summary.as_json(opened),
     }
-
-
-@contextlib.contextmanager
-def _keep_sigterm() -> Iterator[None]:
-    """Give SIGTERM back to whom it belonged: Ray takes it when a driver connects."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
@@ -120,16 +111,18 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         _say(console, note)
     sweep, search = prepared.sweep, prepared.sweep.search
     trials = plan.expand(sweep) if search.is_grid else []
+    if request.address is None and "RAY_ADDRESS" not in os.environ:
+        _require_room(settled, sweep, trials, prepared.images)
     if request.dry_run:
-        _require_cores(settled, sweep)
         told = dry_run(sweep, trials, prepared.images, title=settled.title, console=console)
         if request.json:
             print(json.dumps(asdict(told), indent=1, allow_nan=False))
         return EXIT_OK, None
     _say(console, f"{settled.title}: {prepared.images.source}")
     _say(console, "starting Ray" if request.address is None else f"joining Ray: {request.address}")
-    from vitbench.tuning import runner
-    from vitbench.tuning.cluster.watch import RayDied
+    with held():
+        from vitbench.tuning import runner
+        from vitbench.tuning.cluster.watch import RayDied
 
     folder = settled.resume_from or new_results_dir(settled)
     if settled.resume_from is not None:
@@ -187,15 +180,20 @@ def _cannot_write(error: OSError, folder: Path, request: Request) -> int:
     return EXIT_FAILED
 
 
-def _require_cores(settled: Settled, sweep: Sweep) -> None:
-    """Refuse in a dry run what a run on this machine would be refused for."""
+def _require_room(
+    settled: Settled, sweep: Sweep, trials: Sequence[TrialConfig], images: ImageSet
+) -> None:
+    """Refuse what this machine has not the cores, the memory or the disk for."""
     wanted, there = sweep.resources.cpus_at_least, cpu_count()
-    if settled.request.address is None and "RAY_ADDRESS" not in os.environ and wanted > there:
-        text = (
-            f"resources.cpus={wanted:g}: is more than this machine has ({there}), so nothing could "
-            f"start; ask for less, or name a cluster with --address"
-        )
-        raise UserError(settled.file.located(text))
+    lack: str | None = (
+        f"resources.cpus={wanted:g}: is more than this machine has ({there}), so nothing could "
+        f"start; ask for less, or name a cluster with --address"
+    )
+    if wanted <= there:
+        is_new = settled.bucket is None and settled.resume_from is None
+        lack = lack_of_room(sweep, trials, images, settled.out if is_new else None)
+    if lack is not None:
+        raise UserError(settled.file.located(lack))
 
 
 def _axes(sweep: Sweep) -> list[str]:
@@ -242,8 +240,8 @@ def _train(
             ledger.append("run", argv=list(request.argv), scale=settled.scale)
             if request.watch:
                 _start_watch(folder, console)
-            with _keep_sigterm(), mirror or contextlib.nullcontext(), contextlib.ExitStack() as ray:
-                with _keep_sigterm():
+            with mirror or contextlib.nullcontext(), contextlib.ExitStack() as ray:
+                with held():
                     ray.enter_context(cluster.connect(request.address, verbose=request.verbose))
                 ending = runner.run(job, ledger, history, console)
             ledger.append("event", event="end", interrupted=ending.interrupted)
@@ -365,4 +363,4 @@ def _export_attention(job: runner.Job, folder: Path, data_dir: Path | None, stag
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_process(main)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from vitbench import cli, sweep
+from vitbench import cli, net, sweep
 
 
 def broken(*_: object) -> NoReturn:
@@ -57,3 +59,40 @@ def test_a_reader_that_leaves_early_is_no_mistake() -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (141, "x", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", [["vitbench.sweep", "s.yaml"], ["vitbench", "sweep", "s.yaml"]])
+def test_a_signal_among_the_imports_is_one_line(words: list[str], number: signal.Signals) -> None:
+    """From the first line of ours on, seconds before a command can look at anything."""
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", *words], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "pydantic" in line:
+                break
+        process.send_signal(number)
+        told = [line for line in process.stderr if not line.startswith("import time")]
+    assert (process.returncode, told) == (130, ["interrupted before anything was started\n"])
+
+
+def test_a_signal_waits_while_it_is_held() -> None:
+    """What may not be cut short is whole, and then it is as if the signal came."""
+    whole = False
+    with pytest.raises(KeyboardInterrupt), net.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        whole = True
+    assert whole
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_any_command_that_is_interrupted_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM as well as Ctrl-C, without a traceback."""
+    from vitbench.commands import ls
+
+    monkeypatch.setattr(ls, "main", lambda words: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["ls"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

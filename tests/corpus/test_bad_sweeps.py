@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,17 @@ OPTIONS = {
     "an alias in an override": ["--set", "name=*a"],
     "more cores than there are": ["--set", "resources.cpus=1000"],
     "a negative seed": ["--set", "train.seed=-1"],
+    "more memory than there is": ["--set", "model.width=65536", "--set", "model.depth=1000"],
+    "more memory than there is for any suggestion": [
+        "--set",
+        "search.method=random",
+        "--set",
+        "search.suggestions=3",
+        "--set",
+        "model.width=65536",
+        "--set",
+        "model.depth=1000",
+    ],
     "more images than there are": ["--set", "search.space.train_images=[64, 5000]"],
     "a resume of nothing": ["--resume"],
     "a resume of a folder that is not there": ["--resume", "nowhere"],
@@ -291,6 +303,18 @@ def test_a_text_that_is_no_sweep_is_refused(name: str, refused: Any) -> None:
 def test_bytes_that_are_no_text_are_refused(refused: Any) -> None:
     """A picture or an archive named .yaml."""
     refused(b"\x89PNG\r\n\x1a\n\x00\xff\xfe")
+
+
+@pytest.mark.parametrize("keep", ["1000", "null"])
+def test_what_the_disk_cannot_hold_is_refused(
+    keep: str, refused: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best and the last weights of each of 2,000 models."""
+    usage = shutil.disk_usage("/")._replace(free=2 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    set_ = f"search.space.seed={[*range(1000)]}", f"checkpoints.keep={keep}"
+    told = refused(yaml.safe_dump(BASE), "--set", set_[0], "--set", set_[1])
+    assert "0.0 GiB free" in told and "--out" in told
 
 
 @pytest.mark.parametrize("name", OPTIONS)

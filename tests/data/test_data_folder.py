@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +180,22 @@ def test_interrupted_decoding_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert images.checksum == expected.checksum
     assert (images.train.images == expected.train.images).all()
     assert [p.name for p in (tmp_path / "cache").iterdir() if p.name.endswith("partial")] == []
+
+
+def test_a_disk_without_room_for_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room is taken before anything is decoded: writing to a full disk would end the process."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    photos, cache = classes(tmp_path / "photos"), tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(UserError, match=r"train_images\.npy: No space left .*VITBENCH_CACHE"):
+            load(photos, cache)
+    assert len(load(photos, cache).train) == 32
 
 
 def test_the_cache_notices_a_changed_image(tmp_path: Path) -> None:

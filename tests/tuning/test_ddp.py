@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group_table
 from rich.console import Console
-from sweep_runs import TIME_COLUMNS, actor_processes, beside, wait_until
+from sweep_runs import TIME_COLUMNS, actor_processes, beside, listens_on, wait_until
 
 from vitbench import data
 from vitbench.config import Sweep
@@ -72,22 +72,27 @@ def training_processes() -> list[int]:
 
 
 def test_two_workers_killed_once_give_the_tables_of_one(local_ray: None, tmp_path: Path) -> None:
-    """A worker dies by SIGKILL mid-trial: the trial goes on, and its numbers are one worker's."""
+    """A worker dies by SIGKILL mid-trial: the trial goes on, and its numbers are one worker's.
+
+    Until then nothing of the workers, torch's store and gloo among them, listens beyond loopback.
+    """
     one = {"search": {"space": {"lr": [0.01]}}}
     solo_trials, solo_epochs = run(
         sweep(**one, resources={"workers": 1, "gpus": 0}), tmp_path / "solo"
     )
     log = tmp_path / "pair" / tables.LEDGER
-    killed = []
+    killed: list[int] = []
+    listening: set[str] = set()
 
     def kill_one() -> None:
+        listening.update(listens_on(training_processes()))
         killed.append(training_processes()[1])
         os.kill(killed[0], signal.SIGKILL)
 
     with beside(lambda: log.is_file() and '"epoch": 2,' in log.read_text(), kill_one):
         trials, epochs = run(sweep(**one), tmp_path / "pair")
 
-    assert killed
+    assert killed and listening == {"127.0.0.1"}
     events = log.read_text().splitlines()
     retries = [line for line in events if '"event": "retry"' in line]
     assert len(retries) == 1 and "is gone" in retries[0], retries

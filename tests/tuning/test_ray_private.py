@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray import tune
 from ray.cluster_utils import Cluster
+from ray.experimental import internal_kv as kv
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal import exceptions
 
@@ -25,7 +26,7 @@ ALLOWED = {ROOT / "tuning" / "ray_private.py"}
 
 def test_the_names_are_there() -> None:
     """Without a running Ray: what is imported, replaced or overridden by name."""
-    from ray._private import ray_constants, services, worker
+    from ray._private import node, ray_constants, services, utils, worker
     from ray._private.state import actors, available_resources_per_node
 
     assert callable(actors) and callable(available_resources_per_node)
@@ -33,6 +34,12 @@ def test_the_names_are_there() -> None:
     assert "_create_default_callbacks" in dir(TorchTrainer), "of Train V2"
     assert isinstance(ray_constants.ENABLE_RAY_CLUSTER, bool)
     assert "ENABLE_RAY_CLUSTER" in inspect.getsource(services.get_node_ip_address)
+    for module in (node, worker):
+        source = inspect.getsource(module)
+        assert "ray._private.utils.set_sigterm_handler(" in source
+        assert "signal.signal(" not in source
+    assert callable(utils.set_sigterm_handler)
+    assert {f"_internal_kv_{name}" for name in ("put", "get", "list", "del")} <= set(dir(kv))
     helper = "vitbench-test"
     trainer = ray_private.trainer_without([helper])
     assert trainer._create_default_callbacks is not TorchTrainer._create_default_callbacks
@@ -115,7 +122,8 @@ def private_uses(path: Path) -> Iterator[str]:
             if module.startswith("ray.") and any(p.startswith("_") for p in module.split(".")):
                 yield module
         name = getattr(node, "attr", getattr(node, "name", getattr(node, "value", None)))
-        if name in ("_private", "_internal", "_create_default_callbacks", "_base_exc"):
+        private = ("_private", "_internal", "_create_default_callbacks", "_base_exc")
+        if name in private or str(name).startswith("_internal_kv"):
             yield str(name)
 
 

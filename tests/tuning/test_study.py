@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -313,3 +314,18 @@ def test_a_search_over_models_draws_what_each_of_them_has(tmp_path: Path) -> Non
     again = source(found, tmp_path / "again")
     first = [again.next() for _ in range(1)]
     assert first[0] is not None and first[0].shared.model == drawn[0]
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """Not one of Optuna's own, of which there are several; nobody foresees those."""
+    drawing = source(sweep(), tmp_path)
+    assert drawing.next() is not None
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="disk I/O error") as caught:
+            drawing.next()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == "study.db"
+    assert drawing.next() is not None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -27,6 +29,7 @@ from vitbench.plan import (
     expand,
     members_of,
     parameter_count,
+    room,
     stack_flops,
 )
 from vitbench.plan.names import settings, value_text, varying_fields
@@ -180,6 +183,39 @@ def dry_run(
             for trial in trials
         ],
     )
+
+
+def lack_of_room(
+    sweep: Sweep, trials: Sequence[TrialConfig], images: ImageSet, out: Path | None
+) -> str | None:
+    """Why the sweep cannot fit on this machine, in words; None where it perhaps can.
+
+    `out` is where checkpoints go, if that is a folder that has none of this run yet.
+    """
+    slots, on_gpu = local_slots(sweep.resources)
+    plans = _sample_of_search(sweep)
+    if sweep.search.is_grid:
+        plans = stacks_of(sweep, trials, slots=slots, on_gpu=on_gpu, auto=lambda _: 1)
+    parameters = functools.partial(_parameters, images=images)
+    have_gib, every = hardware.memory_gib(on_gpu=on_gpu), sweep.search.is_grid
+    lack = room.memory_lacks(plans, parameters, have_gib, 1 if on_gpu else slots, every=every)
+    if lack is not None:
+        where = "the largest GPU here has" if on_gpu else "this machine has"
+        fix = "choose smaller models or stacks, or name a cluster with --address"
+        return f"{lack}, and {where} {have_gib:,.1f} GiB; {fix}"
+    models = [member for plan in plans for member in plan.members]
+    count = min(len(models), sweep.budget.models or len(models))
+    needs_gib = room.disk_gib(models, parameters, sweep.checkpoints, count)
+    if out is not None:
+        there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+        free_gib = shutil.disk_usage(there).free / 2**30
+        if needs_gib > free_gib:
+            return (
+                f"checkpoints.keep={sweep.checkpoints.keep}: the checkpoints of {count:,} models "
+                f"take {needs_gib:,.1f} GiB, and {there} has {free_gib:,.1f} GiB free; keep fewer, "
+                f"or name another place with --out"
+            )
+    return None
 
 
 def _stack_numbers(plans: Sequence[StackPlan]) -> dict[str, int]:

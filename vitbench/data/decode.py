@@ -8,9 +8,11 @@ The work lies in a folder that is not finished yet (see cache.cached):
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import os
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -292,11 +294,20 @@ def _first(reasons: list[str], count: int) -> str:
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> Any:
-    """A memory-mapped uint8 array: the one that is there, or a new one of zeros."""
-    try:
+    """A memory-mapped uint8 array: the one that is there, or a new one of zeros.
+
+    Raises:
+        OSError: if the disk has no room for all of it, on which writing would end the process.
+    """
+    array = None
+    with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
         array = np.lib.format.open_memmap(path, mode="r+")
-        if array.shape == shape and array.dtype == np.uint8:
-            return array
-    except (OSError, ValueError):  # there is none, or it is damaged
-        pass
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if array is None or array.shape != shape or array.dtype != np.uint8:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            error.filename = str(path)
+            raise
+    return array

@@ -8,6 +8,7 @@ one placement group; the Tune process takes none.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -117,10 +118,13 @@ class WorkerGroup:
 
     def _run(self) -> None:
         from ray import train
-        from ray.train.torch import TorchConfig
 
-        context = self._context
+        from vitbench.tuning.worker import loopback
+
+        context, notes = self._context, Path.cwd() / "train"  # in Ray's session
+        backend = "nccl" if context.gpus else "gloo"
         try:
+            notes.mkdir(exist_ok=True)
             trainer_without(_UNUSED_CALLBACKS)(
                 _work,
                 train_loop_config={
@@ -128,8 +132,10 @@ class WorkerGroup:
                     "channel": self._channel,
                     "name": self._name,
                     "owner": self._owner,
+                    "backend": backend,
+                    "meeting": notes / f"meeting-{self._name}",
                 },
-                torch_config=TorchConfig(backend="nccl" if context.gpus else "gloo"),
+                torch_config=loopback.config(backend),
                 scaling_config=train.ScalingConfig(
                     num_workers=context.workers,
                     use_gpu=context.gpus > 0,
@@ -137,7 +143,7 @@ class WorkerGroup:
                 ),
                 run_config=train.RunConfig(
                     name=f"workers-{self._name}",
-                    storage_path=str(Path.cwd() / "train"),  # Train's own notes, in Ray's session
+                    storage_path=str(notes),
                     failure_config=train.FailureConfig(max_failures=0),  # trying again is Tune's
                 ),
             ).fit()
@@ -150,7 +156,9 @@ def _work(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from vitbench.training.parallel import TorchDistributed
+    from vitbench.tuning.worker import loopback
 
+    loopback.meet(config["backend"], config["meeting"])
     context: WorkerContext = config["context"]
     channel: Channel = config["channel"]
     name: str = config["name"]
@@ -207,6 +215,8 @@ class GroupCleanup(tune.Callback):
     def __init__(self, channel: Channel, context: WorkerContext) -> None:
         self._channel = channel
         self._bundles = [context.bundle] * context.workers
+        self._groups: dict[str, Group] = {}  # all that there were, also of a channel that died
+        self._gone: set[str] = set()
         self._checked_s = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -217,18 +227,19 @@ class GroupCleanup(tune.Callback):
         """Remove the placement groups whose owner is dead; Tune's loop, many times a second."""
         if time.monotonic() - self._checked_s < _CLEANUP_INTERVAL_S:
             return
-        groups = self._channel.groups()
+        with contextlib.suppress(ray.exceptions.RayActorError):  # the channel is started again
+            self._groups.update(self._channel.groups())
+        groups = {name: g for name, g in self._groups.items() if name not in self._gone}
         dead = {name: group for name, group in groups.items() if is_dead(group.owner)}
         for name, group in dead.items():
             if group.placement is not None:
                 remove_placement_group(group.placement)
-                self._channel.forget(name)
+                self._gone.add(name)
         starting = [g for name, g in groups.items() if g.placement is None and name not in dead]
         lost = [name for name, group in dead.items() if group.placement is None]
         if lost and not starting:  # died before it could say what it holds
             self._remove_all_but([g.placement for g in groups.values() if g.placement])
-            for name in lost:
-                self._channel.forget(name)
+            self._gone.update(lost)
         self._checked_s = time.monotonic()
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:

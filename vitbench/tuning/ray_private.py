@@ -88,6 +88,49 @@ def listen_on_loopback(yes: bool) -> None:
     ray_constants.ENABLE_RAY_CLUSTER = not yes
 
 
+def leave_sigterm_alone() -> None:
+    """Keep Ray from taking SIGTERM in this process: it would end with code 15 in the middle."""
+    from ray._private import utils
+
+    utils.set_sigterm_handler = lambda handler: None
+
+
+class Notes:
+    """Texts by name that every process of a Ray sees at once, kept by its gcs.
+
+    Public twin: an actor, a process more that can die alone.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+
+    def put(self, name: str, text: str) -> None:
+        """Write one, also over what was there."""
+        from ray.experimental import internal_kv
+
+        internal_kv._internal_kv_put(name, text, namespace=self._namespace)
+
+    def get(self, name: str) -> str | None:
+        """Read one; None where there is none."""
+        from ray.experimental import internal_kv
+
+        found: bytes | None = internal_kv._internal_kv_get(name, namespace=self._namespace)
+        return None if found is None else found.decode()
+
+    def below(self, beginning: str) -> list[str]:
+        """The texts whose names begin so."""
+        from ray.experimental import internal_kv
+
+        names = internal_kv._internal_kv_list(beginning, namespace=self._namespace)
+        return [text for name in names if (text := self.get(name.decode())) is not None]
+
+    def clear(self) -> None:
+        """Take all away."""
+        from ray.experimental import internal_kv
+
+        internal_kv._internal_kv_del("", del_by_prefix=True, namespace=self._namespace)
+
+
 def own_processes() -> dict[str, int]:
     """The processes of the Ray that this process has started, by name; without its workers."""
     from ray._private import worker

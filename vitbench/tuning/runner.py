@@ -187,13 +187,13 @@ def run(job: Job, ledger: Ledger, history: History, console: Console) -> Ending:
         except KeyboardInterrupt:  # the second Ctrl-C
             return Ending(interrupted=True)
         except Exception:
-            if recorder.broken is not None:  # Tune has wrapped it
-                raise recorder.broken from None
+            if broken := recorder.broken or searcher.broken:  # Tune has wrapped it
+                raise broken from None
             raise
         finally:
-            requests.close()
             if tensorboard is not None:
                 tensorboard.close()
+    requests.close()
     if isinstance(source, StudySource):
         tables.write_suggestions(job.results_dir, source.suggestions())
     shutil.rmtree(job.results_dir / "ray", ignore_errors=True)  # Tune's working state

@@ -2,7 +2,7 @@
 
 Tune's own way to stop a function trainable ends its thread wherever `report` happens to be, with
 no time to write a checkpoint. Here the stack asks after each report whether to go on, and ends by
-itself. The answer lives in one small actor, reachable from every node.
+itself. The answer lives in Ray's own store, reachable from every node.
 """
 
 from __future__ import annotations
@@ -10,62 +10,24 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
+import uuid
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vitbench.config import Budget
+from vitbench.net import handled_by
 from vitbench.records.history import History
 from vitbench.records.types import Status
-from vitbench.tuning.cluster.placement import actor_here
 from vitbench.tuning.events import Crashed, MembersEnded, Round, StackEvent, Trained
-from vitbench.tuning.ray_private import is_dead
+from vitbench.tuning.ray_private import Notes, is_dead
 
 # A sweep whose stacks all die of the same cause says so instead of burning the night.
 _SAME_CRASHES_TO_GIVE_UP = 3
-
-
-class _Process(NamedTuple):
-    """A process that trains; its actor tells it from a later one of the same number."""
-
-    node_id: str
-    pid: int
-    actor_id: str
-
-
-@ray.remote(num_cpus=0)
-class _StopActor:
-    """Holds the reason to end, for all stacks or for one."""
-
-    def __init__(self) -> None:
-        self._everyone: Status | None = None
-        self._by_stack: dict[str, Status] = {}
-        self._over: set[str] = set()
-        self._stack_of: dict[_Process, str] = {}  # the last that a process took
-
-    def runs(self, stack_id: str, process: _Process) -> bool:
-        self._stack_of[process] = stack_id
-        return stack_id not in self._over
-
-    def over(self, stack_id: str) -> None:
-        self._over.add(stack_id)
-
-    def processes(self, stack_id: str) -> list[_Process]:
-        return [process for process, last in self._stack_of.items() if last == stack_id]
-
-    def set(self, reason: Status, stack_id: str | None) -> None:
-        if stack_id is None:
-            self._everyone = reason
-        else:
-            self._by_stack[stack_id] = reason
-
-    def get(self, stack_id: str) -> Status | None:
-        return self._by_stack.get(stack_id) or self._everyone
 
 
 @ray.remote(num_cpus=0)
@@ -82,45 +44,52 @@ class EndsStacks(Protocol):
 
 
 class StopRequests:
-    """Requests to end, in an actor beside their maker; travels with the trainable."""
+    """Requests to end, in the store of Ray's gcs; travels with the trainable.
+
+    An actor could hold them, and die alone.
+    """
 
     def __init__(self) -> None:
-        self._actor: Any = actor_here(_StopActor)
+        self._notes = Notes(f"vitbench-stop-{uuid.uuid4().hex}")
 
     def end(self, reason: Status, stack_id: str | None = None) -> None:
         """Ask one stack (or all) to end; visible on return."""
-        ray.get(self._actor.set.remote(reason, stack_id))
+        self._notes.put(f"end/{stack_id or ''}", reason)
 
     def runs_here(self, stack_id: str) -> bool:
         """Say that this process takes the stack; returns whether there is anything left to do."""
         here = ray.get_runtime_context()
-        process = _Process(here.get_node_id(), os.getpid(), str(here.get_actor_id()))
-        return bool(ray.get(self._actor.runs.remote(stack_id, process)))
+        actor_id, node_id = str(here.get_actor_id()), here.get_node_id()
+        # A later process of the same number is told by its actor.
+        self._notes.put(f"runs/{actor_id}", f"{stack_id} {actor_id} {node_id} {os.getpid()}")
+        return self._notes.get(f"over/{stack_id}") is None
 
     def over(self, stack_id: str) -> None:
         """Say that every member of the stack has its end, so that nobody trains it once more."""
-        ray.get(self._actor.over.remote(stack_id))
+        self._notes.put(f"over/{stack_id}", "")
 
     def kill(self, stack_id: str) -> int:
         """End the processes whose last stack this is, also those that are stopped, on any node.
 
         Returns how many there were.
         """
-        processes: list[_Process] = ray.get(self._actor.processes.remote(stack_id))
-        alive = [process for process in processes if not is_dead(process.actor_id)]
-        for process in alive:
-            there = NodeAffinitySchedulingStrategy(process.node_id, soft=False)
-            _kill.options(scheduling_strategy=there).remote(process.pid)
-        return len(alive)
+        count = 0
+        for text in self._notes.below("runs/"):
+            last, actor_id, node_id, pid = text.split()
+            if last == stack_id and not is_dead(actor_id):
+                there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+                _kill.options(scheduling_strategy=there).remote(int(pid))
+                count += 1
+        return count
 
     def reason_to_end(self, stack_id: str) -> Status | None:
         """What the driver asked of this stack: None to go on, else the status to end with."""
-        reason: Status | None = ray.get(self._actor.get.remote(stack_id))
-        return reason
+        reason = self._notes.get(f"end/{stack_id}") or self._notes.get("end/")
+        return None if reason is None else Status(reason)
 
     def close(self) -> None:
-        """End the actor; Tune keeps the trainable, and with it a handle, as long as its process."""
-        ray.kill(self._actor)
+        """Forget them all."""
+        self._notes.clear()
 
 
 class SweepStop:
@@ -243,18 +212,15 @@ class Interrupt:
 
     def __init__(self, on_first: Callable[[], None]) -> None:
         self._on_first = on_first
-        self._before: dict[int, Any] = {}
+        self._handled = handled_by(self._handle)
         self.requested = False
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+        self._handled.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *error: Any) -> None:
+        self._handled.__exit__(*error)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -17,8 +17,13 @@ import ray
 
 from vitbench.errors import UserError
 from vitbench.hardware import ALLOCATOR_ENV
+from vitbench.net import held
 from vitbench.tuning.cluster import watch
-from vitbench.tuning.ray_private import listen_on_loopback, send_process_output_to
+from vitbench.tuning.ray_private import (
+    leave_sigterm_alone,
+    listen_on_loopback,
+    send_process_output_to,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +69,7 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
         "configure_logging": verbose,
     }
     listen_on_loopback(not address)
+    leave_sigterm_alone()
     local = contextlib.ExitStack()
     try:
         if address:
@@ -92,7 +98,8 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
         with local:
             yield
     finally:
-        ray.shutdown()
+        with held():
+            ray.shutdown()
         watch.ended()
 
 

@@ -12,8 +12,8 @@ def actor_here(actor_class: Any) -> Any:
     """Start an actor on the node of this process.
 
     Ray puts an actor that needs no CPU on any node, so also on one that may vanish; the sweep
-    would end with it.
+    would end with it. One that dies alone is started again, and has forgotten all.
     """
     node_id = ray.get_runtime_context().get_node_id()
     here = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return actor_class.options(scheduling_strategy=here).remote()
+    return actor_class.options(scheduling_strategy=here, max_restarts=-1).remote()

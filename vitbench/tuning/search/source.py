@@ -87,6 +87,7 @@ class PlanSearcher(Searcher):
         self._live: set[str] = set()
         self._again: list[StackPlan] = []
         self._finished = False
+        self.broken: OSError | None = None  # the study cannot be written any more
 
     def finish(self) -> None:
         """Hand out no new stacks."""
@@ -109,7 +110,11 @@ class PlanSearcher(Searcher):
         """
         if len(self._live) >= self._slots():
             return None
-        plan = self._next()
+        try:
+            plan = self._next()
+        except OSError as error:  # Tune wraps it
+            self.broken = error
+            raise
         if plan is None:
             self._finished = True
             return None if self._live else Searcher.FINISHED

@@ -20,9 +20,11 @@ search therefore draws what an undisturbed one would have drawn.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import random
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +38,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import event
+from sqlalchemy.engine import Engine, ExceptionContext
 
 from vitbench.config import Range, Search, Sweep, axes_of, is_whole, models_of
 from vitbench.config.axes import MODEL
@@ -55,6 +59,20 @@ _REASON = "reason"
 _RETRIED = "retried"  # of the study: numbers of crashed trials that were enqueued again
 AGAIN = "suggested before"
 _HALF_DRAWN = "the driver died while it was drawn"
+
+
+@event.listens_for(Engine, "handle_error")
+def _cannot_write(context: ExceptionContext) -> None:
+    """Raise what cannot be written any more as an OSError, as of every other file."""
+    error = context.original_exception
+    codes = {
+        sqlite3.SQLITE_FULL: errno.ENOSPC,
+        sqlite3.SQLITE_IOERR: errno.EIO,
+        sqlite3.SQLITE_READONLY: errno.EROFS,
+    }
+    code = codes.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)  # without its details
+    if code is not None:
+        raise OSError(code, str(error), "study.db") from error
 
 
 def distributions(axes: Mapping[str, list[Any] | Range]) -> dict[str, BaseDistribution]:

@@ -61,9 +61,6 @@ class _ChannelActor:
     async def groups(self) -> dict[str, Group]:
         return self._groups
 
-    async def forget(self, name: str) -> None:
-        self._groups.pop(name, None)
-
     async def assign(self, name: str, assignment: Assignment) -> None:
         async with self._changed:
             self._assigned.setdefault(name, []).append(assignment)
@@ -98,7 +95,8 @@ class _ChannelActor:
 class Channel:
     """Handle to the channel, an actor on its maker's node; travels with the trainable.
 
-    Groups are known by a name each, which their owner gives them.
+    Groups are known by a name each, which their owner gives them. Where the actor dies, the calls
+    that wait for it raise: the stacks crash, and are tried again with new groups.
     """
 
     def __init__(self) -> None:
@@ -109,12 +107,8 @@ class Channel:
         ray.get(self._actor.register.remote(name, group))
 
     def groups(self) -> dict[str, Group]:
-        """All groups that were registered and not forgotten."""
+        """All groups that were registered."""
         return dict(ray.get(self._actor.groups.remote()))
-
-    def forget(self, name: str) -> None:
-        """The group is gone, and what it held is given back."""
-        ray.get(self._actor.forget.remote(name))
 
     def assign(self, name: str, assignment: Assignment) -> None:
         """Give a group of workers its next stack."""
