@@ -220,7 +220,7 @@ def load(spec: str) -> Callable[..., Any]:
     with_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         module = with_torchvision(lambda: importlib.import_module(module_name))
-    except Exception as error:  # whatever the user's module may throw
+    except (Exception, SystemExit) as error:  # whatever the user's module may throw
         raise raised(f"importing {module_name}", error) from error
     finally:
         sys.dont_write_bytecode = with_bytecode

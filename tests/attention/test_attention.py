@@ -223,12 +223,15 @@ attention: {top: 2, images: 8}
 
 @pytest.fixture(scope="module")
 def of_labels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two sweeps on faces: a model per label, and models of both labels."""
+    """Two sweeps on faces: a model per label, and models of both labels, one of them a CNN."""
     base = tmp_path_factory.mktemp("labels")
     found = {}
+    vit = "model: {patch_grid: 4, depth: 1, heads: 2, width: 16, mlp: 16}"
+    cnn = "cnn: {build: 'vitbench.model.baselines:cnn', args: {width: 4}}"
+    both = LABELS.replace(vit, f"models: {{{vit.replace('model', 'vit')}, {cnn}}}")
     for name, text in (
         ("alone", LABELS.replace("seed: [0, 1]", "seed: [0, 1], label: [Smiling, Wavy_Hair]")),
-        ("together", LABELS.replace("seed: [0, 1]", "seed: [0]")),
+        ("together", both.replace("seed: [0, 1]", "model: [vit, cnn]")),
     ):
         file = base / f"{name}.yaml"
         file.write_text(text)
@@ -255,12 +258,14 @@ def test_every_label_has_its_plate(of_labels: dict[str, Path]) -> None:
 
 @pytest.mark.ray
 def test_a_model_of_all_labels_is_seen_through_each(of_labels: dict[str, Path]) -> None:
-    """One plate per label of one model, whose predictions are that output's."""
+    """One plate per label of each model; the ViT's predictions are that output's."""
     folder = of_labels["together"]
     found = results.load(folder)
-    best = found.trials.sort_values("best_val_loss")["trial_id"].iloc[0]
-    for label in ("Smiling", "Wavy_Hair"):
-        assert (folder / "attention" / f"plate_{best}_{label}.png").is_file()
+    ids = found.trials.set_index("model")["trial_id"]
+    for trial_id in ids:
+        for label in ("Smiling", "Wavy_Hair"):
+            assert (folder / "attention" / f"plate_{trial_id}_{label}.png").is_file()
+    best = ids["vit"]
     images = open_images(found, None)
     subject = open_subject(found, str(best), images, "Wavy_Hair")
     whole, _ = load_member(folder / str(found.trials.set_index("trial_id").loc[best, "checkpoint"]))
@@ -268,6 +273,36 @@ def test_a_model_of_all_labels_is_seen_through_each(of_labels: dict[str, Path]) 
     with torch.no_grad():
         expected = whole(pixels.unsqueeze(0))[0, :, 1]
         torch.testing.assert_close(subject.model(pixels.unsqueeze(0))[0, :, 0], expected)
+
+
+@pytest.mark.ray
+def test_a_cnn_of_all_labels_is_seen_by_its_input_gradients(
+    of_labels: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of each label: scores with every control, half of the images with it, words in the report."""
+    folder = of_labels["together"]
+    ids = results.load(folder).trials.set_index("model")["trial_id"]
+    rows = pd.read_parquet(folder / "attention" / "attention.parquet")
+    rows = rows[rows["trial_id"] == ids["cnn"]]
+    assert set(rows["method"]) == {"input_gradient"}
+    summary = pd.read_csv(folder / "attention" / "attention_summary.csv")
+    for label, part in rows.groupby("label"):
+        assert part["truth"].value_counts().to_dict() == {label: 4, f"not {label}": 4}
+        scored = summary[(summary["trial_id"] == ids["cnn"]) & (summary["label"] == label)]
+        controls = ("", "_uniform", "_untrained", "_other_image", "_mean_map")
+        wanted = {f"eyes_lift{control}" for control in controls} | {"deletion", "insertion"}
+        assert wanted <= set(scored["score"])
+    assert set(rows["label"]) == {"Smiling", "Wavy_Hair"}
+    spread = pd.read_csv(folder / "attention" / "spread.csv")
+    assert set(spread["trial_id"]) == {ids["vit"]}, "it has no attention to be spread"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Model cnn shows no attention." in page
+    for label in ("Smiling", "Wavy_Hair"):
+        assert f"Input gradient of model cnn, label {label}" in page
+    arguments = [str(folder), "--trial", ids["cnn"], "--label", "Wavy_Hair", "--images", "4"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "label Wavy_Hair" in said and "this model shows no attention" in said
 
 
 @pytest.mark.ray
@@ -322,7 +357,7 @@ def test_sweeps_of_labels_write_their_table(of_labels: dict[str, Path]) -> None:
     alone, together = (
         pd.read_parquet(of_labels[name] / "labels.parquet") for name in ("alone", "together")
     )
-    assert (len(alone), len(together)) == (4, 2), "four models of a label, one model of two"
+    assert (len(alone), len(together)) == (4, 4), "four models of a label, two models of two"
     assert set(alone["task"]) == {"one label"} and set(together["task"]) == {"all labels"}
     assert alone["alc"].notna().all() and together["alc"].isna().all()
     assert set(alone["dataset"]) == {"faces"}

@@ -11,11 +11,14 @@ from vitbench.commands import check
 NET = '''
 from torch import nn
 
-def net(*, channels, image_size, outputs, width=8, dropout=0.0):
-    """64 pixels at most."""
+def net(*, channels, image_size, outputs, width=8, dropout=0.0, spare=False):
+    """64 pixels at most; a spare layer is never called."""
     first = nn.Conv2d(channels, width, 3, padding=1)
     rest = (nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return nn.Sequential(first, *rest, nn.Dropout(dropout), nn.Linear(width, outputs))
+    module = nn.Sequential(first, *rest, nn.Dropout(dropout), nn.Linear(width, outputs))
+    if spare:
+        module[0].spare = nn.Linear(width, width)
+    return module
 '''
 
 
@@ -50,10 +53,19 @@ def test_dropout_is_named_as_the_reason(capsys: pytest.CaptureFixture[str]) -> N
     assert "stack is solo  yes, to 0.0e+00" in text
 
 
+def test_a_layer_that_is_never_called_is_no_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has no gradient alone, and one of zeros in a stack."""
+    code, text = run(capsys, "checked:net", "--args", "spare=true")
+    assert code == 0 and "stack is solo  yes, to" in text, text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["checked:net", "--args", "widht=4"], "takes no argument widht; it takes width, dropout"),
+        (
+            ["checked:net", "--args", "widht=4"],
+            "takes no argument widht; it takes width, dropout, spare",
+        ),
         (["checked:net", "--args", "width"], "--args width: is not NAME=VALUE"),
         (["nothing:net"], "nothing:net: there is no module nothing in"),
         (["timm:no_such_model"], "timm has no model no_such_model; there are e.g."),

@@ -187,6 +187,7 @@ class Odd(nn.Module):
     def __init__(self, pixels, outputs, how):
         super().__init__()
         self.line, self.how = nn.Linear(pixels, outputs), how
+        self.norm = nn.BatchNorm1d(outputs) if how == "norm" else nn.Identity()
 
     def forward(self, images):
         logits = self.line(images.flatten(1))
@@ -197,9 +198,15 @@ class Odd(nn.Module):
         if self.how == "changes":
             with torch.no_grad():
                 self.line.bias += 1
-        return logits
+        if self.how == "backward":
+            logits.register_hook(lambda gradient: 1 / 0)
+        return logits.detach() if self.how == "detached" else self.norm(logits)
 
 def net(*, channels, image_size, outputs, how):
+    if how == "exits":
+        raise SystemExit(0)
+    if how == "lazy":
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs))
     return Odd(channels * image_size**2, outputs, how)
 """
 
@@ -210,6 +217,11 @@ def net(*, channels, image_size, outputs, how):
         ("nan", "answers images of noise with NaN"),
         ("draws", "answers the same images differently when called again in eval mode"),
         ("changes", "changes its parameter line.bias when it is called"),
+        ("detached", "answers logits without a gradient"),
+        ("backward", "raised while the backward pass of mymodels:net"),
+        ("exits", "SystemExit: 0"),
+        ("lazy", "does not know the size of 1.weight yet"),
+        ("norm", "the last batch of 97 images by 32 leaves a worker no more"),
     ],
 )
 def test_odd_models_are_refused(
@@ -218,9 +230,8 @@ def test_odd_models_are_refused(
     """What would make results that nobody can trust or repeat."""
     (file.parent / "mymodels.py").write_text(EXTRAS)
     space = "{space: {lr: [0.01]}}"
-    text = SWEEP.replace("width: 6", f"how: {how}").replace(
-        "{space: {args.deep: [false, true], lr: [0.01, 0.001]}}", space
-    )
+    text = SWEEP.replace("width: 6", f"how: {how}").replace("train_images: 96", "train_images: 97")
+    text = text.replace("{space: {args.deep: [false, true], lr: [0.01, 0.001]}}", space)
     file.write_text(text)
     assert command.main([str(file), "--out", str(file.parent / "out")]) == 2
     assert words in capfd.readouterr().err

@@ -23,10 +23,9 @@ from vitbench.analysis.results import Results, load
 from vitbench.analysis.statistics import mean_interval
 from vitbench.attention import scores
 from vitbench.attention.maps import INPUT_GRADIENT, Maps, compute, faithfulness, one_thread
-from vitbench.attention.subject import NO_MAPS, Subject, open_images, open_subject, showing
+from vitbench.attention.subject import Subject, open_images, open_subject, showing
 from vitbench.data.image_set import ImageSet, Split
 from vitbench.errors import UserError
-from vitbench.model.builders import of_shape
 
 _PLATE_IMAGES, _PLATE_FAILURES = 8, 2
 _MAX_LABELS, _MAX_SPREAD = 12, 200
@@ -51,20 +50,17 @@ def export_best(
 
     Where labels are compared, losses of different labels are not: `top` is shared out between the
     labels, at least one trial each. Of each model that shows no attention the best trial is
-    exported, by its input gradients. How far every other trial spreads its attention, and on which
-    regions, is recorded, too. `watch` is told the stage, the models done and how many there are.
+    exported by its input gradients, of each label that it learned. How far every other trial
+    spreads its attention, and on which regions, is recorded, too. `watch` is told the stage, the
+    models done and how many there are.
     """
     results = load(folder)
     images = open_images(results, data_dir)
     shown, silent = showing(results)
     names = []
     best = _best(shown, images, top)
-    if not images.classes:  # of all labels at once there is no map
-        silent = silent[silent["label"].notna()]
     for _, trials in silent.groupby("model"):
         best += _best(dataclasses.replace(results, trials=trials), images, top=1)
-    if not best and results.trials["checkpoint"].notna().any():
-        raise UserError(NO_MAPS)
     for done, (trial_id, label) in enumerate(best):
         watch("attention maps of the best models", done, len(best))
         subject = open_subject(results, trial_id, images, label)
@@ -192,9 +188,7 @@ def _rows(
 ) -> pd.DataFrame:
     """One row per image and method: scores, and the same under every control."""
     grid = maps.patch_grid
-    untrained = of_shape(subject.info["shape"], members=1)
-    untrained.initialise([subject.info["config"]["train"]["seed"]])
-    before = compute(untrained, pixels, layer)
+    before = compute(subject.untrained(), pixels, layer)
     covers = _regions(chosen, grid)
     faithful = faithfulness(subject.model, pixels, maps.by_method, seed=seed)
     names = np.array(subject.names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,12 @@ from vitbench.data import decode, files
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.model.attention import shows_attention
+from vitbench.model.builders import of_shape
 from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 from vitbench.training.checkpoint import load_member
 from vitbench.user_code import Code
 from vitbench.words import slug
-
-NO_MAPS = "models of your own that learn all labels at once have no maps"
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,14 @@ class Subject:
     @property
     def key(self) -> str:
         """Names its files: the trial, and the label where the trial learned several."""
-        alone = self.info["label"] is not None or self.label is None
+        alone = _output(self.info, self.images, self.label) is None
         return self.trial_id if alone else f"{self.trial_id}_{slug(str(self.label))}"
+
+    def untrained(self) -> StackedModel:
+        """What it was before its training, seen through the same output."""
+        model = of_shape(self.info["shape"], members=1)
+        model.initialise([self.info["config"]["train"]["seed"]])
+        return _seen_through(model.eval(), _output(self.info, self.images, self.label))
 
     def normalised(self, images: NDArray[np.uint8]) -> Tensor:
         """Images as the model was trained on them: [B, C, Y, X]."""
@@ -154,18 +159,27 @@ def open_subject(
             f"{info['images']['name']} (checksum {info['images']['checksum'][:12]}, here "
             f"{images.checksum[:12]}); name their folder with --data"
         )
-    if info["label"] is None and not images.classes:
-        label = label or images.labels[0]
-        model = _one_output(model, images.labels.index(label))
-    else:
+    if info["label"] is not None:
         label = info["label"]
+    elif not images.classes:
+        label = label or images.labels[0]
+    model = _seen_through(model, _output(info, images, label))
     return Subject(trial_id, model, info, images, label)
 
 
-def _one_output(model: StackedModel, output: int) -> StackedModel:
+def _output(info: Mapping[str, Any], images: ImageSet, label: str | None) -> int | None:
+    """The number of the output that tells a label; None of a model that learned it alone."""
+    alone = info["label"] is not None or label is None
+    return None if alone else images.labels.index(str(label))
+
+
+def _seen_through(model: StackedModel, output: int | None) -> StackedModel:
     """A model of several labels seen through one of them: the same body with one output."""
-    if not isinstance(model, StackedVit):
-        raise UserError(NO_MAPS)
+    if output is None:
+        return model
+    if not isinstance(model, StackedVit):  # anybody's module: it computes all, one is handed on
+        model.register_forward_hook(lambda _, given, logits_KBO: logits_KBO[..., [output]])
+        return model
     state = model.member_state(0)
     for name in ("head.weight", "head.bias"):
         state[name] = state[name][output : output + 1]

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench import user_code
 from vitbench.commands.request import Settled
-from vitbench.config import Model, Range, Sweep, axes_of, models_of, setting_of
+from vitbench.config import Model, Range, Sweep, Train, axes_of, models_of, setting_of
 from vitbench.config.axes import ARGS, MODEL
 from vitbench.config.problems import Path as Place
 from vitbench.config.problems import Problem, dotted, shorten
 from vitbench.data.image_set import ImageSet
 from vitbench.errors import UserError
 from vitbench.plan import TrialConfig, broken_rule, expand, members_of
-from vitbench.plan.cost import Cost, measure_built_with
+from vitbench.plan.cost import Cost, epoch_images, measure_built_with
 from vitbench.user_code import LIBRARIES, NO_CODE, Code, UserCodeError
 
 if TYPE_CHECKING:  # they import torch, which bad input and sweeps of ViTs alone do not wait for
@@ -208,11 +208,23 @@ class Trials:
 def _one_by_one(sweep: Sweep, name: str | None, trials: Trials) -> Iterator[str]:
     """Try a model with the arguments that it is trained with; says why it is not stacked."""
     models: dict[str, Model] = {}
+    lasts: dict[int, Train] = {}  # by the images of the last batch
     for trial in itertools.islice(_combinations(sweep, name), 50 * _TRIED):
         models.setdefault(trial.model.model_dump_json(), trial.model)
+        size = trial.train.batch_size
+        lasts.setdefault(epoch_images(trial.train) % size or size, trial.train)
         if len(models) == _TRIED:
             break
-    reasons = dict.fromkeys(trials.of(model).why_alone for model in models.values())
+    found = [trials.of(model) for model in models.values()]
+    refusing = next((one.not_of_one for one in found if one.not_of_one), "")
+    if refusing and min(lasts) < 2 * sweep.resources.workers:
+        train = lasts[min(lasts)]
+        raise UserError(
+            f"cannot be trained on a batch of one image ({refusing}), and the last batch of "
+            f"{epoch_images(train)} images by {train.batch_size} leaves a worker no more; change "
+            f"train.batch_size or train.train_images"
+        )
+    reasons = dict.fromkeys(one.why_alone for one in found)
     yield from (f"{name or sweep.model.build} trains one by one: {why}" for why in reasons if why)
 
 

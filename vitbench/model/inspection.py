@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitbench.errors import UserError
+from vitbench.errors import UserError, in_a_line
 from vitbench.model.builders import builder, builds
 from vitbench.model.generic import Build, BuiltShape, GenericStack, with_vmap_rules
 from vitbench.model.layers import Dropout
@@ -34,6 +35,7 @@ class Inspected:
 
     cost: Cost
     why_alone: str  # why its members train one by one; empty where they can be stacked
+    not_of_one: str  # what it raises in training on a batch of one image; empty where nothing
 
 
 def unknown_arguments(build: str, names: set[str]) -> dict[str, str]:
@@ -77,6 +79,9 @@ def inspect_built(shape: BuiltShape) -> Inspected:
     with _quiet("builds"):
         module, again = (_built(build, shape) for _ in range(2))
     given, expected = dict(again.named_parameters()), dict(module.named_parameters())
+    lazy = [n for n, t in {**expected, **dict(module.named_buffers())}.items() if is_lazy(t)]
+    if lazy:
+        raise UserError(f"does not know the size of {lazy[0]} yet; give its layer all sizes")
     differing = [name for name, p in expected.items() if not _same(p, given.get(name))]
     if differing:
         raise UserError(
@@ -91,10 +96,11 @@ def inspect_built(shape: BuiltShape) -> Inspected:
     size = (_IMAGES, shape.channels, shape.image_size, shape.image_size)
     images_BCYX = torch.randn(size, generator=generator(0, "inspected"))
     before = {name: p.detach().clone() for name, p in expected.items()}
-    with _quiet("is called"), torch.no_grad():
-        _called(module.train(), images_BCYX, shape)
-        first_BO = _called(module.eval(), images_BCYX, shape)
-        second_BO = _called(module, images_BCYX, shape)
+    with _quiet("is called"):
+        _trained(module.train(), images_BCYX, shape)
+        with torch.no_grad():
+            first_BO = _called(module.eval(), images_BCYX, shape)
+            second_BO = _called(module, images_BCYX, shape)
     changed = [name for name, p in module.named_parameters() if not _same(p, before.get(name))]
     if changed:
         raise UserError(f"changes its parameter {changed[0]} when it is called; keep a buffer")
@@ -108,8 +114,14 @@ def inspect_built(shape: BuiltShape) -> Inspected:
         module(images_BCYX)
     stack = GenericStack(shape, build, members=2)
     stack.initialise([0, 1])
-    parameters = sum(p.numel() for p in trained)
-    return Inspected(Cost(parameters, counter.get_total_flops() // _IMAGES), stack.why_alone)
+    cost = Cost(sum(p.numel() for p in trained), counter.get_total_flops() // _IMAGES)
+    not_of_one = ""
+    try:
+        with torch.no_grad():
+            module.train()(images_BCYX[:1])
+    except Exception as error:  # normalisation over one image does, and whatever the user's may
+        not_of_one = in_a_line(error)
+    return Inspected(cost, stack.why_alone, not_of_one)
 
 
 def difference_to_solo(shape: BuiltShape) -> float:
@@ -125,6 +137,7 @@ def difference_to_solo(shape: BuiltShape) -> float:
     size = (2, _IMAGES, shape.channels, shape.image_size, shape.image_size)
     images_KBCYX = torch.randn(size, generator=generator(0, "inspected"), dtype=torch.float64)
     starts = [stack.member_state(k) for k in range(2)]
+    trained = {slot.name for slot in stack.slots}
     streams = [generator(k, "inspected") for k in range(2)]
     dropout = Dropout(streams, _IMAGES, slice(None)) if stack.draws else None
     stack(images_KBCYX, dropout).square().sum().backward()
@@ -140,8 +153,10 @@ def difference_to_solo(shape: BuiltShape) -> float:
             module(images_KBCYX[k]).square().sum().backward()
         gradients = stack.member_state(k, {**stack.variables(), "params": stack.flat.grad})
         for name, found in gradients.items():
-            gradient = own[name].grad
-            expected = own[name].detach() if gradient is None else gradient
+            expected = own[name].detach()
+            if name in trained:
+                gradient = own[name].grad  # None of a layer that is not called
+                expected = torch.zeros_like(expected) if gradient is None else gradient
             differences.append(float((found - expected).abs().max()))
             sizes.append(float(expected.abs().max()))
     return max(differences) / max(sizes)
@@ -230,13 +245,25 @@ def _called(module: nn.Module, images_BCYX: Tensor, shape: BuiltShape) -> Tensor
     return logits_BO
 
 
+def _trained(module: nn.Module, images_BCYX: Tensor, shape: BuiltShape) -> None:
+    """A forward and a backward pass, as in training."""
+    logits_BO = _called(module, images_BCYX, shape)
+    if not logits_BO.requires_grad:
+        raise UserError(
+            "answers logits without a gradient: no parameter can be trained; call neither "
+            "detach() nor no_grad()"
+        )
+    doing = f"the backward pass of {shape.build} with {_shown(shape.args)}"
+    _asking(doing, lambda: logits_BO.sum().backward())
+
+
 def _asking(doing: str, call: Callable[[], Any]) -> Any:
     """What the user's code returns; where it raises, its own traceback is shown."""
     try:
         return call()
     except UserError:
         raise
-    except Exception as error:  # whatever the user's code may throw
+    except (Exception, SystemExit) as error:  # whatever the user's code may throw
         raise raised(doing, error) from error
 
 

@@ -35,7 +35,7 @@ from vitbench.records.files import write_atomically
 from vitbench.records.history import spent_s
 from vitbench.records.rows import STATUSES
 from vitbench.records.tables import LEDGER
-from vitbench.words import duration
+from vitbench.words import duration, slug
 
 NAME = "report.html"
 MAX_ROWS = 2000
@@ -229,12 +229,14 @@ def _plates(results: Results, embedder: Embedder) -> list[Picture]:
     trials = named_trials(results).sort_values("best_val_loss", kind="stable")
     folder, pictures = results.folder / "attention", []
     silent = set(without_attention(results)["trial_id"])
+    by_slug = {slug(name): name for name in results.labels["label"].astype(str)}
     written: dict[str, list[Path]] = defaultdict(list)
     for png in sorted(folder.glob("plate_*.png")):
         written[png.stem.split("_")[1]].append(png)
     for row in trials.itertuples():
         for png in written[str(row.trial_id)]:
             label = png.stem.removeprefix(f"plate_{row.trial_id}").removeprefix("_")
+            label = by_slug.get(label, label)
             parts = [] if row.arm == "all" else [spelled_out(str(row.arm))]
             parts += [f"label {label}"] if label else []
             of = "Input gradient" if row.trial_id in silent else "Attention"

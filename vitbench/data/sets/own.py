@@ -47,7 +47,7 @@ def load(dataset: Dataset) -> ImageSet:
             made = function(image_size=dataset.image_size, **dataset.args)
     except UserError as error:
         raise type(error)(f"{place}: {error}") from error
-    except Exception as error:  # whatever the user's function may throw
+    except (Exception, SystemExit) as error:  # whatever the user's function may throw
         raised = user_code.raised(f"loading images with {dataset.args or 'no args'}", error)
         raise user_code.UserCodeError(f"{place}: {raised}") from error
     try:
