@@ -101,6 +101,8 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         UserError: for a file, an option or images that cannot be used; nothing was started.
     """
     settled = settle(request)
+    if not request.dry_run:
+        _say(console, settled.title)  # at once: torch, Ray and images take their time
     exports.require(settled.sweep.exports)
     own = own_models.find(settled)
     try:
@@ -118,7 +120,7 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         if request.json:
             print(json.dumps(asdict(told), indent=1, allow_nan=False))
         return EXIT_OK, None
-    _say(console, f"{settled.title}: {prepared.images.source}")
+    _say(console, f"images: {prepared.images.source}")
     _say(console, "starting Ray" if request.address is None else f"joining Ray: {request.address}")
     with held():
         from vitbench.tuning import runner

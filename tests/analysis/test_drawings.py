@@ -101,6 +101,28 @@ def test_every_figure_of_a_grid_redraws(tmp_path: Path) -> None:
         assert again == one.spec.alt(one.data) and len(again) > len(one.spec.heading) + 20
 
 
+def test_settings_beside_each_other_lead_where_no_rate_varies(tmp_path: Path) -> None:
+    """A row per setting in the order of their means, each with all of its seeds; it redraws."""
+    text = result_folder.GRID.replace("lr: [0.0001, 0.001, 0.01, 0.1, 1.0]", "depth: [2, 1, 4]")
+    text = text.replace("epochs: 3,", "epochs: 3, lr: 0.01,")
+    made = result_folder.make(
+        tmp_path / "grid", text, lambda trial: result_folder.bowl(trial) + 0.1 * trial.model.depth
+    )
+    opened = results.load(made)
+    (drawn,) = figures.draw_main(opened, tmp_path / "main")
+    assert drawn.spec.name == "settings"
+    assert list(drawn.data["arm"].unique()) == ["depth 1", "depth 2", "depth 4"]
+    means = opened.trials.groupby("depth")["test_loss"].mean()
+    assert np.allclose(drawn.data["mean"].unique(), means.sort_values())
+    assert len(drawn.data) == 18
+    again = drawn.spec.draw(figures.read(drawn.paths[-1]), "title").axes[0]
+    assert [text.get_text() for text in again.get_yticklabels()] == [
+        "depth 1",
+        "depth 2",
+        "depth 4",
+    ]
+
+
 def test_every_figure_of_a_search_redraws(tmp_path: Path) -> None:
     """Diverged and stopped trials, choices of text and of numbers, and a Pareto front."""
     rng = np.random.default_rng(0)

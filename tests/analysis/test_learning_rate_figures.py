@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from pathlib import Path
 
@@ -91,6 +93,47 @@ def test_rates_that_tie_are_all_framed() -> None:
     )
     assert data is not None and list(data.loc[data["value"] == 64, "best"]) == [True] * 3
     assert len(lr_figures.draw_heat(data, "t").axes[0].patches) == 4
+
+
+def test_models_with_rates_of_their_own_make_no_heat_map() -> None:
+    """A mean over models at a rate that one of them alone was given is no mean of that rate."""
+    found = results(RATES[:2], {16: [2.0, 1.0], 64: [2.0, 1.5]})
+    trials = found.trials.assign(depth=[1, 2, 2, 1, 2, 2, 1, 2, 2, 1, 2, 2])
+    found.sweep["search"]["space"]["depth"] = [1, 2]
+    assert lr_figures.heat_data(dataclasses.replace(found, trials=trials), "depth") is not None
+    own = trials[(trials["depth"] == 1) | (trials["lr"] == RATES[0])]
+    assert lr_figures.heat_data(dataclasses.replace(found, trials=own), "batch_size") is None
+
+
+def _curves(names: dict[str, list[object]], rates: list[float], looked: int) -> pd.DataFrame:
+    """Learning curves of three epochs, of which validation was looked at in the last ones."""
+    rows = [
+        {**dict(zip(names, cell, strict=True)), "lr": lr, "epoch": epoch, "split": split}
+        for cell in itertools.product(*names.values())
+        for lr in rates
+        for split in ("train", "val")
+        for epoch in (1, 2, 3)
+        if split == "train" or epoch > 3 - looked
+    ]
+    return pd.DataFrame(rows).assign(mean=1.0, low=0.9, high=1.1, seeds=3, diverged=0)
+
+
+def test_settings_at_one_rate_share_a_panel() -> None:
+    """They are what is compared; several rates are, and sizes of the data have, panels each."""
+    lines = lr_figures.lines_of(_curves({"depth": [1, 2, 4]}, [1e-3], looked=3))
+    assert lines.what == "setting" and list(lines.colours) == ["depth 1", "depth 2", "depth 4"]
+    assert len(lines.cells) == 1 and lines.splits == ["train", "val"]
+    lines = lr_figures.lines_of(_curves({"depth": [1, 2, 4]}, [1e-3, 1e-2], looked=3))
+    assert lines.what == "learning rate" and len(lines.cells) == 3
+    lines = lr_figures.lines_of(_curves({"train_images": [1, 2, 4]}, [1e-3], looked=3))
+    assert lines.what == "learning rate" and len(lines.cells) == 3
+
+
+def test_a_split_that_was_looked_at_once_has_no_curve() -> None:
+    """Panels with one dot each show nothing; where all have one epoch all are there."""
+    assert lr_figures.lines_of(_curves({}, [1e-3, 1e-2], looked=1)).splits == ["train"]
+    one = _curves({}, [1e-3, 1e-2], looked=1).query("epoch == 3")
+    assert lr_figures.lines_of(one).splits == ["train", "val"]
 
 
 def test_sentences_carry_range_interval_window_edge_and_warnings() -> None:

@@ -62,11 +62,13 @@ def test_curves_carry_their_values_and_are_drawn_without_javascript(reported: Pa
     """The inline charts hold a line for each learning rate with its numbers."""
     text = (reported / report.NAME).read_text(encoding="utf-8")
     train, _, test = (json.loads(chart) for chart in Page(text).charts)
-    assert {line["label"] for line in test["lines"]} == {"0.0001", "0.001", "0.01", "0.1", "1"}
+    assert {line["label"] for line in test["lines"]} == {
+        f"lr {rate}" for rate in ("0.0001", "0.001", "0.01", "0.1", "1")
+    }
     data = results.load(reported).epochs
     best = results.load(reported).trials.query("lr == 0.01")["trial_id"]
     mean = data[data["trial_id"].isin(best) & (data["epoch"] == 3)]["train_loss"].mean()
-    line = next(line for line in train["lines"] if line["label"] == "0.01")
+    line = next(line for line in train["lines"] if line["label"] == "lr 0.01")
     assert line["v"][-1] == pytest.approx(mean, rel=1e-4)
     assert text.count("<polyline") == 15
 

@@ -22,6 +22,26 @@ def test_a_value_has_one_colour_whatever_stands_beside_it_in_which_order() -> No
     assert style.colour_of(names) == style.colour_of(sorted(names))
 
 
+def test_a_rate_has_the_colour_that_it_has_in_the_whole_sweep() -> None:
+    """Also in a figure of one model, which was given fewer rates than others."""
+    rates = [1e-4, 1e-3, 1e-2]
+    every, alone = style.colour_of(rates), ["model vit, lr 0.0001", "model vit, lr 0.001"]
+    with style.rates_of_sweep(rates):
+        assert list(style.colour_of(alone).values()) == [every[1e-4], every[1e-3]]
+    assert list(style.colour_of(alone).values()) != [every[1e-4], every[1e-3]]
+    mixed = style.colour_of(["model vit, lr 0.001", "model cnn, lr 0.001"])
+    assert set(mixed.values()) == set(style.COLOURS[:2])  # the model differs
+
+
+def test_a_label_is_no_longer_than_its_axis() -> None:
+    """It would run over the title; breaks that a figure sets itself stay."""
+    with style.canvas(2.5, "Title") as figure:
+        ax = figure.subplots()
+        ax.set_ylabel("cross entropy at the last epoch (nats)\nband: 95 % t interval of the mean")
+    (box,) = _boxes(figure, [ax.yaxis.label])
+    assert box.y0 >= 0 and box.y1 <= figure.bbox.y1 and "(nats)\nband" in ax.get_ylabel()
+
+
 def test_colours_of_rates_follow_their_logarithm() -> None:
     """Half way in the logarithm is half way along the colours."""
     three = style.colour_of([1e-4, 1e-2, 1.0])

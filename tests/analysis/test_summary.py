@@ -20,6 +20,7 @@ from scipy import stats
 from vitbench.analysis import __main__, results, summary
 from vitbench.analysis.findings import limits, settings
 from vitbench.analysis.findings.arms import standing_in
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import sentence, short
 from vitbench.analysis.learning_rate import figures as curves
 from vitbench.errors import UserError
@@ -138,6 +139,20 @@ def test_a_better_arm_is_mentioned(tmp_path: Path) -> None:
     assert lowest.arms == ("lr 0.01", "lr 0.001") and lowest.asserts
     assert "But learning rate 0.001 is better than it in test loss" in sentence(lowest)
     assert "In test loss learning rate 0.001 is better than it" in short(lowest)
+
+
+def test_a_list_of_one_kind_ends_in_how_many_more_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10,000 models give tens of thousands of findings of a kind; JSON lists them all."""
+    found = results.load(result_folder.make(tmp_path))
+    many = [Finding("all_diverged", n=n) for n in range(2, 1502)]
+    several = [Finding("only_setting", effect=0.5, n=1)] * 31
+    made = dataclasses.replace(summary.summarise(found), findings=[*many, *several])
+    monkeypatch.setattr(summary, "summarise", lambda results: made)
+    told = summary.sentences(found)
+    assert len(told) == 30 + 1 + 31 and len(summary.listed(found)) == 1531
+    assert told[30] == "And 1,470 more like these, which `vitbench analysis --json` lists."
 
 
 def test_an_arm_that_diverged_is_worse_and_named(tmp_path: Path) -> None:

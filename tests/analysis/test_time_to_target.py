@@ -167,7 +167,10 @@ def test_every_axis_of_the_sweep_makes_an_arm() -> None:
 
 
 def test_the_figure_shows_the_numbers_of_its_table() -> None:
-    """The curve of each arm begins at 0 arrived, and ends at what Kaplan-Meier gives."""
+    """The curve of each arm begins at 0 arrived, and ends at what Kaplan-Meier gives.
+
+    Where all have arrived it stays there to the end of the axis.
+    """
     data = figures.target_data(opened({(0.1, 0): 2, (0.1, 1): 4, (0.01, 0): 4, (0.01, 1): None}))
     assert data is not None
     part = data[data["arm"] == "lr 0.1"]
@@ -176,7 +179,7 @@ def test_the_figure_shows_the_numbers_of_its_table() -> None:
     assert other["share"].tolist() == [0, 0.5, 0.5] and other["censored"].tolist() == [0, 0, 1]
     drawn = figures.draw_target(data, "title").axes[0]
     heights = [list(line.get_ydata()) for line in drawn.get_lines()]
-    assert part["share"].tolist() in heights and other["share"].tolist() in heights
+    assert [*part["share"], 1.0] in heights and other["share"].tolist() in heights
 
 
 def test_profile_is_the_share_within_a_factor_of_the_fastest() -> None:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from vitbench.terminal import stages
+from vitbench.terminal.progress import LiveProgress, Progress, StackView, SweepView
 
 
 def test_a_pipe_gets_one_line_per_stage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +36,21 @@ def test_a_terminal_gets_one_line_that_changes() -> None:
         shown.now("attention maps", 2, 3)
         shown.now("figures and report")
     assert written.getvalue().endswith("\x1b[2K")  # erases its line
+
+
+def test_what_was_not_looked_at_is_not_nan() -> None:
+    """Validation is not looked at in every epoch, and training loss is unknown at the start."""
+    view = SweepView(total_stacks=2, known_flops=None, slots=1)
+    view.running["a"] = StackView("depth 2", epochs=9, flops=1.0, epoch=1, train_loss=0.5)
+    written = io.StringIO()
+    plain = Progress(Console(file=written, width=200), view)
+    plain._last_line_s = -1e9
+    plain._show_running()
+    plain.ended("a", ["finished"])
+    live = Console(width=200)
+    with live.capture() as shown:
+        view.running["a"] = StackView("depth 2", epochs=9, flops=1.0, epoch=1, train_loss=0.5)
+        live.print(LiveProgress(live, view)._render())
+    text = written.getvalue() + shown.get()
+    assert "depth 2: epoch 1/9, loss 0.500\n" in text and "nan" not in text
+    assert "depth 2: finished at epoch 1, train loss 0.500, 0 s" in text

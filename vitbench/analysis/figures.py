@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vitbench.analysis import figure_spec, results
+from vitbench.analysis import figure_spec, results, style
 from vitbench.analysis.attention import figures as attention
 from vitbench.analysis.compare import figures as compare
 from vitbench.analysis.data_size import figures as data_size
@@ -17,6 +17,7 @@ from vitbench.analysis.labels import figures as labels
 from vitbench.analysis.learning_rate import figures as learning_rate
 from vitbench.analysis.results import Results
 from vitbench.analysis.search import figures as search
+from vitbench.analysis.settings import figures as settings
 from vitbench.analysis.time_to_target import figures as time_to_target
 from vitbench.errors import UserError
 from vitbench.records.rows import EPOCHS, TRIALS
@@ -26,6 +27,7 @@ FIGURES: tuple[FigureSpec[Results], ...] = (
     *data_size.FIGURES,
     *learning_rate.FIGURES,
     *labels.FIGURES,
+    *settings.FIGURES,
     *search.FIGURES,
     *time_to_target.FIGURES,
     *attention.FIGURES,
@@ -39,7 +41,8 @@ _TYPES |= dict.fromkeys(("group", "arm", "workload", "setting", "curve"), "strin
 def draw_all(opened: Results) -> list[Drawn]:
     """Draw every figure that the tables support into `<folder>/figures`."""
     folder = opened.folder / "figures"
-    drawn = figure_spec.draw(FIGURES, opened, opened.subtitle, folder)
+    with style.rates_of_sweep(opened.trials["lr"]):
+        drawn = figure_spec.draw(FIGURES, opened, opened.subtitle, folder)
     for name in {spec.name for spec in FIGURES} - {one.spec.name for one in drawn}:
         for old in folder.glob(f"{name}.*"):  # drawn before, with a target or fewer trials
             old.unlink()
@@ -48,9 +51,10 @@ def draw_all(opened: Results) -> list[Drawn]:
 
 def draw_main(opened: Results, folder: Path) -> list[Drawn]:
     """Draw the figure of what the sweep is about alone; none where none is supported yet."""
-    for spec in sorted(FIGURES, key=lambda spec: -spec.rank):
-        if spec.rank and (drawn := figure_spec.draw([spec], opened, opened.subtitle, folder)):
-            return drawn
+    with style.rates_of_sweep(opened.trials["lr"]):
+        for spec in sorted(FIGURES, key=lambda spec: -spec.rank):
+            if spec.rank and (drawn := figure_spec.draw([spec], opened, opened.subtitle, folder)):
+                return drawn
     return []
 
 
@@ -61,7 +65,8 @@ def by_name(opened: Results, name: str) -> Figure:
         UserError: if the results do not support it; names those that they do.
     """
     spec, data = find(opened, name)
-    return spec.draw(data, spec.title(data, opened.subtitle))
+    with style.rates_of_sweep(opened.trials["lr"]):
+        return spec.draw(data, spec.title(data, opened.subtitle))
 
 
 def find(opened: Results, name: str) -> tuple[FigureSpec[Results], pd.DataFrame]:
@@ -99,7 +104,8 @@ def redraw(csv: Path, title: str | None = None) -> Figure:
             f"beside a comparison"
         )
     spec, folder = specs[csv.stem], csv.resolve().parent.parent
+    opened = results.load(folder) if (folder / "sweep.yaml").is_file() else None
     if title is None:
-        known = (folder / "sweep.yaml").is_file()
-        title = spec.title(data, results.load(folder).subtitle if known else "")
-    return spec.draw(data, title)
+        title = spec.title(data, opened.subtitle if opened else "")
+    with style.rates_of_sweep(opened.trials["lr"] if opened else ()):
+        return spec.draw(data, title)

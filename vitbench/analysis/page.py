@@ -46,6 +46,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals |= {
         "number": number,
+        "percent": percent,
         "words": spelled_out,
         "infinity": math.inf,
         "css": (_TEMPLATES / "report.css").read_text(encoding="utf-8"),
@@ -62,6 +63,12 @@ def number(value: Any, digits: int = 4) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if 10_000 <= abs(value) < 1e7 else f"{value:.{digits}g}"
     return str(value)
+
+
+def percent(share: float) -> str:
+    """A share as whole per cent with its sign: `+3 %`, `-12 %`, `0 %`."""
+    whole = round(100 * share)
+    return f"{whole:+d} %" if whole else "0 %"
 
 
 class Embedder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -33,9 +33,12 @@ MARKS: dict[str, dict[str, Any]] = {
     "diverged": {"marker": "x"},
     "running": {"marker": ".", "markerfacecolor": "none"},
 }
+_RATE = re.compile(r"\blr ([\d.e+-]+)$")
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH_IN = 7.2  # of every figure: both columns of a printed page
 COLUMN_IN, COLUMNS_IN = 3.25, 6.75  # of a paper: one column, and both
+_LIGHTEST = 0.85  # of viridis: its yellow is too pale for lines on white
+_rates: ContextVar[tuple[float, ...]] = ContextVar("rates", default=())
 _paper_in: ContextVar[float | None] = ContextVar("paper_in", default=None)
 RC: Any = {
     "text.parse_math": False,  # a label `$x^$` is no formula
@@ -62,7 +65,9 @@ def colour_of(values: Sequence[Any]) -> dict[Any, str]:
     logarithm; names have the palette's colours by the alphabet, or run along viridis, too, where
     there are more of them than it has.
     """
-    numbers = [_number_in(value) for value in values]
+    rest = {_RATE.sub("", value) if isinstance(value, str) else "" for value in values}
+    alike = len(rest) == 1
+    numbers = [_number_in(value) if alike else None for value in values]
     if numbers and all(number is not None and number > 0 for number in numbers):
         places = [math.log(number) for number in numbers if number is not None]
     else:
@@ -70,18 +75,30 @@ def colour_of(values: Sequence[Any]) -> dict[Any, str]:
         places = [float(order.index(str(value))) for value in values]
         if len(order) <= len(COLOURS):
             return {v: COLOURS[int(place)] for v, place in zip(values, places, strict=True)}
-    low, span = min(places, default=0.0), max(places, default=0.0) - min(places, default=0.0)
+    ends = [*places, *(_rates.get() if alike else ())]
+    low, span = min(ends, default=0.0), max(ends, default=0.0) - min(ends, default=0.0)
     ramp = matplotlib.colormaps["viridis"]
     shares = [(place - low) / span if span else 0.3 for place in places]
-    return {v: to_hex(ramp(0.9 * share)) for v, share in zip(values, shares, strict=True)}
+    return {v: to_hex(ramp(_LIGHTEST * share)) for v, share in zip(values, shares, strict=True)}
 
 
 def _number_in(value: Any) -> float | None:
-    """A number, or that of a setting named `lr 0.003`; None for any other name."""
+    """A number, or the rate of a setting named `depth 2, lr 0.003`; None for any other name."""
     if isinstance(value, int | float):
         return float(value)
-    found = re.fullmatch(r"lr ([\d.e+-]+)", str(value))
+    found = _RATE.search(str(value))
     return float(found[1]) if found else None
+
+
+@contextmanager
+def rates_of_sweep(rates: Iterable[float]) -> Iterator[None]:
+    """Figures that are drawn meanwhile give a rate the colour that it has among all of these."""
+    known = [float(rate) for rate in rates if rate > 0]
+    before = _rates.set((math.log(min(known)), math.log(max(known))) if known else ())
+    try:
+        yield
+    finally:
+        _rates.reset(before)
 
 
 @contextmanager
@@ -118,21 +135,28 @@ def canvas(height_in: float, title: str, grid: str | None = "both") -> Iterator[
         figure = Figure(figsize=(width_in(), height_in), layout="constrained")
         yield figure
         _plain_powers(figure)
+        _fit_labels(figure)
         if paper is not None:
-            _fit_words(figure)
+            _fit_legends(figure)
             return
         figure.suptitle(textwrap.fill(head, 88), x=0.01, ha="left")
         if below:
             _small_line(figure, textwrap.fill(below, 128))
 
 
-def _fit_words(figure: Figure) -> None:
-    """Break what is made for a wide figure: labels along low axes, legends with many columns."""
+def _fit_labels(figure: Figure) -> None:
+    """Break labels that are longer than the axis which they stand beside."""
     for ax in figure.axes:
         grid: Any = ax.get_subplotspec()
         rows = grid.get_gridspec().nrows if grid else 1
         letters = int(11 * figure.get_figheight() / rows)  # as many fit along the axis
-        ax.set_ylabel(textwrap.fill(ax.get_ylabel(), max(letters, 12)))
+        lines = ax.get_ylabel().splitlines()
+        ax.set_ylabel("\n".join(textwrap.fill(line, max(letters, 12)) for line in lines))
+
+
+def _fit_legends(figure: Figure) -> None:
+    """Make legends that suit a wide figure smaller, and give them fewer columns."""
+    for ax in figure.axes:
         inside = ax.get_legend()
         for text in inside.get_texts() if inside else ():
             text.set_fontsize(6.5)
@@ -231,11 +255,16 @@ def whole_numbers(ax: Axes, label: str = "epoch") -> None:
 ALWAYS_SHOWN_NATS = 4.0  # guessing among 50 classes costs less
 
 
-def bound_losses(ax: Axes, losses: pd.Series) -> None:
+def with_note(title: str, note: str) -> str:
+    """A title with a note in the small line below the drawing."""
+    return f"{title}; {note}" if "\n" in title else f"{title}\n{note}"
+
+
+def bound_losses(ax: Axes, losses: pd.Series, axis: str = "y") -> None:
     """End the axis of losses where a few that ran away would flatten all others, and say so."""
     limit = max(ALWAYS_SHOWN_NATS, 3 * float(losses.median()))
     if losses.max() > limit:
-        ax.set_ylim(min(0.0, float(losses.min())), limit)
+        ax.set(**{f"{axis}lim": (min(0.0, float(losses.min())), limit)})
         note = f"up to {losses.max():.2g} beyond the axis"
         ax.text(0.02, 0.98, note, transform=ax.transAxes, va="top", fontsize=8, color="0.3")
 

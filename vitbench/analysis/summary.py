@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class SummaryJson(TypedDict):
 
 # Pairs of settings have a table of their own.
 _IN_A_TABLE = "setting_is_higher"
+_MOST_OF_A_KIND = 30  # in a row: a grid of 10,000 models can give 60,000 of one
 
 
 @computed_once
@@ -129,10 +131,21 @@ def summarise(results: Results) -> Summary:
     )
 
 
+def listed(results: Results) -> list[Finding]:
+    """The findings without those that a table of the report lists one by one."""
+    return [found for found in summarise(results).findings if found.kind != _IN_A_TABLE]
+
+
 def sentences(results: Results) -> list[str]:
-    """The findings in words, without those that a table of the report lists one by one."""
-    findings = summarise(results).findings
-    return [sentence(finding) for finding in findings if finding.kind != _IN_A_TABLE]
+    """The listed findings in words; where many are of one kind, how many more there are."""
+    told: list[str] = []
+    for _, kind in itertools.groupby(listed(results), lambda finding: finding.kind):
+        found = list(kind)
+        most = _MOST_OF_A_KIND if len(found) > _MOST_OF_A_KIND + 1 else len(found)
+        told += [sentence(finding) for finding in found[:most]]
+        if rest := len(found) - most:
+            told.append(sentence(Finding("more_of_a_kind", n=rest)))
+    return told
 
 
 def as_json(results: Results) -> SummaryJson:

@@ -119,4 +119,4 @@ def _print(made: Comparison, console: Console) -> None:
         table.caption = f"{len(rows) - _MAX_ROWS} more settings are on the page"
     console.print(table)
     for text in [*shown(made), *map(sentence, limits(made))]:
-        console.print(f"- {text}", highlight=False, markup=False)
+        console.print(f"- {text}", soft_wrap=True, highlight=False, markup=False)

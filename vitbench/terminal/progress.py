@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -119,6 +120,10 @@ class SweepView:
         return f"{done}{f' ({tally})' if tally else ''}, {elapsed}{left}"
 
 
+def _if_known(value: float, form: str, otherwise: str = "") -> str:
+    return form.format(value) if math.isfinite(value) else otherwise
+
+
 class Progress:
     """For pipes and CI: a line when a stack ends, and now and then one for the whole sweep.
 
@@ -163,8 +168,9 @@ class Progress:
         if time.monotonic() - self._last_line_s >= _PLAIN_INTERVAL_S:
             self._last_line_s = time.monotonic()
             running = "; ".join(
-                f"{view.label}: epoch {view.epoch}/{view.epochs}, loss {view.train_loss:.3f}, "
-                f"val acc {view.val_accuracy:.3f}, {view.images_per_s:,.0f} images/s"
+                f"{view.label}: epoch {view.epoch}/{view.epochs}, loss {view.train_loss:.3f}"
+                f"{_if_known(view.val_accuracy, ', val acc {:.3f}')}"
+                f"{_if_known(view.images_per_s, ', {:,.0f} images/s')}"
                 for view in self._view.running.values()
                 if view.epoch
             )
@@ -176,8 +182,9 @@ class Progress:
         if len(statuses) > 1:
             tally = ", ".join(f"{n} {status}" for status, n in sorted(Counter(statuses).items()))
         self.say(
-            f"{view.label}: {tally} at epoch {view.epoch}, train loss "
-            f"{view.train_loss:.3f}, val accuracy {view.val_accuracy:.3f}, {view.age_s:.0f} s"
+            f"{view.label}: {tally} at epoch {view.epoch}"
+            f"{_if_known(view.train_loss, ', train loss {:.3f}')}"
+            f"{_if_known(view.val_accuracy, ', val accuracy {:.3f}')}, {view.age_s:.0f} s"
         )
 
 
@@ -213,9 +220,9 @@ class LiveProgress(Progress):
             table.add_column(name, justify="left" if number < 2 else "right")
         for view in list(self._view.running.values()):
             measured = (
-                f"{view.train_loss:.4f}",
-                f"{view.val_accuracy:.3f}",
-                f"{view.images_per_s:,.0f}",
+                _if_known(view.train_loss, "{:.4f}", "-"),
+                _if_known(view.val_accuracy, "{:.3f}", "-"),  # not looked at in every epoch
+                _if_known(view.images_per_s, "{:,.0f}", "-"),
             )
             table.add_row(
                 Text(view.label, overflow="ellipsis"),

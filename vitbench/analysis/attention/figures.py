@@ -201,9 +201,11 @@ def draw_spread(data: pd.DataFrame, title: str) -> Figure:
             for group, colour in style.colour_of(groups).items():
                 part = data[data["group"] == group]
                 ax.plot(part["effective_patches"], part[name], "o", color=colour, ms=4, alpha=0.6)
+                middle = (part["effective_patches"].mean(), part[name].mean())
+                if len(groups) > _MAX_GROUPS:
+                    ax.annotate(str(group), middle, (7, 5), textcoords="offset points", fontsize=7)
                 ax.plot(
-                    part["effective_patches"].mean(),
-                    part[name].mean(),
+                    *middle,
                     "D",
                     color=colour,
                     ms=8,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitbench.analysis import style
@@ -112,20 +114,21 @@ def draw_rates(data: pd.DataFrame, title: str) -> Figure:
     colours = style.colour_of(sorted(data["folder"].unique()))
     with style.canvas(1.2 + 2.6 * rows, title) as figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        ends: dict[Axes, list[tuple[float, str, str]]] = defaultdict(list)
         for ax, (name, panel) in zip(grid.flat, panels, strict=False):
-            ends = []
             for folder, line in panel.groupby("folder"):
                 colour = colours[folder]
                 dashes = "-" if folder == data["folder"].min() else "--"  # lines may coincide
                 ax.plot(line["lr"], line["mean"], dashes, color=colour, marker="o", ms=4)
                 band = line["low"], line["high"]
                 ax.fill_between(line["lr"], *band, color=colour, alpha=0.15, lw=0)
-                ends.append((float(line["mean"].iloc[-1]), str(folder), colour))
+                ends[ax].append((float(line["mean"].iloc[-1]), str(folder), colour))
             ax.set(xscale="log", xlabel="learning rate")
             style.bound_losses(ax, data["mean"])
-            style.label_ends(ax, ends)
             if len(panels) > 1:
                 ax.set_title(textwrap.fill(str(name), 30))
+        for ax, named in ends.items():  # once the limits that all panels share are final
+            style.label_ends(ax, named)
         for ax in grid.flat[len(panels) :]:
             ax.set_axis_off()
         for ax in grid[:, 0]:

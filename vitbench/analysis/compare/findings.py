@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, TypedDict
 
 from vitbench.analysis.compare.numbers import BEST, METRICS, Comparison, Side
@@ -9,13 +10,14 @@ from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.summary import FindingJson, findings_json
+from vitbench.config.problems import shorten
 
 FAMILY = "folders"
 ONE_SETTING = "setting_differs"  # one finding per difference, which the page has in a table
 # Settings of a sweep file that say how it is run and searched, not what a model is.
 _RUNNING = (
     "name", "search.", "stack", "resources.", "budget.", "checkpoints.", "attention.", "exports",
-    "max_failures", "target_accuracy", "scale", "train.seed",
+    "max_failures", "target_accuracy", "scale", "train.seed", "claims",
 )  # fmt: skip
 _EARLY = ("stopped", "crashed", "oom", "budget")
 
@@ -81,6 +83,7 @@ def changed_settings(comparison: Comparison) -> list[str]:
 def _what_differs(comparison: Comparison) -> Finding:
     table = comparison.differences.set_index("what")
     changed = table.loc[changed_settings(comparison), [side.letter for side in comparison.sides]]
+    changed = changed.map(functools.partial(shorten, quoted=False))
     facts = {"settings": changed.to_dict("index"), "kinds": set(table["kind"])}
     return Finding("folders_differ", facts=facts)
 

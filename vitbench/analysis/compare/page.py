@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def write(comparison: Comparison, path: Path) -> Path:
     )
     rows = outcome_rows(comparison)
     differences = comparison.differences.replace(_LONG_HEX, r"\1…", regex=True)
+    differences = differences.map(lambda text: textwrap.shorten(text, 160, placeholder=" …"))
     content = {
         "title": f"Comparison of {' and '.join(side.name for side in comparison.sides)}",
         "sides": comparison.sides,

@@ -188,7 +188,8 @@ def draw_doubling(data: pd.DataFrame, title: str) -> Figure:
             seen, law = own[own["part"] == "seen"], own[own["part"] == "law"]
             yerr = np.nan_to_num([seen["share"] - seen["low"], seen["high"] - seen["share"]])
             label = "between two sizes, 95 % t interval" if name == "all" else name
-            ax.errorbar(seen["images"], 100 * seen["share"], yerr=100 * yerr, color=colour,
+            apart = _apart(number, min(len(names), _MAX_LINES))
+            ax.errorbar(seen["images"] * apart, 100 * seen["share"], yerr=100 * yerr, color=colour,
                         marker="o", ms=5, capsize=3, ls="", label=label, zorder=3)  # fmt: skip
             if len(law):
                 ax.plot(law["images"], 100 * law["share"], color=colour, lw=1.4,
@@ -237,24 +238,29 @@ def rates_data(results: Results) -> pd.DataFrame | None:
 
 def draw_rates(data: pd.DataFrame, title: str) -> Figure:
     """Left the best rate by size, larger where more seeds agree; right the cost of one rate."""
-    names = list(data["curve"].unique())
-    with style.canvas(3.5, title) as figure:
+    names = list(data["curve"].unique())[:_MAX_LINES]
+    colours = style.colour_of(names)
+    with style.canvas(3.8, title) as figure:
         left, right = figure.subplots(1, 2)
-        for name, colour in style.colour_of(names[:_MAX_LINES]).items():
-            own = data[data["curve"] == name]
-            is_first = name == names[0]
+        for place, name in enumerate(names):
+            own, colour = data[data["curve"] == name], colours[name]
+            apart = _apart(place, len(names))
             label = "best of each size" if name == "all" else name
-            area = 20 + 130 * own["agree"] / own["seeds"]
-            left.plot(own["images"], own["rate"], color=colour, lw=1.2, label=label)
-            left.scatter(own["images"], own["rate"], s=area, color=colour, zorder=3)
-            left.axhline(own["fixed"].iloc[0], color=colour, ls=":", lw=1.2,
-                         label="one for all sizes" if is_first else None)  # fmt: skip
+            area = 12 + 70 * own["agree"] / own["seeds"]
+            left.plot(own["images"] * apart, own["rate"], color=colour, lw=1.2, label=label)
+            left.scatter(own["images"] * apart, own["rate"], s=area, color=colour, zorder=3)
+            left.plot(1.0 if len(names) == 1 else 1.01 + 0.025 * place, own["fixed"].iloc[0], "<",
+                      color=colour, ms=7, transform=left.get_yaxis_transform(), clip_on=False,
+                      label="one for all sizes" if place == 0 else None)  # fmt: skip
             yerr = np.nan_to_num([own["cost"] - own["low"], own["high"] - own["cost"]])
-            right.errorbar(own["images"], 100 * own["cost"], yerr=100 * yerr, color=colour,
+            right.errorbar(own["images"] * apart, 100 * own["cost"], yerr=100 * yerr, color=colour,
                            marker="o", ms=5, capsize=3, lw=1.2)  # fmt: skip
         for edge in ("lowest", "highest"):
-            left.axhline(data[edge].iloc[0], color="0.8", lw=0.8, zorder=0,
-                         label="ends of the rates tried" if edge == "lowest" else None)  # fmt: skip
+            ends = data[edge].unique()
+            for end in ends:
+                left.axhline(end, color="0.6", lw=0.8, ls=":", zorder=0,
+                             label="ends of the rates tried" if edge == "lowest" and end == ends[0]
+                             else None)  # fmt: skip
         left.set(yscale="log", ylabel="learning rate (dots: larger, more seeds agree)")
         left.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
         left.yaxis.set_minor_locator(NullLocator())
@@ -263,8 +269,13 @@ def draw_rates(data: pd.DataFrame, title: str) -> Figure:
         right.set_ylabel("more test error at one rate for all (%)")
         for ax in (left, right):
             _images_axis(ax)
-        left.legend(fontsize=9)
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def _apart(place: int, of: int) -> float:
+    """A factor of the number of images that keeps the points of several curves side by side."""
+    return float(1.06 ** (place - (of - 1) / 2))
 
 
 def describe_rates(data: pd.DataFrame) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ from vitbench.records.tables import not_evaluated
 
 _MAX_LINES = 6
 _MAX_PANELS = 6
+_MAX_TOGETHER = 8  # settings in one panel
 _MEANS = ("lr", "epoch", "split", "mean", "low", "high", "seeds", "diverged")
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _LOSSES = ("train_loss", "val_loss", "test_loss")
@@ -124,11 +126,15 @@ def heat_data(results: Results, axis: str) -> pd.DataFrame | None:
 
     Columns: `lr`, `setting` (its name), `value`, `loss`, `seeds` (runs averaged), `best` (whether
     it is the best rate of its value). None but for a grid over two to twelve learning rates and
-    two to eight values of the setting.
+    two to eight values of the setting, with the same other settings at each rate: a mean over
+    models is no mean of a rate that one of them alone was given.
     """
     trials = results.trials
     drawn = results.is_grid and axis in shape_names(results)
     if not (drawn and 2 <= trials["lr"].nunique() <= 12 and 2 <= trials[axis].nunique() <= 8):
+        return None
+    others = [name for name in shape_names(results) if name != axis]
+    if others and trials.groupby(others, dropna=False)["lr"].agg(frozenset).nunique() > 1:
         return None
     frame = trials.assign(loss=standing_in(trials, "val_loss"))
     grouped = frame.dropna(subset=["loss"]).groupby([axis, "lr"])["loss"]
@@ -227,29 +233,65 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
     return _draw_means(data, title) if "split" in data else _draw_trials(data, title)
 
 
+@dataclass(frozen=True)
+class Lines:
+    """How learning curves stand in panels: a line per learning rate, or per setting.
+
+    Attributes:
+        what: lines are of: `learning rate`, or `setting`.
+        cells: (heading, rows with a column `line`) of each row of panels.
+        colours: of each line by its name.
+        splits: those whose losses were looked at in more than one epoch; all where none were.
+    """
+
+    what: str
+    cells: list[tuple[str, pd.DataFrame]]
+    colours: dict[str, str]
+    splits: list[str]
+
+
+def lines_of(data: pd.DataFrame, sort: bool = False) -> Lines:
+    """Learning curves of a grid as lines: settings share a panel where there is one rate for all.
+
+    Epochs of different numbers of images are not the same, so those keep panels of their own.
+    """
+    names = [name for name in data.columns if name not in _MEANS]
+    cells = by_settings(data, names, sort=sort)
+    looked = data.groupby("split", sort=False)["epoch"].nunique()
+    splits = [str(split) for split in looked.index[(looked > 1) | (looked.max() == 1)]]
+    together = data["lr"].nunique() == 1 and "train_images" not in names
+    if together and 1 < len(cells) <= _MAX_TOGETHER:
+        lines = [(in_words(names, cell), part) for cell, part in cells]
+        rows = pd.concat([part.assign(line=line) for line, part in lines])
+        return Lines("setting", [("", rows)], style.colour_of([line for line, _ in lines]), splits)
+    colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
+    named = {f"{lr:g}": colour for lr, colour in colours.items()}
+    rows_of = [(in_words(names, cell), part.assign(line=part["lr"].map("{:g}".format)))
+               for cell, part in cells]  # fmt: skip
+    return Lines("learning rate", rows_of, named, splits)
+
+
 def _draw_means(data: pd.DataFrame, title: str) -> Figure:
     """A column per split; one line per learning rate, a band over seeds from three on."""
-    names = [name for name in data.columns if name not in _MEANS]
-    cells = by_settings(data, names)[:_MAX_PANELS]
-    colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
-    splits = list(data["split"].unique())
+    lines = lines_of(data)
+    cells = lines.cells[:_MAX_PANELS]
     with style.canvas(2.6 * len(cells) + 0.5, title) as figure:
         # Epochs of different numbers of images are not the same.
-        shared: Literal["row", "all"] = "row" if "train_images" in names else "all"
-        shape = (len(cells), len(splits))
+        shared: Literal["row", "all"] = "row" if "train_images" in data else "all"
+        shape = (len(cells), len(lines.splits))
         axes = figure.subplots(*shape, squeeze=False, sharex=shared, sharey="row")
-        for row, (cell, part) in zip(axes, cells, strict=True):
-            heading = in_words(names, cell) + "\n" if names else ""
-            for ax, split in zip(row, splits, strict=True):
-                lines = part[part["split"] == split]
-                for lr, colour in colours.items():
-                    style.mean_line(ax, lines[lines["lr"] == lr], colour, f"{lr:g}")
+        for row, (heading, part) in zip(axes, cells, strict=True):
+            for ax, split in zip(row, lines.splits, strict=True):
+                shown = part[part["split"] == split]
+                for line, colour in lines.colours.items():
+                    style.mean_line(ax, shown[shown["line"] == line], colour, line)
                 style.whole_numbers(ax)
-                style.bound_losses(ax, lines["mean"])
-                ax.set_title(f"{heading if ax is row[0] else ''}{SPLITS[split]} loss")
+                style.bound_losses(ax, shown["mean"])
+                above = heading + "\n" if heading and ax is row[0] else ""
+                ax.set_title(f"{above}{SPLITS[split]} loss")
             row[0].set_ylabel("cross entropy (nats)")
-            ends = lines.sort_values("epoch").groupby("lr")["mean"].last()
-            named = [(y, f"{lr:g}", colours[lr]) for lr, y in ends.items()]
+            ends = shown.sort_values("epoch").groupby("line")["mean"].last()
+            named = [(y, str(line), lines.colours[str(line)]) for line, y in ends.items()]
             style.label_ends(row[-1], named)
     return figure
 
@@ -325,10 +367,15 @@ def loss_by_lr_data(results: Results) -> pd.DataFrame | None:
 def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
     """Loss against learning rate: a point per trial, a line through the means over seeds.
 
-    Diverged trials stand at the upper edge as crosses; stopped ones are hollow.
+    Diverged trials stand at the upper edge as crosses; stopped ones are hollow. Of many settings
+    those of lowest mean validation loss are shown.
     """
     names = [name for name in data.columns if name not in _FINAL]
     groups = by_settings(data, names)
+    if len(groups) > _MAX_LINES:
+        title = style.with_note(title, f"the {_MAX_LINES} lowest of {len(groups)} settings")
+        groups = sorted(groups, key=lambda group: _lowest_mean(group[1]))[:_MAX_LINES]
+        data = pd.concat([part for _, part in groups])
     colours = style.colour_of([in_words(names, cell) for cell, _ in groups])
     with style.canvas(3.2, title) as figure:
         axes = figure.subplots(1, 3, sharey=True)
@@ -347,10 +394,15 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
             split = SPLITS[column.removesuffix("_loss")]
             ax.set(xscale="log", title=f"{split} loss", xlabel="learning rate")
         axes[0].set_ylabel("cross entropy at the last epoch (nats)")
-        if names and len(groups) <= _MAX_PANELS:
+        if names:
             handles, texts = axes[2].get_legend_handles_labels()
             figure.legend(handles, texts, loc="outside lower center", ncols=3)
     return figure
+
+
+def _lowest_mean(part: pd.DataFrame) -> float:
+    """The lowest mean over seeds of a setting's validation losses; infinity without any."""
+    return float(standing_in(part, "val_loss").groupby(part["lr"]).mean().fillna(math.inf).min())
 
 
 def describe_loss_by_lr(data: pd.DataFrame) -> Finding:
@@ -373,7 +425,7 @@ def describe_loss_by_lr(data: pd.DataFrame) -> Finding:
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("learning_curves", "curves", "Learning curves", curves_data,
                draw_curves, describe_curves,
-               lambda data: " by learning rate" if "split" in data else "", rank=1),
+               lambda data: f" by {lines_of(data).what}" if "split" in data else "", rank=1),
     *(
         FigureSpec(f"heat_lr_{name}", "lr", f"Loss by learning rate and {name.replace('_', ' ')}",
                    functools.partial(heat_data, axis=column_of(name)), draw_heat, describe_heat)

@@ -11,12 +11,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from vitbench.analysis import page, style
-from vitbench.analysis.findings.arms import by_settings, in_words
-from vitbench.analysis.learning_rate.figures import SPLITS
+from vitbench.analysis.learning_rate.figures import SPLITS, Lines, lines_of
 
 WIDTH, HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, WIDTH - 10, 26, HEIGHT - 36
-_FIXED = ("lr", "epoch", "split", "mean", "low", "high", "seeds", "diverged")
 MAX_PANELS = 18
 _MAX_DOTS = 40
 
@@ -25,33 +23,30 @@ _MAX_DOTS = 40
 class Chart:
     """Panels that share a legend: (label, colour) per series, and one SVG per panel."""
 
+    what: str  # a series is: `learning rate`, or `setting`
     legend: list[tuple[str, str]]
     panels: list[Markup]
     left_out: int
 
 
 def learning_curves(data: pd.DataFrame, most: int = MAX_PANELS) -> Chart:
-    """A panel per split and combination of settings; a line per learning rate.
+    """A panel per split and combination of settings; a line per learning rate, or per setting.
 
     Args:
         data: of a grid, from learning_rate.figures.curves_data.
         most: panels, at least one for each split.
     """
-    names = [name for name in data.columns if name not in _FIXED]
-    colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
-    cells = by_settings(data, names, sort=True)
-    splits = [split for split in SPLITS if (data["split"] == split).any()]
-    shown, drawn = cells[: max(1, most // len(splits))] if splits else [], []
-    for cell, part in shown:
+    lines = lines_of(data, sort=True)
+    shown, drawn = lines.cells[: max(1, most // max(1, len(lines.splits)))], []
+    for heading, part in shown:
         # The axis ends above everything, unless one line runs away from all the others.
-        median = float(part.groupby(["lr", "split"])["mean"].first().median())
+        median = float(part.groupby(["line", "split"])["mean"].first().median())
         top = min(float(part["high"].max()), max(style.ALWAYS_SHOWN_NATS, 3 * median))
-        heading = in_words(names, cell) + ": " if names else ""
-        for split in splits:
-            lines = part[part["split"] == split].sort_values("epoch")
-            drawn.append(_panel(f"{heading}{SPLITS[split]} loss", lines, colours, top))
-    legend = [(f"{lr:g}", colour) for lr, colour in colours.items()]
-    return Chart(legend, drawn, len(cells) - len(shown))
+        for split in lines.splits:
+            rows = part[part["split"] == split].sort_values("epoch")
+            title = f"{heading + ': ' if heading else ''}{SPLITS[split]} loss"
+            drawn.append(_panel(title, rows, lines, top))
+    return Chart(lines.what, list(lines.colours.items()), drawn, len(lines.cells) - len(shown))
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -65,7 +60,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _panel(title: str, data: pd.DataFrame, colours: dict[float, str], top: float) -> Markup:
+def _panel(title: str, data: pd.DataFrame, shown: Lines, top: float) -> Markup:
     first, last = (int(data["epoch"].min()), int(data["epoch"].max())) if len(data) else (0, 1)
     span, top = max(last - first, 1), top if math.isfinite(top) and top > 0 else 1.0
 
@@ -77,8 +72,9 @@ def _panel(title: str, data: pd.DataFrame, colours: dict[float, str], top: float
         return max(float(_TOP - 4), height)  # beyond the axis: along its upper edge
 
     lines, values = [], []
-    for number, (lr, colour) in enumerate(colours.items()):
-        line = data[data["lr"] == lr].dropna(subset=["mean"])
+    for number, (name, colour) in enumerate(shown.colours.items()):
+        line = data[data["line"] == name].dropna(subset=["mean"])
+        label = f"lr {name}" if shown.what == "learning rate" else name
         if line.empty:
             continue
         epochs, means = [int(epoch) for epoch in line["epoch"]], line["mean"].tolist()
@@ -88,7 +84,7 @@ def _panel(title: str, data: pd.DataFrame, colours: dict[float, str], top: float
         lines.append(
             {
                 "number": number,
-                "label": f"{lr:g}",
+                "label": label,
                 "colour": colour,
                 "points": _points(place[:2] for place in places),
                 "band": _points(edge) if line["seeds"].max() >= 3 else "",
@@ -96,10 +92,11 @@ def _panel(title: str, data: pd.DataFrame, colours: dict[float, str], top: float
             }
         )
         seen = [float(f"{v:.5g}") for v in means]
-        values.append({"s": number, "label": f"{lr:g}", "e": epochs, "v": seen})
+        values.append({"s": number, "label": label, "e": epochs, "v": seen})
     chart = {"first": first, "last": last, "left": _LEFT, "right": _RIGHT, "lines": values}
     content = {
         "title": title,
+        "what": shown.what,
         "chart": chart,
         "payload": json.dumps(chart, separators=(",", ":")),
         "lines": lines,

@@ -37,7 +37,7 @@
       }
       if (!rows.length) { leave(); return; }
       rows.sort((a, b) => a[0] - b[0]);
-      tip.textContent = `epoch ${epoch}\n` + rows.map(([v, l]) => `${v.toPrecision(4)}  lr ${l}`).join("\n");
+      tip.textContent = `epoch ${epoch}\n` + rows.map(([v, l]) => `${v.toPrecision(4)}  ${l}`).join("\n");
       tip.hidden = false;
       const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 6);
       const top = Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 6);

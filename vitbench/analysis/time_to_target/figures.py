@@ -50,14 +50,17 @@ def _staircases(figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series) -
     """`share` against `x` for each of the first arms, with ticks where trials are censored."""
     ax = figure.subplots()
     colours = style.colour_of(list(data["arm"].unique()))  # the same in both figures
+    end = 1.04 * float(data[x].max())
     for arm, colour in list(colours.items())[:_MAX_LINES]:
         part = data[data["arm"] == arm]
         label = spelled_out(labels[part.index[0]])
+        if part["share"].iloc[-1] == 1:  # all have arrived, and stay
+            part = pd.concat([part, part.tail(1).assign(**{x: end, "censored": 0})])
         ax.step(part[x], part["share"], where="post", color=colour, lw=2, label=label)
         if "censored" in part:
             cut = part[part["censored"] > 0]
             ax.plot(cut[x], cut["share"], "|", ms=9, color=colour)
-    ax.set_ylim(-0.02, 1.02)
+    ax.set_ylim(-0.02, 1.04)
     figure.legend(loc="outside lower center", ncols=2)
     return ax
 

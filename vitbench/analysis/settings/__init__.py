@@ -1,0 +1,1 @@
+"""Settings of a sweep beside each other."""
