@@ -18,11 +18,15 @@ from vitbench.analysis.attention.figures import draw_by_rate
 from vitbench.analysis.attention.findings import (
     associations,
     intraclass,
+    lifts,
+    limits,
     looks,
     spread_data,
     within_rho,
 )
 from vitbench.analysis.findings.render import sentence
+
+ROOT = Path(__file__).parents[2]
 
 
 def models(units: int, slope: float, seeds: int = 6, within: float = 0.01) -> pd.DataFrame:
@@ -223,3 +227,15 @@ def test_maps_at_each_rate_are_of_models_that_differ_in_it_alone(tmp_path: Path)
     np.testing.assert_allclose(np.asarray(left), images[0].mean(axis=0), atol=0.5)
     assert "1 at 0.01, 3 at 0.1" in sentence(rate_maps.describe(data))
     assert figures.by_name(opened, "attention_maps_by_lr").axes
+
+
+def test_a_model_without_attention_does_not_take_the_place_of_one_that_has_it() -> None:
+    """A CNN with the lower loss at most labels: spread and regions are of the ViT's, all seeds."""
+    opened = results.load(ROOT / "analysis" / "data" / "label_attention")
+    best = opened.trials.groupby(["label", "model"])["best_val_loss"].mean().unstack()
+    assert (best["cnn"] < best["vit"]).sum() > 4  # else nothing is shown here
+    vits = set(opened.trials.loc[opened.trials["model"] == "vit", "trial_id"])
+    spread = spread_data(opened)
+    assert spread is not None and set(spread["trial_id"]) == vits and len(vits) == 48
+    assert (lifts(opened).groupby("label").size() == 6).all()
+    assert not any(limit.kind == "limit_without_map" for limit in limits(opened))

@@ -216,7 +216,7 @@ def test_labels_are_ranked_by_the_excess_over_the_floor(tmp_path: Path) -> None:
     assert labels.order(table, "nce") == ["Smiling", "Eyeglasses", "Wavy_Hair"]
     assert labels.order(table, "excess") == ["Eyeglasses", "Smiling", "Wavy_Hair"]
     (limit,) = [f for f in label_findings.limits(found) if f.kind == "limit_noise"]
-    assert "Eyeglasses 0.505, Smiling 0.142, Wavy_Hair 0.166" in sentence(limit)
+    assert "Eyeglasses: 0.505, Smiling: 0.142, Wavy_Hair: 0.166" in sentence(limit)
     assert "Eyeglasses 29%" in sentence(limit)
 
 

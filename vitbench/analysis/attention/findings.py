@@ -19,7 +19,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from vitbench.analysis.findings.arms import labels, names_of
+from vitbench.analysis.findings.arms import labels, named_trials, names_of
 from vitbench.analysis.findings.claims import permutation_rho
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import (
@@ -28,8 +28,8 @@ from vitbench.analysis.findings.pairs import (
     Contrast,
     adjusted,
 )
-from vitbench.analysis.labels.numbers import chosen
-from vitbench.analysis.results import Results
+from vitbench.analysis.labels.numbers import choice_among
+from vitbench.analysis.results import Results, computed_once
 
 SPREAD_FAMILY = "attention spread"
 REGIONS_FAMILY = "attention regions"
@@ -59,7 +59,7 @@ def limits(results: Results) -> list[Finding]:
     if len(silent):
         names = [str(name) for name in silent["model"].unique()]
         told.append(Finding("limit_no_attention", n=len(names), facts={"models": names}))
-    spread, models = recorded_spread(results), chosen(results)
+    spread, models = recorded_spread(results), compared(results)
     without = int((~models["trial_id"].isin(spread["trial_id"])).sum())
     if len(spread) and without:
         told.append(Finding("limit_without_map", n=without))
@@ -82,11 +82,22 @@ def recorded_spread(results: Results) -> pd.DataFrame:
     return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["trial_id"])
 
 
+@computed_once
+def compared(results: Results) -> pd.DataFrame:
+    """Each label at the best of the arms whose models show attention; rows as of `chosen`.
+
+    A CNN may have the lower loss, and has no map that could be compared.
+    """
+    trials = named_trials(results)
+    mapped = trials["trial_id"].isin(recorded_spread(results)["trial_id"])
+    return choice_among(results, set(trials.loc[mapped, "arm"])).rows
+
+
 def spread_data(results: Results) -> pd.DataFrame | None:
     """A row per model: effective_patches, patches, and the losses of its best epoch.
 
     Further columns: `trial_id`, `seed`, `lr`, `group` and `unit`: where labels are compared, the
-    label, with the models of each label's own best settings; else the setting. None where no
+    label, with the models of each label's own best settings (`compared`); else the setting. None where no
     spread was recorded, or of fewer than three models.
     """
     spread = recorded_spread(results)
@@ -96,11 +107,11 @@ def spread_data(results: Results) -> pd.DataFrame | None:
     columns = ["trial_id", "best_epoch", "lr", "seed", "group", "unit"]
     trials = results.trials.assign(group=labels(results.trials, names_of(results)), unit="setting")
     scores = pd.DataFrame({"trial_id": trials["trial_id"], "nce": math.nan, "excess": math.nan})
-    compared = chosen(results)
-    if len(compared) and (compared["task"] == "one label").all():
-        trials = trials[trials["trial_id"].isin(compared["trial_id"])]
+    models = compared(results)
+    if len(models) and (models["task"] == "one label").all():
+        trials = trials[trials["trial_id"].isin(models["trial_id"])]
         trials = trials.assign(group=trials["label"], unit="label")
-        scores = compared[["trial_id", "nce", "excess"]]
+        scores = models[["trial_id", "nce", "excess"]]
     at_best = results.epochs[["trial_id", "epoch", "train_loss"]]
     at_best = at_best.rename(columns={"epoch": "best_epoch"}).astype({"train_loss": float})
     rows = spread.merge(trials[columns], on="trial_id")
@@ -182,7 +193,7 @@ def lifts(results: Results) -> pd.DataFrame:
 
     Empty where labels are not compared, or lifts were not recorded (by earlier versions).
     """
-    spread, models = recorded_spread(results), chosen(results)
+    spread, models = recorded_spread(results), compared(results)
     regions = [name for name in spread.columns if name.endswith(LIFT)]
     if not regions or models.empty or (models["task"] != "one label").any():
         return pd.DataFrame(columns=["label", "seed"])

@@ -9,6 +9,7 @@ pairs. The measures are described in records.rows.LABELS.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,11 @@ class Choice:
 @computed_once
 def choice(results: Results) -> Choice:
     """Each label at the complete arm of lowest mean validation loss."""
+    return choice_among(results, None)
+
+
+def choice_among(results: Results, arms: Collection[str] | None) -> Choice:
+    """Each label at the best of these arms (of `named_trials`); None for all."""
     table, nothing = results.labels, results.labels.iloc[:0].copy()
     asked = results.trials["label"].dropna().unique()
     alone = len(asked) > 1
@@ -73,7 +79,9 @@ def choice(results: Results) -> Choice:
     means = by_arm(results, _CHOOSE_BY).values.mean()
     names = [name for name in names_of(results) if name != "label"]
     trials = named_trials(results)
-    trials = trials[trials["arm"].isin(means.index)]
+    trials = trials[
+        trials["arm"].isin(means.index if arms is None else means.index.intersection(arms))
+    ]
     parts, incomplete, diverged = [], [], {}
     for label in map(str, wanted):
         of_label = trials[trials["label"] == label] if alone else trials
