@@ -79,9 +79,9 @@ def choice_among(results: Results, arms: Collection[str] | None) -> Choice:
     means = by_arm(results, _CHOOSE_BY).values.mean()
     names = [name for name in names_of(results) if name != "label"]
     trials = named_trials(results)
-    trials = trials[
-        trials["arm"].isin(means.index if arms is None else means.index.intersection(arms))
-    ]
+    trials = trials[trials["arm"].isin(means.index)]
+    if arms is not None:
+        trials = trials[trials["arm"].isin(arms)]
     parts, incomplete, diverged = [], [], {}
     for label in map(str, wanted):
         of_label = trials[trials["label"] == label] if alone else trials
