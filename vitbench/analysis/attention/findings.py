@@ -97,8 +97,8 @@ def spread_data(results: Results) -> pd.DataFrame | None:
     """A row per model: effective_patches, patches, and the losses of its best epoch.
 
     Further columns: `trial_id`, `seed`, `lr`, `group` and `unit`: where labels are compared, the
-    label, with the models of each label's own best settings (`compared`); else the setting. None where no
-    spread was recorded, or of fewer than three models.
+    label, with the models of each label's own best settings (`compared`); else the setting. None
+    where no spread was recorded, or of fewer than three models.
     """
     spread = recorded_spread(results)
     if spread.empty:
