@@ -58,12 +58,14 @@ def test_every_sentence_about_results_is_a_finding() -> None:
 
 
 def test_every_claim_of_the_paper_has_a_section(made: dict[str, Any]) -> None:
-    """Nine, each linked from the table, and each command names a file that is there."""
+    """Nine, each linked from the table; pictures and the files that commands name are there."""
     page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
     claims = made["paper_claims"]()
     assert len(claims) == 9
     for claim in claims:
         assert f"(#{claim.id})" in page and f'<a id="{claim.id}"></a>' in page
+    pictures = re.findall(r"!\[[^\]]+\]\((images/[^)]+)\)", page)
+    assert len(pictures) >= 4 and all((ROOT / "docs" / path).is_file() for path in pictures)
     for command in set(re.findall(r"python -m vitbench\.sweep ([^\s`]+)", page)):
         assert (ROOT / command).is_file()
 
