@@ -172,8 +172,9 @@ def _fit_legends(figure: Figure) -> None:
         while legend.get_window_extent(canvas.get_renderer()).width > figure.bbox.width and columns:
             legend.remove()
             columns -= 1
-            place = "outside lower center"
-            legend = figure.legend(handles, words, loc=place, ncols=max(1, columns))
+            legend = figure.legend(
+                handles, words, loc="outside lower center", ncols=max(1, columns)
+            )
 
 
 class _PlainPowers(LogFormatterSciNotation):

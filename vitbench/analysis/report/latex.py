@@ -80,7 +80,7 @@ def _latex(table: Table, subtitle: str) -> str:
             longtable=long,
         )
     )
-    letters = sum(max(len(head), cells[head].str.len().max()) + 2 for head in cells)
+    letters = sum(max(len(str(head)), int(cells[head].str.len().max())) + 2 for head in cells)
     if letters <= _WIDE:
         return text
     if long:  # cannot be scaled, as it breaks between pages
