@@ -37,7 +37,7 @@ _RATE = re.compile(r"\blr ([\d.e+-]+)$")
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH_IN = 7.2  # of every figure: both columns of a printed page
 COLUMN_IN, COLUMNS_IN = 3.25, 6.75  # of a paper: one column, and both
-_LIGHTEST = 0.85  # of viridis: its yellow is too pale for lines on white
+_LIGHTEST = 0.75  # of viridis: its yellow is too pale for lines on a page
 _rates: ContextVar[tuple[float, ...]] = ContextVar("rates", default=())
 _paper_in: ContextVar[float | None] = ContextVar("paper_in", default=None)
 RC: Any = {
