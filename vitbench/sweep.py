@@ -345,7 +345,8 @@ def _say_conclusions(opened: Results, console: Console) -> None:
     for text in findings[:_FINDINGS]:
         _say(console, text)
     if len(findings) > _FINDINGS:
-        _say(console, f"{len(findings) - _FINDINGS} more findings are in the report.")
+        rest = len(findings) - _FINDINGS
+        _say(console, f"{rest} more finding{'s are' if rest > 1 else ' is'} in the report.")
 
 
 def _export_attention(job: runner.Job, folder: Path, data_dir: Path | None, stages: Stages) -> str:

@@ -136,6 +136,9 @@ def test_two_seeds_in_common_give_no_claim_and_no_interval(tmp_path: Path) -> No
     assert set(found.paired["claim"]) == {"none"}
     assert "no difference is claimed" in " ".join(shown(found))
     assert "--seeds 6" in limits_of(found)
+    few = result_folder.make(tmp_path / "three", text.replace("depth: 2", "depth: 1"))
+    without = comparison.compare([few, tmp_path / "two"])  # no interval in either
+    assert "Lowest mean validation loss of A" in " ".join(shown(without))
 
 
 def test_what_differs_names_settings_code_and_data(tmp_path: Path) -> None:
@@ -160,6 +163,21 @@ def test_what_differs_names_settings_code_and_data(tmp_path: Path) -> None:
     assert "code or its packages differ" in limits
     (flag,) = other_images(found)
     assert "The images differ though the data set has one name" in sentence(flag)
+
+
+def test_what_differs_is_named_shortly(tmp_path: Path) -> None:
+    """A sentence and a table have no room for a value of a thousand letters; the CSV has it."""
+    one = result_folder.make(tmp_path / "one")
+    widths = ", ".join(str(2 * n) for n in range(4, 304))
+    text = result_folder.GRID.replace("width: 8, ", "").replace("[0, 1, 2, 3, 4, 5]", "[0]")
+    text = text.replace("space: {lr", f"space: {{width: [{widths}], lr")
+    text = text.replace("[0.0001, 0.001, 0.01, 0.1, 1.0]", "[0.01]")
+    found = comparison.compare([one, result_folder.make(tmp_path / "two", text)])
+    assert max(map(len, shown(found))) < 600
+    page = compare_page.write(found, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "596, 598, 600" not in page[page.index("<h2>What differs") : page.index("<h2>Outcomes")]
+    table = (tmp_path / "page_files" / "differences.csv").read_text(encoding="utf-8")
+    assert "602, 604, 606" in table
 
 
 def test_a_setting_that_came_later_does_not_differ(tmp_path: Path) -> None:

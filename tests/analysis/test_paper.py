@@ -10,6 +10,7 @@ import result_folder
 
 from vitbench.analysis import figure_spec, figures, results, style
 from vitbench.analysis.__main__ import main
+from vitbench.analysis.report import latex
 
 
 def width_in(pdf: Path) -> float:
@@ -34,7 +35,9 @@ def test_every_figure_fits_a_column_or_both(
     assert widths["loss_by_lr"] == pytest.approx(6.75), "three panels side by side"
     assert all(b"/Type3" not in pdf.read_bytes() for pdf in pdfs)
     text = (made / "paper" / "figures.tex").read_text()
-    assert text.count(r"\caption{") == len(pdfs) == text.count(r"\includegraphics{")
+    assert (
+        text.count(r"\caption{") == len(pdfs) == text.count(r"\includegraphics[width=\linewidth]{")
+    )
     assert not re.search(r"(?<!\\)[%&#]", text), "signs that LaTeX reads as its own"
     assert "@software{vitbench" in (made / "paper" / "vitbench.bib").read_text()
     assert str(made / "paper" / "figures.tex") in printed
@@ -43,13 +46,35 @@ def test_every_figure_fits_a_column_or_both(
 
 def test_words_stay_inside_a_column(tmp_path: Path) -> None:
     """No title; legends and labels that were made for a wide page are broken."""
-    opened = results.load(result_folder.make(tmp_path / "made"))
-    with style.for_paper(style.COLUMN_IN):
-        figure = figures.by_name(opened, "lr_sensitivity")
-    assert not figure.get_suptitle()
-    figure.draw_without_rendering()
-    box = figure.bbox
-    for legend in figure.legends:
-        assert legend.get_window_extent().width <= box.width
-    for ax in figure.axes:
-        assert ax.get_tightbbox().height <= box.height
+    text = result_folder.GRID + "target_accuracy: 0.5\n"
+    opened = results.load(result_folder.make(tmp_path / "made", text))
+    for name in ("lr_sensitivity", "time_to_target"):
+        with style.for_paper(style.COLUMN_IN):
+            figure = figures.by_name(opened, name)
+        assert not figure.get_suptitle()
+        figure.draw_without_rendering()
+        box = figure.bbox
+        for legend in figure.legends:
+            assert legend.get_window_extent().width <= box.width
+        for ax in figure.axes:
+            assert ax.get_tightbbox().height <= box.height
+            assert ax.xaxis.label.get_window_extent().x1 <= box.x1
+
+
+def test_latex_is_told_its_own_signs() -> None:
+    """Names of labels, models and settings may hold any of them."""
+    assert latex.escaped("50_% {a} \\ ^~ <1> R²") == (
+        r"50\_\% \{a\} \textbackslash{} \textasciicircum{}\textasciitilde{} $<$1$>$ R$^2$"
+    )
+
+
+def test_tables_are_no_wider_than_a_page(tmp_path: Path) -> None:
+    """A wide one is scaled, or set in small type where it breaks between pages; all are there."""
+    text = result_folder.GRID.replace("seed: [0, 1, 2, 3, 4, 5]", "seed: [0, 1, 2]")
+    made = result_folder.make(tmp_path / "few", text)
+    assert main([str(made), "--latex"]) == 0
+    tables = {path.stem: path.read_text() for path in (made / "latex").iterdir()}
+    assert r"\resizebox{\linewidth}{!}{%" in tables["trials"]
+    assert r"\resizebox" not in tables["pairs"]
+    rates = tables["by_rate"].splitlines()
+    assert sum(r" $\pm$ " in line for line in rates) == 5

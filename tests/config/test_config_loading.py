@@ -181,6 +181,22 @@ search:
     ]
 
 
+def test_an_unknown_axis_hides_no_shape_that_cannot_be_built(tmp_path: Path) -> None:
+    """Unless it is an axis of the shape itself, whose values are then not known."""
+    text = """\
+name: a
+dataset: {name: digits}
+model: {heads: 5, width: 64}
+search: {space: {learning_rate: [0.1], seed: [0]}}
+"""
+    assert problems(tmp_path, text) == [
+        "s.yaml:3: model.heads=5: does not divide width=64; use one of 1, 2, 4, 8, 16, 32, 64",
+        "s.yaml:4: search.space.learning_rate: there is no such setting; did you mean 'lr'?",
+    ]
+    (only,) = problems(tmp_path, text.replace("learning_rate: [0.1]", "num_heads: [4]"))
+    assert "num_heads: there is no such setting; did you mean 'heads'?" in only
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -37,7 +37,7 @@ _RATE = re.compile(r"\blr ([\d.e+-]+)$")
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH_IN = 7.2  # of every figure: both columns of a printed page
 COLUMN_IN, COLUMNS_IN = 3.25, 6.75  # of a paper: one column, and both
-_LIGHTEST = 0.85  # of viridis: its yellow is too pale for lines on white
+_LIGHTEST = 0.75  # of viridis: its yellow is too pale for lines on a page
 _rates: ContextVar[tuple[float, ...]] = ContextVar("rates", default=())
 _paper_in: ContextVar[float | None] = ContextVar("paper_in", default=None)
 RC: Any = {
@@ -148,10 +148,14 @@ def _fit_labels(figure: Figure) -> None:
     """Break labels that are longer than the axis which they stand beside."""
     for ax in figure.axes:
         grid: Any = ax.get_subplotspec()
-        rows = grid.get_gridspec().nrows if grid else 1
-        letters = int(11 * figure.get_figheight() / rows)  # as many fit along the axis
-        lines = ax.get_ylabel().splitlines()
-        ax.set_ylabel("\n".join(textwrap.fill(line, max(letters, 12)) for line in lines))
+        rows, columns = grid.get_gridspec().get_geometry() if grid else (1, 1)
+        # As many letters fit along each axis.
+        ax.set_ylabel(_broken(ax.get_ylabel(), int(11 * figure.get_figheight() / rows)))
+        ax.set_xlabel(_broken(ax.get_xlabel(), int(14 * figure.get_figwidth() / columns)))
+
+
+def _broken(text: str, letters: int) -> str:
+    return "\n".join(textwrap.fill(line, max(letters, 12)) for line in text.splitlines())
 
 
 def _fit_legends(figure: Figure) -> None:
@@ -162,13 +166,15 @@ def _fit_legends(figure: Figure) -> None:
             text.set_fontsize(6.5)
     canvas: Any = FigureCanvasAgg(figure)
     for legend in list(figure.legends):
-        share = legend.get_window_extent(canvas.get_renderer()).width / figure.bbox.width
-        if share > 1:
-            words = [text.get_text() for text in legend.get_texts()]
-            handles: Any = legend.legend_handles
+        words = [text.get_text() for text in legend.get_texts()]
+        handles: Any = legend.legend_handles
+        columns = min(len(words), 5)
+        while legend.get_window_extent(canvas.get_renderer()).width > figure.bbox.width and columns:
             legend.remove()
-            columns = max(1, int(len(words) / math.ceil(share) / 1.5))
-            figure.legend(handles, words, loc="outside lower center", ncols=columns)
+            columns -= 1
+            legend = figure.legend(
+                handles, words, loc="outside lower center", ncols=max(1, columns)
+            )
 
 
 class _PlainPowers(LogFormatterSciNotation):

@@ -160,7 +160,8 @@ def dry_run(
     wall_s = _wall_s(plans, _measured_rates(plans, images, precision), slots, threads)
     on = f"{slots} {'GPU' if on_gpu else 'CPU core'}{'s' * (slots > 1)}"
     on += f", {in_words(threads)}" if threads and not on_gpu else ""
-    work = f"{members} trials in {len(plans)} stacks on {on}"
+    stacks = f" in {len(plans)} stack{'s' * (len(plans) > 1)}" if members > len(plans) else ""
+    work = f"{members} trial{'s' * (members > 1)}{stacks} on {on}"
     how = f"({work}; from a probe of {_PROBE_STEPS} training steps)"
     say(f"time:   about {duration(wall_s)} on this machine {how}")
     fields, stack_of = varying_fields(trials) if trials else [], _stack_numbers(plans)
@@ -295,13 +296,15 @@ def _trials_table(
     fields = varying_fields(trials)
     stack_of = _stack_numbers(plans)
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("trial", "stack", *fields, "parameters", "epochs", "batch size"):
+    together = len(trials) > len(plans)  # else every stack is a trial
+    heads = ["trial", *(["stack"] if together else []), *fields]
+    for name in (*heads, "parameters", "epochs", "batch size"):
         table.add_column(name, justify="left" if name == "trial" else "right")
     for trial in trials[:_MAX_ROWS]:
         values = settings(trial)
         table.add_row(
             trial.trial_id,
-            str(stack_of[trial.trial_id]),
+            *([str(stack_of[trial.trial_id])] if together else []),
             *(value_text(values.get(name)) for name in fields),
             f"{_parameters(trial, images):,}",
             str(trial.train.epochs),

@@ -65,7 +65,7 @@ from vitbench.tuning.worker.train import WorkerContext, train_stack
 from vitbench.user_code import NO_CODE, Code
 
 _STOPPING = (
-    "Stopping: running stacks finish their epoch and write a checkpoint "
+    "Stopping: what trains now finishes its epoch and writes a checkpoint "
     "(press Ctrl-C again to stop at once)."
 )
 

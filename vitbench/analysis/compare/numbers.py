@@ -267,7 +267,7 @@ def _outcomes(sides: Sequence[Side]) -> pd.DataFrame:
             for name in _REPORTED:
                 if part[name].notna().any():
                     mean = mean_interval(part[name].to_numpy(dtype=float))
-                    row |= {name: mean.mean, f"{name}_half": mean.half}
+                    row |= {name: mean.mean, f"{name}_half": mean.ends[1] - mean.mean}
             rows.append(row)
     table = pd.DataFrame(rows, columns=_OUTCOMES)
     table["rank"] = table.groupby("setting")["val_loss"].transform("min")

@@ -50,9 +50,9 @@ def claim_why(verdict: Verdict) -> str:
 
 
 def _line(text: str) -> str:
-    """One line that begins with a capital; a learning rate is called one."""
+    """One line that begins with a capital, if not with a name of code; lr is spelled out."""
     line = spelled_out(" ".join(text.split()))
-    return line[:1].upper() + line[1:]
+    return line if re.match(r"\w*[._]\w", line) else line[:1].upper() + line[1:]
 
 
 def spelled_out(text: str) -> str:

@@ -340,13 +340,20 @@ def describe_curves(data: pd.DataFrame) -> Finding:
         best = data.loc[data["best"], "val_loss"].min()
         count = data["trial_id"].nunique()
         return Finding("drawn_curves_of_trials", metric="val_loss", effect=best, n=count)
-    last = data[(data["split"] == "test") & (data["epoch"] == data["epoch"].max())]
-    ends = last.groupby("lr").agg(mean=("mean", "mean"), gone=("diverged", "sum")).reset_index()
+    lines = lines_of(data)
+    every = pd.concat([rows for _, rows in lines.cells])
+    last = every[(every["split"] == "test") & (every["epoch"] == every["epoch"].max())]
+    by = last.groupby("line").agg(mean=("mean", "mean"), gone=("diverged", "sum"))
+    ends = by.reindex([line for line in lines.colours if line in by.index]).reset_index()
     return Finding(
-        kind="drawn_curves_by_lr",
+        kind="drawn_curves_of_means",
         metric="test_loss",
-        n=int(last.groupby("lr").size().max()),
-        facts={"epoch": int(data["epoch"].max()), "ends": ends[::-1].head(12).to_dict("records")},
+        n=int(last.groupby("line").size().max()),
+        facts={
+            "what": lines.what,
+            "epoch": int(every["epoch"].max()),
+            "ends": ends.head(12).to_dict("records"),
+        },
     )
 
 

@@ -24,7 +24,8 @@ def findings(results: Results) -> list[Finding]:
     if trials["lr"].nunique() < 2 or not results.is_grid:
         return []
     names = [name for name in names_of(results) if name != "lr"]
-    rows = sensitivity.table(trials, names).to_dict("records")
+    table = sensitivity.table(trials, names)
+    rows = table[table["rates"] != 1].to_dict("records")  # one with an end is not compared
     shape = shape_names(results)
     if "train_images" in shape and trials["lr"].nunique() < sensitivity.MIN_RATES:
         return _movement(results, rows, shape)  # the best rates are told with the sizes' curves

@@ -1,4 +1,7 @@
-"""The tables of the report as LaTeX, one file each, for a paper (packages booktabs, longtable)."""
+"""The tables of the report as LaTeX, one file each, for a paper.
+
+They need the packages booktabs, graphicx and longtable.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,19 @@ from vitbench.analysis.data_size.findings import fits_of
 from vitbench.analysis.data_size.power_law import Fitted
 from vitbench.analysis.page import number
 from vitbench.analysis.results import Results
+from vitbench.analysis.statistics import Interval
 from vitbench.records.files import write_atomically
 
 FOLDER = "latex"
 _LONG = 40  # rows that no longer fit on a page
+_WIDE = 80  # letters across a page
 _NONE = "--"
+_SIGNS = str.maketrans(
+    {sign: rf"\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+       "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", "×": r"$\times$", "²": "$^2$",
+       "⁻": "$^{-}$", "ⁿ": "$^n$", "ᵇ": "$^b$", "–": "--", "…": r"\ldots{}", "\n": " "}
+)  # fmt: skip
 Cell = Callable[[Mapping[Any, Any]], str]
 
 
@@ -57,22 +68,31 @@ def write(results: Results, tables: Iterable[Table]) -> list[Path]:
 
 
 def _latex(table: Table, subtitle: str) -> str:
-    text = table.cells.to_latex(
-        index=False,
-        escape=True,
-        caption=escaped(f"{table.caption} ({subtitle})."),
-        label=f"tab:{table.name}",
-        column_format="l" * table.cells.shape[1],
-        longtable=len(table.cells) > _LONG,
+    """A float, or a table over several pages; what is wider than a page is set smaller."""
+    cells = table.cells.map(escaped).rename(columns=escaped)
+    long = len(cells) > _LONG
+    text = str(
+        cells.to_latex(
+            index=False,
+            caption=escaped(f"{table.caption} ({subtitle})."),
+            label=f"tab:{table.name}",
+            column_format="l" * cells.shape[1],
+            longtable=long,
+        )
     )
-    return str(text)
+    letters = sum(max(len(str(head)), int(cells[head].str.len().max())) + 2 for head in cells)
+    if letters <= _WIDE:
+        return text
+    if long:  # cannot be scaled, as it breaks between pages
+        size = "tiny" if letters > 1.4 * _WIDE else "scriptsize"
+        return f"{{\\{size}\\setlength{{\\tabcolsep}}{{2pt}}\n{text}}}\n"
+    text = text.replace(r"\begin{tabular}", "\\resizebox{\\linewidth}{!}{%\n\\begin{tabular}")
+    return text.replace(r"\end{tabular}", "\\end{tabular}}")
 
 
 def escaped(text: str) -> str:
-    """Text with LaTeX's own signs made harmless; pandas does it for cells only."""
-    for sign in "\\&%$#_{}":
-        text = text.replace(sign, rf"\{sign}" if sign != "\\" else r"\textbackslash ")
-    return text
+    """Text with LaTeX's own signs made harmless, and others than letters as it knows them."""
+    return text.translate(_SIGNS)
 
 
 def value(key: str, digits: int = 3) -> Cell:
@@ -82,6 +102,18 @@ def value(key: str, digits: int = 3) -> Cell:
         found = row[key]
         shown = number(found, digits) if isinstance(found, float) or pd.isna(found) else str(found)
         return _NONE if shown == "–" else ("never" if shown == "inf" else shown)
+
+    return cell
+
+
+def mean(key: str) -> Cell:
+    """A mean with half its interval, as in the report."""
+
+    def cell(row: Mapping[Any, Any]) -> str:
+        found: Interval | None = row[key]
+        if found is None:
+            return _NONE
+        return f"{found.mean:.3f}" + ("" if found.half is None else f" ± {found.half:.3f}")
 
     return cell
 

@@ -51,7 +51,7 @@ def _across(figure: Figure) -> int:
 def _float(name: str, caption: str, wide: bool) -> str:
     kind = "figure*" if wide else "figure"
     return (
-        f"\\begin{{{kind}}}\n  \\centering\n  \\includegraphics{{{name}.pdf}}\n"
+        f"\\begin{{{kind}}}\n  \\centering\n  \\includegraphics[width=\\linewidth]{{{name}.pdf}}\n"
         f"  \\caption{{{latex.escaped(caption)}}}\n  \\label{{fig:{name}}}\n\\end{{{kind}}}\n"
     )
 

@@ -123,6 +123,12 @@ def _latex_tables(results: Results) -> list[Table]:
             "n": value("n"),
         }),
         *latex.of_sizes(results),
+        made("by_rate", "Means over seeds by learning rate, half a 95 % t interval beside them",
+             by_rate.table(results)[:MAX_ROWS], {
+            "model": value("model"), "learning rate": value("lr"), "seeds": value("seeds"),
+            "diverged": value("diverged"),
+            **{_RESULT_COLUMNS[name]: latex.mean(name) for name in by_rate.METRICS},
+        }),
         made("learning_rate", "Sensitivity S to the learning rate",
              _sensitivity_rows(results) if rates else [], {
             "model": value("cell"), "best rate": value("best_lr"),

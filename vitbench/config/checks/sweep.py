@@ -23,7 +23,9 @@ from vitbench.config.checks import claims, models, numbers
 from vitbench.config.models import LENGTHS, Dataset, Sweep
 from vitbench.config.problems import Path, Problem, below, shorten, translate
 from vitbench.config.search import EACH_EPOCH, Range, Search
-from vitbench.words import did_you_mean
+from vitbench.words import did_you_mean, nearest
+
+_SHAPES = ("width", "heads", "image_size", "patch_grid")
 
 
 def problems(sweep: Sweep) -> list[Problem]:
@@ -44,6 +46,13 @@ def problems(sweep: Sweep) -> list[Problem]:
         *_loss_problems(sweep),
         *claims.problems(sweep, axes_are_right=not of_axes),
     ]
+    # An axis that is wrong, and is no shape's, hides nothing of the shapes.
+    names = {nearest(setting_of(str(p.path[2])), AXES) for p in of_axes}
+    if independent and independent == of_axes and not names & {*_SHAPES, None, MODEL}:
+        known = {*AXES, MODEL}
+        space = {k: v for k, v in sweep.search.space.items() if setting_of(k) in known}
+        search = sweep.search.model_copy(update={"space": space})
+        return [*of_axes, *_shape_problems(sweep.model_copy(update={"search": search}))]
     return independent or [
         *_shape_problems(sweep),
         *_batch_problems(sweep),
@@ -252,7 +261,7 @@ def _grid_of_shapes(
 ) -> Iterator[Problem]:
     """Of one ViT: its settings, the axes of those that vary, and where it stands in the file."""
     choices: dict[str, list[Any]] = {}
-    for name in ("width", "heads", "image_size", "patch_grid"):
+    for name in _SHAPES:
         axis: Any = sweep.search.space[space[name]] if name in space else [fixed[name]]
         if isinstance(axis, Range):
             axis = list(range(int(axis.low), int(axis.high) + 1, int(axis.step or 1)))
