@@ -23,7 +23,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help demo test test-all soak calibration lint format findings docs bench clean
+.PHONY: help demo test test-all soak calibration lint audit format findings docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -50,6 +50,11 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contracts, as CI runs them
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports
+
+audit: $(DEV_STAMP) ## bandit over the code, pip-audit over the pinned versions, which asks PyPI
+	@$(PY) -m pip install -qq $(PIP_ARGS) bandit pip-audit
+	@$(PY) -m bandit -q -r vitbench --severity-level medium --skip B108
+	@$(PY) -m pip_audit -r constraints.txt --no-deps --disable-pip
 
 format: $(DEV_STAMP) ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +32,7 @@ dataset: {name: digits, image_size: 8}
 train: {epochs: 20, batch_size: 32, train_images: 300, val_images: 60, test_images: 60}
 checkpoints: {every_s: 0}
 max_failures: 10
-stall_minutes: 0.4
+stall_minutes: 1.5
 attention: {top: 0}
 """
 _VIT = "model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}\n"
@@ -132,7 +134,7 @@ def strike(what: str, run: sweep_runs.SweepRun, sweep: Sweep) -> bool:
             resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (size, size))
         case "second resume":
             with sweep.run() as second:
-                code, output = second.finish(120)
+                code, output = second.finish(400)
                 assert code == 2 and "another vitbench is running" in output, output
     return True
 
@@ -174,24 +176,30 @@ def main() -> int:
     struck: Counter[tuple[str, str]] = Counter()
     totals: Counter[tuple[str, str]] = Counter()
     unexpected: list[str] = []
+    rounds = itertools.cycle(rng.sample(sweeps, len(sweeps)))
     while time.monotonic() < until_s:
-        sweep = rng.choice(sweeps)
+        sweep = next(rounds)
         sweep.begin()
         code = None
         while code != 0:
             strikes = [s for s in args.strikes if s != "channel" or sweep.kind == "ddp"]
             what = rng.choice(strikes) if time.monotonic() < until_s else None
-            before, wait = sweep.epochs(), rng.randrange(1, 60)
-            with sweep.run() as run:
-                if what and run.wait_for(lambda s=sweep, n=before + wait: s.epochs() >= n, 300):
-                    if run.process.poll() is None and strike(what, run, sweep):
-                        struck[sweep.kind, what] += 1
-                        print(f"{sweep.kind}: {what} after {wait} epochs", flush=True)
-                    else:
-                        what = None
-                code, output = run.finish(600)
+            before, wait = sweep.epochs(), rng.randrange(1, 30)
+            with sweep.run() as run, contextlib.suppress(TimeoutError, subprocess.TimeoutExpired):
+                code, output = None, "no end in 15 minutes"
+                trained = lambda s=sweep, n=before + wait: s.epochs() >= n  # noqa: E731
+                if what and (
+                    run.wait_for(trained, 900)
+                    and run.process.poll() is None
+                    and strike(what, run, sweep)
+                ):
+                    struck[sweep.kind, what] += 1
+                    print(f"{sweep.kind}: {what} after {wait} epochs", flush=True)
+                else:
+                    what = None
+                code, output = run.finish(900)
             # It may have been through when it was struck.
-            if "Traceback" in output or code not in {0, *(STRIKES[what] if what else ())}:
+            if "Traceback" in output or code not in {0, *STRIKES.get(what, ())}:
                 unexpected.append(f"{sweep.kind}, {what}: code {code}\n{output[-2000:]}")
                 break
         else:

@@ -45,11 +45,11 @@ def load(base: Path, cache: Path, **settings: Any) -> ImageSet:
 def refused(base: Path, tmp_path: Path, **settings: Any) -> str:
     """Load what must be refused; returns the message."""
     before = content(base) if base.is_dir() else {}
-    started_s = time.monotonic()
+    started_s = time.process_time()
     with pytest.raises(UserError) as caught:
         load(base, tmp_path / "cache", **settings)
     message = str(caught.value)
-    assert time.monotonic() - started_s < 10
+    assert time.process_time() - started_s < 10
     assert message.isprintable() and len(message) < 1500, message
     cached = tmp_path / "cache"
     assert not cached.is_dir() or not [p for p in cached.iterdir() if not p.name.startswith(".")]

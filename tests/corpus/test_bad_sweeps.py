@@ -273,9 +273,9 @@ def refused(
     def run(content: str | bytes, *options: str) -> str:
         file = tmp_path / "bad.yaml"
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        started_s = time.monotonic()
+        started_s = time.process_time()
         code = sweep.main(["bad.yaml", "--dry-run", *options])
-        took_s = time.monotonic() - started_s
+        took_s = time.process_time() - started_s
         message = capsys.readouterr().err.strip()
         assert code == 2, message or "accepted"
         assert message and "Traceback" not in message

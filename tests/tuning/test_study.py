@@ -327,5 +327,5 @@ def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
             drawing.next()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert caught.value.filename == "study.db"
+    assert caught.value.filename == str(tmp_path / "study.db")
     assert drawing.next() is not None

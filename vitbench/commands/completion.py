@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     import shtab
 
-    print(shtab.complete(whole_parser(), shell=args.shell))
+    print(shtab.complete(whole_parser(), shell=args.shell))  # nosec B604
     return 0
 
 

@@ -73,7 +73,7 @@ class Document:
 
 def parse_value(text: str) -> Any:
     """Read a value as YAML would, e.g. the right side of `--set`."""
-    return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader  # nosec B506
 
 
 def read(file: FilePath) -> Document:

@@ -107,7 +107,7 @@ def _panel(title: str, data: pd.DataFrame, shown: Lines, top: float) -> Markup:
         "top": _TOP,
         "bottom": _BOTTOM,
     }
-    return Markup(page.render("panel.html", content))
+    return Markup(page.render("panel.html", content))  # nosec B704
 
 
 def _points(places: Iterable[tuple[float, ...]]) -> str:

@@ -72,7 +72,7 @@ def _cannot_write(context: ExceptionContext) -> None:
     }
     code = codes.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)  # without its details
     if code is not None:
-        raise OSError(code, str(error), "study.db") from error
+        raise OSError(code, str(error), context.engine and context.engine.url.database) from error
 
 
 def distributions(axes: Mapping[str, list[Any] | Range]) -> dict[str, BaseDistribution]:
