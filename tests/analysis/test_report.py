@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import result_folder
 
-from vitbench.analysis import __main__, results
+from vitbench.analysis import __main__, results, summary
 from vitbench.analysis.learning_rate import figures as curves
 from vitbench.analysis.report import report, svg_curves
 from vitbench.config import Budget
@@ -170,6 +170,7 @@ def test_titles_name_a_users_folder_and_no_scale_that_nobody_chose(reported: Pat
     opened.environment.update(dataset="photos", scales=[])
     opened.sweep["dataset"]["name"] = "folder"
     assert opened.subtitle.startswith("photos, ") and " scale" not in opened.subtitle
+    assert summary.as_json(opened)["scale"] is None
 
 
 def test_errors_with_markup_are_shown_as_text(tmp_path: Path) -> None:

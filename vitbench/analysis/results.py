@@ -49,14 +49,19 @@ class Results:
         return str(self.environment.get("dataset", name)) if by_path else name
 
     @property
+    def scale(self) -> str | None:
+        """The scale at which the file was run; None where it has none to choose from."""
+        if self.environment.get("scales") == []:
+            return None
+        return self.environment.get("scale")
+
+    @property
     def subtitle(self) -> str:
         """What every figure must say: data set, scale, images, models, seeds."""
         seeds = self.trials["seed"].nunique()
         sizes = [f"{n:,}" for n in sorted(self.trials["train_images"].dropna().unique())]
         images = ", ".join(sizes) if len(sizes) < 4 else f"{sizes[0]} to {sizes[-1]}"
-        scale = f"{self.environment.get('scale', '?')} scale, "
-        if self.environment.get("scales") == []:  # the file has none to choose from
-            scale = ""
+        scale = f"{self.scale} scale, " if self.scale else ""
         text = (
             f"{self.dataset}, {scale}{images} training images{self._length}, "
             f"{len(self.trials)} models, {seeds} seed{'s' if seeds != 1 else ''}"

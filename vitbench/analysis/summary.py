@@ -153,8 +153,7 @@ def as_json(results: Results) -> SummaryJson:
     summary = summarise(results)
     return {
         "dataset": results.dataset,
-        # A file without scales has none, whatever an older run wrote down.
-        "scale": results.environment.get("scale") if results.sweep.get("scales", True) else None,
+        "scale": results.scale,
         "partial": results.partial,
         "arms": _arms(results),
         "findings": findings_json(summary.findings),
