@@ -45,7 +45,8 @@ def test_json_is_one_object_of_the_schema(
     assert __main__.main([str(copy), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert matches(shown, summary.SummaryJson)
-    assert shown["scale"] == "laptop"
+    environment = json.loads((folder / "environment.json").read_text())
+    assert shown["scale"] == environment["scale"]
     assert shown["findings"] and shown["limits"] and shown["arms"]
     assert sorted(copy.rglob("*")) == before
     for finding in shown["findings"]:
