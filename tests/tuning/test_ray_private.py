@@ -51,18 +51,17 @@ def test_a_workers_error_is_unwrapped() -> None:
 def two_nodes() -> Iterator[str]:
     """A head without CPUs and a node with two, which has the more memory: where Ray would rather
     place what asks for little. The id of the head."""
-    with pytest.MonkeyPatch.context() as patch:
-        ray.shutdown()  # the one that other tests share; the next that needs it starts it again
-        made = Cluster()
-        head = made.add_node(num_cpus=0, memory=100 * 2**20, object_store_memory=80 * 2**20)
-        made.add_node(num_cpus=2, object_store_memory=80 * 2**20)
-        ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)
-        made.wait_for_nodes()
-        try:
-            yield head.node_id
-        finally:
-            ray.shutdown()
-            made.shutdown()
+    ray.shutdown()  # the one that other tests share; the next that needs it starts it again
+    made = Cluster()
+    head = made.add_node(num_cpus=0, memory=100 * 2**20, object_store_memory=80 * 2**20)
+    made.add_node(num_cpus=2, object_store_memory=80 * 2**20)
+    ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)
+    made.wait_for_nodes()
+    try:
+        yield head.node_id
+    finally:
+        ray.shutdown()
+        made.shutdown()
 
 
 @pytest.mark.ray
