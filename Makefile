@@ -36,8 +36,8 @@ test: $(DEV_STAMP) ## install, run the test suite
 	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not long and not cluster and not alone" $(PYTEST_ARGS)
 
 test-all: test ## the tests above, then those of clusters and those of over a minute
-	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "long or cluster" $(PYTEST_ARGS)
-	@$(PY) -m pytest -m alone $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "long or cluster or alone" $(PYTEST_ARGS) \
+	  $$(grep -lrE 'mark\.(long|cluster|alone)' tests --include='test_*.py')
 
 soak: $(DEV_STAMP) ## 20 minutes of random strikes on sweeps of every kind; ends with a table
 	@$(PY) tests/soak.py $(SOAK_ARGS)

@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from unittest import mock
 
 import pandas as pd
 import pytest
@@ -129,8 +128,10 @@ def start_local_ray() -> None:
     from vitbench.tuning.cluster import connect
 
     if not ray.is_initialized():
-        # Workers inherit it: they may write into the bucket of a test.
-        with mock.patch.dict(os.environ, BUCKET_ENV):
+        # Workers inherit it: they may write into the bucket of a test. What `connect` sets stays.
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in BUCKET_ENV.items():
+                patch.setenv(name, value)
             _shared.enter_context(connect.connect(None, verbose=False))
 
 

@@ -218,6 +218,8 @@ model: {patch_grid: 4, depth: 1, heads: 2, width: 16, mlp: 16}
 train: {epochs: 2, batch_size: 32, train_images: 100}
 search: {space: {seed: [0, 1]}}
 attention: {top: 2, images: 8}
+stack_size: 4
+resources: {cpus: 1.5}  # one process trains all: each begins with seconds of imports
 """
 
 

@@ -39,6 +39,7 @@ train: {epochs: 2, batch_size: 32, train_images: 96, val_images: 50, test_images
 search: {space: {args.deep: [false, true], lr: [0.01, 0.001]}}
 attention: {top: 0}
 stack_size: 2
+resources: {cpus: 1.5}  # one process trains all: each begins with seconds of imports
 """
 
 
@@ -104,6 +105,8 @@ models:
 train: {epochs: 2, batch_size: 32, train_images: 96, val_images: 50, test_images: 40}
 search: {space: {model: [vit, own, timms], lr: [0.003], own.lr: [0.01, 0.001], vit.depth: [1, 2]}}
 attention: {top: 1, images: 4}
+stack_size: 2
+resources: {cpus: 1.5}
 """
     )
     out = tmp_path / "out"

@@ -147,10 +147,13 @@ def test_an_interrupted_and_crashed_sweep_goes_on_to_the_same_numbers(
     calm, broken = tmp_path / "calm", tmp_path / "broken"
     code, output = sweep_runs.sweep_here(str(tiny), "--out", str(calm), *longer)
     assert code == 0, output
-    with sweep_runs.SweepRun([str(tiny), "--out", str(broken), *longer]) as run:
-        assert run.wait_for(lambda: sweep_runs.ledger_lines(broken, "epoch") >= 3)
-        run.process.send_signal(signal.SIGINT)
-        code, output = run.finish()
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored
+    begun = lambda: sweep_runs.ledger_lines(broken, "epoch") >= 3  # noqa: E731
+    try:
+        with sweep_runs.beside(begun, lambda: os.kill(os.getpid(), signal.SIGINT)):
+            code, output = sweep_runs.sweep_here(str(tiny), "--out", str(broken), *longer)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert code == 130, output
     last = output.strip().splitlines()[-1]
     assert last.startswith(f"to go on: {shlex.quote(sys.executable)} -m vitbench.sweep ")
@@ -394,6 +397,7 @@ def test_sizes_are_trained_on_nested_images_of_each_seed(tiny: Path, local_ray: 
     """`--sizes` from the command line to the tables: equal updates, own images, a curve."""
     out = tiny.parent / "out"
     changes = ["train.steps=9", "search.space.lr=[0.01]", "train.batch_size=32"]
+    changes += ["stack_size=2", "resources.cpus=1.5"]  # one process trains all of them
     flags = [f"--set={change}" for change in changes]
     code, output = sweep_runs.sweep_here(
         str(tiny), "--out", str(out), "--sizes", "3", "--seeds", "2", *flags, draws=True

@@ -62,7 +62,8 @@ def test_a_sweep_goes_on_from_its_bucket_on_another_machine(server: str, tmp_pat
         "train: {epochs: 4, batch_size: 8, train_images: 40, val_images: 16, test_images: 16}\n"
         "search: {space: {lr: [0.001, 0.01]}}\n"
         "checkpoints: {every_s: 0}\n"
-        "resources: {gpus: 0}\n"
+        "resources: {gpus: 0, cpus: 1.5}\n"
+        "stack_size: 2\n"
     )
     storage = f"s3://results/{tmp_path.name}{server}"
     first, second = tmp_path / "first", tmp_path / "second"
