@@ -225,6 +225,9 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     gap = 0.14 / (0.72 * figure.get_figheight() / rows)  # a line of type
     to_axes = ax.transScale + ax.transLimits
     places = sorted((float(to_axes.transform((1.0, y))[1]), text, ink) for y, text, ink in ends)
+    if len(places) > (most := max(2, int(1 / gap))):  # more than there is room for: some of them
+        step = (len(places) - 1) / (most - 1)
+        places = [places[round(number * step)] for number in range(most)]
     heights: list[float] = []
     for place, _, _ in places:
         low = heights[-1] + gap if heights else 0.0
