@@ -23,7 +23,7 @@ from vitbench.records import rows
 
 HERE = Path(__file__).resolve().parent
 _NOTE = "<!-- Written by `make docs` out of the code; edit the code. -->"
-_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def pages() -> dict[str, str]:
@@ -91,13 +91,13 @@ def _fields(model: type[BaseModel], section: str) -> list[str]:
 
 
 def _type(field: FieldInfo) -> str:
-    rules = " ".join(
-        f"{sign} {getattr(rule, name):g}"
+    bounds = [
+        f"{bound} {getattr(rule, name):,.12g}"
         for rule in field.metadata
-        for name, sign in _SIGNS.items()
+        for name, bound in _BOUNDS.items()
         if hasattr(rule, name)
-    )
-    return f"{_name(field.annotation)} {rules}".strip()
+    ]
+    return ", ".join([_name(field.annotation), *bounds])
 
 
 def _name(annotation: Any) -> str:

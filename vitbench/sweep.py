@@ -109,6 +109,8 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         prepared = prepare(own.sweep, request.data, console, download=not request.dry_run)
     except UserError as error:
         raise UserError(settled.file.located(str(error))) from error
+    if not request.dry_run:
+        _say(console, f"images: {prepared.images.source}")
     for note in own_models.try_out(settled, prepared.sweep, prepared.images):
         _say(console, note)
     sweep, search = prepared.sweep, prepared.sweep.search
@@ -120,7 +122,6 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         if request.json:
             print(json.dumps(asdict(told), indent=1, allow_nan=False))
         return EXIT_OK, None
-    _say(console, f"images: {prepared.images.source}")
     _say(console, "starting Ray" if request.address is None else f"joining Ray: {request.address}")
     with held():
         from vitbench.tuning import runner

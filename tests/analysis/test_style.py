@@ -48,7 +48,7 @@ def test_colours_of_rates_follow_their_logarithm() -> None:
     assert three[1e-2] == style.colour_of([1e-4, 1e-3, 1e-2, 1e-1, 1.0])[1e-2]
 
 
-@pytest.mark.parametrize("heights", [[0.5] * 6, [1.0] * 4, [0.0, 0.001, 0.002], [-3.0, 5.0]])
+@pytest.mark.parametrize("heights", [[0.5] * 6, [1.0] * 4, [0.0, 0.001, 0.002], [-3.0, 5.0], [0.2] * 99])
 def test_labels_at_line_ends_lie_apart_and_inside(heights: list[float]) -> None:
     """Lines that end at one height have names above one another."""
     with style.canvas(3.0, "Title\nwhat it is of") as figure:

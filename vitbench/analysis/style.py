@@ -19,10 +19,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
+from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullFormatter
 
-# Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Okabe and Ito's palette, without its yellow, which is too pale for lines on white; then three of
+# Paul Tol's.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000",
+           "#882255", "#999933", "#7F7F7F")  # fmt: skip
 DIVERGING = "RdBu_r"  # of attention: white where it is uniform
 # How a trial ended, as a marker: filled for a full run, hollow for a censored one.
 MARKS: dict[str, dict[str, Any]] = {
@@ -223,6 +225,9 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     gap = 0.14 / (0.72 * figure.get_figheight() / rows)  # a line of type
     to_axes = ax.transScale + ax.transLimits
     places = sorted((float(to_axes.transform((1.0, y))[1]), text, ink) for y, text, ink in ends)
+    if len(places) > (most := max(2, int(1 / gap))):  # more than there is room for: some of them
+        step = (len(places) - 1) / (most - 1)
+        places = [places[round(number * step)] for number in range(most)]
     heights: list[float] = []
     for place, _, _ in places:
         low = heights[-1] + gap if heights else 0.0
@@ -255,7 +260,18 @@ def mean_line(
 def whole_numbers(ax: Axes, label: str = "epoch") -> None:
     """Name the x axis, and put its ticks at whole numbers alone."""
     ax.set_xlabel(label)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    grid: Any = ax.get_subplotspec()
+    alone = not grid or grid.get_gridspec().ncols == 1
+    ax.xaxis.set_major_locator(MaxNLocator(10 if alone else 6, integer=True))
+
+
+def rate_axis(ax: Axes, rates: Iterable[float]) -> None:
+    """A logarithmic axis of learning rates, with ticks at those tried where they are few."""
+    ax.set_xscale("log")
+    tried = sorted(set(rates))
+    if len(tried) <= 4:
+        ax.set_xticks(tried, [f"{rate:g}" for rate in tried])
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 ALWAYS_SHOWN_NATS = 4.0  # guessing among 50 classes costs less

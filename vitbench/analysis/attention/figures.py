@@ -162,8 +162,9 @@ def lifts_of_model(summary: pd.DataFrame) -> list[Finding]:
 def table(folder: Path) -> list[dict[str, object]]:
     """Lifts on every region beside their controls, of every trial that was looked at.
 
-    Rows of attention_summary.csv and of the mean over images of attention.parquet; empty where
-    nothing was exported.
+    Rows of attention_summary.csv; empty where nothing was exported. `beats_chance`: the lift is
+    above that of an untrained network, and the interval of its margin over another image's region
+    above 0.
     """
     path = folder / "attention" / "attention_summary.csv"
     if not path.is_file():
@@ -182,6 +183,7 @@ def table(folder: Path) -> list[dict[str, object]]:
             for control in ("untrained", "other_image", "mean_map"):
                 shown[control] = means[f"{score}_{control}"]
             shown |= {
+                "beats_chance": row["margin_low"] > 0 and row["mean"] > shown["untrained"],
                 "method": str(row["method"]).replace("_", " "),
                 "region": region.replace("_", " "),
                 "pointing": means[f"{region}_pointing"],
@@ -250,7 +252,8 @@ def draw_by_rate(data: pd.DataFrame, title: str) -> Figure:
             ends.append((float(means.iloc[-1]), group if len(groups) > 1 else "mean", colour))
         patches = int(data["patches"].max())
         ax.axhline(patches, color="0.4", lw=1, ls=":")
-        ax.set(xscale="log", xlabel="learning rate (dots: a seed each)", ylim=(0, 1.06 * patches))
+        style.rate_axis(ax, data["lr"])
+        ax.set(xlabel="learning rate (dots: a seed each)", ylim=(0, 1.06 * patches))
         ax.set_ylabel(f"effective patches of {patches}, last layer")
         style.label_ends(ax, [*ends, (float(patches), "uniform", "0.4")])
     return figure

@@ -123,7 +123,8 @@ def draw_rates(data: pd.DataFrame, title: str) -> Figure:
                 band = line["low"], line["high"]
                 ax.fill_between(line["lr"], *band, color=colour, alpha=0.15, lw=0)
                 ends[ax].append((float(line["mean"].iloc[-1]), str(folder), colour))
-            ax.set(xscale="log", xlabel="learning rate")
+            style.rate_axis(ax, data["lr"])
+            ax.set_xlabel("learning rate")
             style.bound_losses(ax, data["mean"])
             if len(panels) > 1:
                 ax.set_title(textwrap.fill(str(name), 30))

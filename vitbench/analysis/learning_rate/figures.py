@@ -399,7 +399,8 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
                 crosses.set_in_layout(False)
             style.bound_losses(ax, data[column])
             split = SPLITS[column.removesuffix("_loss")]
-            ax.set(xscale="log", title=f"{split} loss", xlabel="learning rate")
+            style.rate_axis(ax, data["lr"])
+            ax.set(title=f"{split} loss", xlabel="learning rate")
         axes[0].set_ylabel("cross entropy at the last epoch (nats)")
         if names:
             handles, texts = axes[2].get_legend_handles_labels()

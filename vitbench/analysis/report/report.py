@@ -155,6 +155,7 @@ def _latex_tables(results: Results) -> list[Table]:
         }),
         made("attention", "Lift of attention on a region",
              attention_figures.table(results.folder), {
+            "better than chance": lambda row: "yes" if row["beats_chance"] else "no",
             "trial": value("trial_id"), "label": value("label"), "map": value("method"),
             "region": value("region"), "lift": value("mean"), "95 % interval": ends("low", "high"),
             "margin": value("margin", 2),
