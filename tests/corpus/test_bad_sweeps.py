@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import time
 from pathlib import Path
@@ -303,6 +304,25 @@ def test_a_text_that_is_no_sweep_is_refused(name: str, refused: Any) -> None:
 def test_bytes_that_are_no_text_are_refused(refused: Any) -> None:
     """A picture or an archive named .yaml."""
     refused(b"\x89PNG\r\n\x1a\n\x00\xff\xfe")
+
+
+@pytest.mark.parametrize("text", ["", "extends: odd.yaml\n"], ids=["itself", "extended"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "circle"])
+def test_what_is_no_plain_file_is_not_read(
+    kind: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A FIFO keeps its reader waiting, and a device may have no end."""
+    odd, own = tmp_path / "odd.yaml", tmp_path / "own.yaml"
+    match kind:
+        case "fifo":
+            os.mkfifo(odd)
+        case "device":
+            odd.symlink_to("/dev/zero")
+        case "circle":
+            odd.symlink_to(odd.name)
+    own.write_text(text)
+    assert sweep.main([str(own if text else odd), "--dry-run"]) == 2
+    assert str(odd if not text else own) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("keep", ["1000", "null"])

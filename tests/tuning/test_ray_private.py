@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -52,6 +54,30 @@ def test_a_workers_error_is_unwrapped() -> None:
     assert ray_private.raised_by_worker(wrapped) is raised
     assert ray_private.raised_by_worker(raised) is raised
     assert ray_private.is_from_train(wrapped) and not ray_private.is_from_train(raised)
+
+
+def test_a_worker_killed_for_want_of_memory_is_one_that_died() -> None:
+    """Its stack is tried again; Tune would end the whole run."""
+    from ray.air.execution._internal.actor_manager import RayActorManager
+
+    told: list[object] = []
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append(error))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    error = ray.exceptions.OutOfMemoryError("2 workers were killed\nand pages of why")
+    ray_private.retry_after_memory_kills()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RayActorManager, "__init__", lambda self: None)
+        patch.setattr(RayActorManager, "_cleanup_actor", lambda self, tracked_actor: None)
+        manager = RayActorManager()
+        manager._failed_actor_ids = set()
+        manager._actor_start_failed(tracked_actor=actor, exception=error)
+        manager._actor_task_failed(task, error)
+    heard, again = told
+    assert type(again) is type(heard)
+    again = pickle.loads(pickle.dumps(heard))  # as Tune keeps it
+    assert isinstance(again, ray.exceptions.RayActorError), "which Tune tries again"
+    assert isinstance(again, ray.exceptions.OutOfMemoryError), "which the record tells"
+    assert str(again) == "2 workers were killed"
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +42,13 @@ class TuneTrial:
     def __post_init__(self) -> None:
         self.config = {"stack_id": self.plan.stack_id, "plan": self.plan.to_json()}
 
-    def get_pickled_error(self) -> Exception | None:
-        return self.error
+    @property
+    def pickled_error_file(self) -> str | None:
+        if self.error is None:
+            return None
+        file = Path(self.local_path) / "error.pkl"
+        file.write_bytes(pickle.dumps(self.error))
+        return str(file)
 
 
 class Requests:

@@ -62,6 +62,10 @@ def _run(args: argparse.Namespace) -> int:
     from vitbench.attention.maps import one_thread
     from vitbench.model.attention import attend, shows_attention
 
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: must be 0 or more")
+    if args.images < 1:
+        raise UserError(f"--images {args.images}: must be at least 1")
     if args.top is not None:
         if args.top < 1:
             raise UserError(f"--top {args.top}: must be at least 1")
@@ -87,10 +91,6 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError(f"--layer {args.layer}: this model shows no attention in any layer")
     if not 0 <= args.layer <= depth:
         raise UserError(f"--layer {args.layer}: the model has layers 1 to {depth}")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: must be 0 or more")
-    if args.images < 1:
-        raise UserError(f"--images {args.images}: must be at least 1")
     layer = args.layer - 1 if args.layer else -1
     folder = results.folder / "attention"
     say = sys.stderr if args.json else sys.stdout

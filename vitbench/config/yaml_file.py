@@ -78,6 +78,8 @@ def parse_value(text: str) -> Any:
 
 def read(file: FilePath) -> Document:
     """Parse a sweep file; a ConfigError if it cannot be read, is empty, or repeats a key."""
+    if file.exists() and not (file.is_file() or file.is_dir()):  # a FIFO, a device: without an end
+        raise ConfigError([f"{file}: is no plain file; name a sweep file"])
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:

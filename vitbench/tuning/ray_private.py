@@ -7,9 +7,12 @@ Ray's minor version for their sake.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 if TYPE_CHECKING:  # it imports torch, which a driver of workers that train alone has no use for
     from ray.train.torch import TorchTrainer
@@ -86,6 +89,36 @@ def listen_on_loopback(yes: bool) -> None:
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = not yes
+
+
+class KilledForMemory(RayActorError, OutOfMemoryError):
+    """Ray's memory monitor ended a worker; said in one line."""
+
+    def __init__(self, text: str) -> None:
+        RayActorError.__init__(self, error_msg=text.partition("\n")[0])
+
+
+def retry_after_memory_kills() -> None:
+    """Let Tune take a worker that Ray killed for want of memory as one that died.
+
+    It ends the whole run for it: OutOfMemoryError is none of the errors that it expects.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+
+    def as_died(error: Any) -> Any:
+        return KilledForMemory(str(error)) if type(error) is OutOfMemoryError else error
+
+    def converted(taken: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(taken)
+        def failed(*values: Any, **named: Any) -> None:
+            taken(*map(as_died, values), **{name: as_died(value) for name, value in named.items()})
+
+        return failed
+
+    for name in ("_actor_start_failed", "_actor_task_failed"):
+        taken = getattr(RayActorManager, name)
+        if not hasattr(taken, "__wrapped__"):
+            setattr(RayActorManager, name, converted(taken))
 
 
 def leave_sigterm_alone() -> None:

@@ -162,7 +162,9 @@ def _status(trial: Any) -> Status:
 
     A GPU's or torch's memory error does not come here: the worker reports it.
     """
-    error = trial.get_pickled_error()
+    # Tune's own reader looks into the storage, where the file comes later.
+    file = trial.pickled_error_file
+    error = None if file is None else ray.cloudpickle.loads(Path(file).read_bytes())
     if isinstance(error, ray.exceptions.RayTaskError):
         error = error.as_instanceof_cause()
     return Status.OOM if isinstance(error, ray.exceptions.OutOfMemoryError) else Status.CRASHED

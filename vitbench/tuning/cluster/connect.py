@@ -22,6 +22,7 @@ from vitbench.tuning.cluster import watch
 from vitbench.tuning.ray_private import (
     leave_sigterm_alone,
     listen_on_loopback,
+    retry_after_memory_kills,
     send_process_output_to,
 )
 
@@ -70,6 +71,7 @@ def connect(address: str | None, *, verbose: bool) -> Iterator[None]:
     }
     listen_on_loopback(not address)
     leave_sigterm_alone()
+    retry_after_memory_kills()
     local = contextlib.ExitStack()
     try:
         if address:
