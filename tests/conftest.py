@@ -34,6 +34,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         raise pytest.UsageError(f"{item.nodeid} uses Ray and is not marked `ray`")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ray's tests first: they are the longest, and of several processes the last waits for none."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
 def pytest_sessionfinish() -> None:
     """End the shared Ray while modules are still there; at exit it is too late to do so cleanly."""
     sweep_runs.stop_local_ray()
