@@ -150,11 +150,10 @@ def sentences(results: Results) -> list[str]:
 
 def as_json(results: Results) -> SummaryJson:
     """The one JSON object that `python -m vitbench.analysis RESULTS --json` prints."""
-    summary = summarise(results)
+    summary, env = summarise(results), results.environment
     return {
         "dataset": results.dataset,
-        # A file without scales has none, whatever an older run wrote down.
-        "scale": results.environment.get("scale") if results.sweep.get("scales", True) else None,
+        "scale": None if env.get("scales") == [] else env.get("scale"),  # a file may have none
         "partial": results.partial,
         "arms": _arms(results),
         "findings": findings_json(summary.findings),
