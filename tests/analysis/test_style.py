@@ -33,6 +33,17 @@ def test_a_rate_has_the_colour_that_it_has_in_the_whole_sweep() -> None:
     assert set(mixed.values()) == set(style.COLOURS[:2])  # the model differs
 
 
+def test_a_legend_is_no_wider_than_its_figure() -> None:
+    """Settings may have long names: columns become fewer, and no name is cut off."""
+    with style.canvas(3.0, "Title\nwhat it is of") as figure:
+        ax = figure.subplots()
+        for number in range(6):
+            ax.plot([0, 1], label=f"learning rate 0.000{number}, label {number}, depth 12, radam")
+        figure.legend(loc="outside lower center", ncols=3)
+    (box,) = _boxes(figure, figure.legends)
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and len(figure.legends[0].get_texts()) == 6
+
+
 def test_a_label_is_no_longer_than_its_axis() -> None:
     """It would run over the title; breaks that a figure sets itself stay."""
     with style.canvas(2.5, "Title") as figure:
@@ -48,7 +59,9 @@ def test_colours_of_rates_follow_their_logarithm() -> None:
     assert three[1e-2] == style.colour_of([1e-4, 1e-3, 1e-2, 1e-1, 1.0])[1e-2]
 
 
-@pytest.mark.parametrize("heights", [[0.5] * 6, [1.0] * 4, [0.0, 0.001, 0.002], [-3.0, 5.0], [0.2] * 99])
+@pytest.mark.parametrize(
+    "heights", [[0.5] * 6, [1.0] * 4, [0.0, 0.001, 0.002], [-3.0, 5.0], [0.2] * 99]
+)
 def test_labels_at_line_ends_lie_apart_and_inside(heights: list[float]) -> None:
     """Lines that end at one height have names above one another."""
     with style.canvas(3.0, "Title\nwhat it is of") as figure:

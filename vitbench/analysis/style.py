@@ -137,9 +137,13 @@ def canvas(height_in: float, title: str, grid: str | None = "both") -> Iterator[
         figure = Figure(figsize=(width_in(), height_in), layout="constrained")
         yield figure
         _plain_powers(figure)
+        if paper is not None:
+            for inside in filter(None, (ax.get_legend() for ax in figure.axes)):
+                for text in inside.get_texts():
+                    text.set_fontsize(6.5)
+        _fit_legends(figure)
         _fit_labels(figure)
         if paper is not None:
-            _fit_legends(figure)
             return
         figure.suptitle(textwrap.fill(head, 88), x=0.01, ha="left")
         if below:
@@ -148,11 +152,14 @@ def canvas(height_in: float, title: str, grid: str | None = "both") -> Iterator[
 
 def _fit_labels(figure: Figure) -> None:
     """Break labels that are longer than the axis which they stand beside."""
+    canvas: Any = FigureCanvasAgg(figure)
+    legends = [one.get_window_extent(canvas.get_renderer()).height for one in figure.legends]
+    height_in = figure.get_figheight() - 0.8 * sum(legends) / figure.dpi
     for ax in figure.axes:
         grid: Any = ax.get_subplotspec()
         rows, columns = grid.get_gridspec().get_geometry() if grid else (1, 1)
         # As many letters fit along each axis.
-        ax.set_ylabel(_broken(ax.get_ylabel(), int(11 * figure.get_figheight() / rows)))
+        ax.set_ylabel(_broken(ax.get_ylabel(), int(11 * height_in / rows)))
         ax.set_xlabel(_broken(ax.get_xlabel(), int(14 * figure.get_figwidth() / columns)))
 
 
@@ -161,11 +168,7 @@ def _broken(text: str, letters: int) -> str:
 
 
 def _fit_legends(figure: Figure) -> None:
-    """Make legends that suit a wide figure smaller, and give them fewer columns."""
-    for ax in figure.axes:
-        inside = ax.get_legend()
-        for text in inside.get_texts() if inside else ():
-            text.set_fontsize(6.5)
+    """Give legends below the drawing fewer columns until they are no wider than it."""
     canvas: Any = FigureCanvasAgg(figure)
     for legend in list(figure.legends):
         words = [text.get_text() for text in legend.get_texts()]
@@ -288,7 +291,15 @@ def bound_losses(ax: Axes, losses: pd.Series, axis: str = "y") -> None:
     if losses.max() > limit:
         ax.set(**{f"{axis}lim": (min(0.0, float(losses.min())), limit)})
         note = f"up to {losses.max():.2g} beyond the axis"
-        ax.text(0.02, 0.98, note, transform=ax.transAxes, va="top", fontsize=8, color="0.3")
+        ax.text(
+            0.02,
+            0.98 if axis == "y" else 0.9,
+            note,
+            transform=ax.transAxes,
+            va="top",
+            fontsize=8,
+            color="0.3",
+        )
 
 
 FORMATS = (".png", ".pdf")  # of every figure

@@ -46,6 +46,7 @@ def draw_best_so_far(data: pd.DataFrame, title: str) -> Figure:
         _dots(ax, data, "epochs_spent")
         spent, best = data["epochs_spent"], data["best"]
         ax.step(spent, best, where="post", color=style.COLOURS[1], label="best")
+        style.bound_losses(ax, data["loss"])
         ax.set_xlabel("epochs spent on all suggestions, in the order in which they were made")
         ax.set_ylabel(_LOSS)
         ax.legend()
@@ -90,6 +91,7 @@ def draw_slices(data: pd.DataFrame, title: str) -> Figure:
             elif pd.api.types.is_integer_dtype(values):
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.set_xlabel(spelled_out(name).replace("_", " "))
+        style.bound_losses(grid[0][0], data["loss"])
         for ax in grid.flat[len(names) :]:
             ax.set_axis_off()
         for ax in grid[:, 0]:
@@ -168,6 +170,7 @@ def draw_best_of_k(data: pd.DataFrame, title: str) -> Figure:
     with style.canvas(3.4, title) as figure:
         ax = figure.subplots()
         ax.plot(data["k"], data["expected"], color=style.COLOURS[0], marker="o", ms=3)
+        style.bound_losses(ax, data["expected"])
         style.whole_numbers(ax, "suggestions k, drawn from those that were not stopped early")
         ax.set_ylabel("expected lowest loss (nats)")
     return figure
@@ -202,9 +205,11 @@ def draw_rungs(data: pd.DataFrame, title: str) -> Figure:
         axes = figure.subplots(1, len(rungs), squeeze=False, sharey=True)[0]
         for ax, (epoch, part) in zip(axes, rungs, strict=True):
             ax.plot(part["at_rung"], part["final"], "o", ms=5, color=style.COLOURS[0])
+            style.bound_losses(ax, part["at_rung"], "x")
             ax.set_xlabel(f"at epoch {epoch}")
             tau, n = part["tau"].iloc[0], part["trials"].iloc[0]
             ax.set_title(f"Kendall's tau {tau:.2f}\nn = {n}")
+        style.bound_losses(axes[0], data["final"])
         axes[0].set_ylabel("validation loss\nat the last epoch (nats)")
     return figure
 

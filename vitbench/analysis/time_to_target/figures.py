@@ -49,7 +49,9 @@ def draw_target(data: pd.DataFrame, title: str) -> Figure:
 def _staircases(figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series) -> Axes:
     """`share` against `x` for each of the first arms, with ticks where trials are censored."""
     ax = figure.subplots()
-    colours = style.colour_of(list(data["arm"].unique()))  # the same in both figures
+    arms = list(data["arm"].unique())
+    few = len(arms) <= len(style.COLOURS)  # then the same in both figures, else apart in each
+    colours = style.colour_of(arms if few else arms[:_MAX_LINES])
     end = 1.04 * float(data[x].max())
     for arm, colour in list(colours.items())[:_MAX_LINES]:
         part = data[data["arm"] == arm]
