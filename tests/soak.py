@@ -66,6 +66,8 @@ class Sweep:
         self._file.write_text(f"name: {kind}\n{_COMMON}{SWEEPS[kind]}")
         (base / "soak_model.py").write_text(_OWN)
         self.calm = base / "calm" / kind
+        if self.calm.exists():  # of a soak before
+            return
         code, output = sweep_runs.sweep(str(self._file), "--out", str(self.calm), timeout_s=900)
         assert code == 0, output
 

@@ -94,10 +94,29 @@ def handled_by(handle: Callable[[int, FrameType | None], object]) -> Iterator[No
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
+def ended_with(words: str) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a command at once, with these words, where nothing is to be lost.
+
+    Python drops an exception that meets a finalizer. A program that calls us gets its exception.
+    """
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        os.write(2, f"{words}\n".encode())
+        os._exit(EXIT_INTERRUPTED)
+
+    is_command = signal.getsignal(signal.SIGTERM) is signal.default_int_handler  # see `net`
+    with handled_by(end) if is_command else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def held() -> Iterator[list[int]]:
     """Keep Ctrl-C and SIGTERM back until the block is over; a second one ends the process at once.
 
-    For what an exception at any place leaves in halves: importing, starting and ending Ray.
+    For what an exception at any place leaves in halves: importing, starting and ending Ray. The
+    block is given the signals that came.
     """
     came: list[int] = []
 
@@ -108,7 +127,7 @@ def held() -> Iterator[None]:
 
     try:
         with handled_by(note):
-            yield
+            yield came
     finally:
         if came:
             signal.raise_signal(came[0])

@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -34,7 +35,7 @@ from vitbench.data.prepare import prepare
 from vitbench.errors import UserError
 from vitbench.exports import tools as exports
 from vitbench.hardware import cpu_count
-from vitbench.net import EXIT_INTERRUPTED, held, net, run_as_process
+from vitbench.net import EXIT_INTERRUPTED, ended_with, handled_by, held, net, run_as_process
 from vitbench.plan import TrialConfig
 from vitbench.plan.names import varying_fields
 from vitbench.plan.resume import check_same, restore_record
@@ -157,15 +158,16 @@ def run(request: Request, console: Console) -> tuple[int, Path | None]:
         text = f"{error}; to go on: {request.to_go_on(folder)}"
         _say(Console(stderr=True), text, style="red")
         return EXIT_FAILED, None
+    state = "training had been interrupted" if ending.interrupted else "training is complete"
+    again = shlex.join(["vitbench", "analysis", str(folder)])
+    text = f"interrupted while the report was written; {state}; to write it: {again}"
     try:
-        code = _finish(settled, job, folder, ending, console)
-        if bucket is not None and mirror is not None:
-            mirror.copy()
-            _say(console, f"copied to: {bucket.address}")
+        with ended_with(printable(text)):
+            code = _finish(settled, job, folder, ending, console)
+            if bucket is not None and mirror is not None:
+                mirror.copy()
+                _say(console, f"copied to: {bucket.address}")
     except KeyboardInterrupt:
-        state = "training had been interrupted" if ending.interrupted else "training is complete"
-        again = shlex.join(["vitbench", "analysis", str(folder)])
-        text = f"interrupted while the report was written; {state}; to write it: {again}"
         _say(Console(stderr=True), text, style="red")
         code = EXIT_INTERRUPTED
     except OSError as error:
@@ -357,10 +359,17 @@ def _export_attention(job: runner.Job, folder: Path, data_dir: Path | None, stag
     asked = job.sweep.attention
     if not asked.top:
         return ""
+
+    def watch(what: str, done: int, total: int) -> None:
+        if came:
+            raise KeyboardInterrupt
+        stages.now(what, done, total)
+
     try:
-        best = export_best(
-            folder, top=asked.top, count=asked.images, data_dir=data_dir, watch=stages.now
-        )
+        with handled_by(signal.default_int_handler), held() as came:
+            best = export_best(
+                folder, top=asked.top, count=asked.images, data_dir=data_dir, watch=watch
+            )
     except UserError as error:
         return f"no attention plates: {error}"
     return f"attention plates of {', '.join(best)}: {folder / 'attention'}" if best else ""

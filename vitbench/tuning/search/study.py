@@ -136,6 +136,8 @@ class StudySource:
         record: Callable[[dict[str, Any]], None] = lambda drawn: None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # A stack that goes on from a checkpoint may report an epoch once more, with the same value.
+        warnings.filterwarnings("ignore", message="The reported value is ignored")
         self._sweep = sweep
         self._channels = channels
         self._outputs = outputs
