@@ -99,7 +99,7 @@ def test_bad_input_is_one_message_and_starts_nothing(
 def test_more_than_the_cluster_has_is_refused(tiny: Path, tmp_path: Path) -> None:
     """What Ray alone knows; the folder of the run that was refused goes again."""
     out = tmp_path / "out"
-    code, output = sweep_runs.sweep_here(str(tiny), "--out", str(out), "--set=resources.cpus=1000")
+    code, output = sweep_runs.sweep_here(str(tiny), "--out", str(out), "--set=resources.workers=99")
     assert code == 2 and "it can never start" in output
     assert not list(out.glob("*/*"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,15 @@ def test_garbled_lines_are_named_and_the_rest_is_saved(
     assert "garbled lines of the ledger were taken out: 6, 41, 42" in said
     (kept,) = run.glob("ledger.jsonl.damaged-*")
     assert kept.read_bytes() == damaged and kept.name in said
+    lost = json.loads(before.splitlines()[5])
+    assert lost["kind"] == "trial", "without it nobody knows the settings of its rows"
     assert path.read_bytes().splitlines() == [
-        line for n, line in enumerate(damaged.splitlines()) if n not in (5, 40, 41)
+        line
+        for n, line in enumerate(damaged.splitlines())
+        if n not in (5, 40, 41) and f'"trial_id": "{lost["trial_id"]}"'.encode() not in line
     ]
+    trials, _ = tables.write(run)
+    assert lost["trial_id"] not in set(trials["trial_id"]) and trials["lr"].notna().all()
     assert salvage(run).garbled == [] and len(list(run.glob("*.damaged-*"))) == 1
     tables.build_all(run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ class Salvage:
 
 def salvage(results_dir: Path) -> Salvage:
     """Take garbled lines out of a ledger, which is kept beside, and build the tables anew.
+
+    Where the plan of a trial was among them, nobody knows its settings: its rows go, too.
 
     A last line without its end belongs to a driver that was killed while it wrote: the next one
     cuts it off, and it is not counted here.
@@ -50,6 +53,7 @@ def salvage(results_dir: Path) -> Salvage:
             raise UserError(f"{path}: none of its {len(lines)} lines is whole; nothing to save")
         kept_as = None
         if garbled:
+            whole = _of_planned_trials(whole)
             kept_as = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
             kept_as.write_bytes(b"".join(lines))
             with path.open("r+b") as out:  # the same file, which stays locked
@@ -57,3 +61,15 @@ def salvage(results_dir: Path) -> Salvage:
                 out.truncate()
         trials, epochs = tables.write(results_dir)
     return Salvage(garbled, len(whole), kept_as, len(trials), len(epochs))
+
+
+def _of_planned_trials(lines: list[bytes]) -> list[bytes]:
+    """Without epochs and outcomes of trials whose plan is not there; a torn last line stays."""
+    told = [json.loads(line) if ledger.is_whole_line(line) else {} for line in lines]
+    planned = {line.get("trial_id") for line in told if line.get("kind") == "trial"}
+    rows = ("epoch", "outcome")
+    return [
+        line
+        for line, content in zip(lines, told, strict=True)
+        if content.get("kind") not in rows or content["trial_id"] in planned
+    ]
