@@ -77,8 +77,12 @@ def test_the_script_trains_and_evaluates_each_epoch(tmp_path: Path) -> None:
 @needs_timm
 @pytest.mark.slow
 @pytest.mark.ray
-def test_the_same_function_trains_under_ray_tune(local_ray: None) -> None:
+def test_the_same_function_trains_under_ray_tune(
+    local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every epoch of every trial comes back, in the order of the trials."""
+    # The script is a program of its own: what our sweeps set for Tune is not set there.
+    monkeypatch.delenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", raising=False)
     asked = Sweep.model_validate(commands.sweep_file(2, quick=True, dataset="digits"))
     images = data.load(asked.dataset, None).subset(64, 32, 32)
     found = script.under_ray(expand(asked), images)
