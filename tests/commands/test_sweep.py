@@ -24,6 +24,7 @@ from vitbench.commands.request import Request
 from vitbench.config import load_sweep
 from vitbench.data.sets import mnist
 from vitbench.errors import UserError
+from vitbench.hardware import cpu_count
 from vitbench.plan.resume import check_same
 from vitbench.records import tables
 from vitbench.records.ledger import Ledger
@@ -99,7 +100,8 @@ def test_bad_input_is_one_message_and_starts_nothing(
 def test_more_than_the_cluster_has_is_refused(tiny: Path, tmp_path: Path) -> None:
     """What Ray alone knows; the folder of the run that was refused goes again."""
     out = tmp_path / "out"
-    code, output = sweep_runs.sweep_here(str(tiny), "--out", str(out), "--set=resources.workers=99")
+    twice = f"--set=resources.cpus={cpu_count()}", "--set=resources.workers=2"
+    code, output = sweep_runs.sweep_here(str(tiny), "--out", str(out), *twice)
     assert code == 2 and "it can never start" in output
     assert not list(out.glob("*/*"))
 
