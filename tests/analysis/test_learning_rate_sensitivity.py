@@ -163,9 +163,11 @@ def test_since_when_the_best_rates_keep_their_order() -> None:
         0.1: [3.0, 9.0, 2.2, 9.0, 2.2],
     }
     found = settled(*over_epochs(losses))
-    assert found == Settled((0.001, 0.003, 0.01), since=4, last=5, evaluated=5)
+    assert found == Settled((0.001, 0.003, 0.01), best_since=4, since=4, last=5)
     late = {lr: values[:4] for lr, values in losses.items()}
     assert settled(*over_epochs(late)) == Settled((0.001, 0.003, 0.01), 4, 4, 4)
+    losses[0.003][3] = 1.1  # third at epoch 4
+    assert settled(*over_epochs(losses)) == Settled((0.001, 0.003, 0.01), 4, 5, 5)
 
 
 def test_a_rate_that_diverged_stands_at_the_start_of_training() -> None:

@@ -17,14 +17,14 @@ _MIN_EPOCHS = 3  # fewer evaluations show no course
 class Settled:
     """The rates of lowest mean validation loss, lowest first, and how long they stand so.
 
-    `since` is the first evaluated epoch from which the order no longer changes, `last` the last
-    one; they are equal where the last evaluation still changed it. `evaluated` counts the epochs.
+    From epoch `best_since` on the first of them is the lowest at every evaluation, from `since` on
+    the order of all is that of the `last` one; equal to `last` where that evaluation changed it.
     """
 
     best: tuple[float, ...]
+    best_since: int
     since: int
     last: int
-    evaluated: int
 
 
 def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
@@ -52,6 +52,9 @@ def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
     mean_RE = loss_TE.groupby(trials.set_index("trial_id")["lr"]).mean()
     orders = {int(e): tuple(mean_RE[e].nsmallest(_TOP).index) for e in sorted(mean_RE.columns)}
     last = max(orders)
-    changed = [epoch for epoch, order in orders.items() if order != orders[last]]
-    since = min(epoch for epoch in orders if epoch > max(changed, default=0))
-    return Settled(tuple(map(float, orders[last])), since, last, len(orders))
+
+    def since(places: int) -> int:
+        other = [e for e, order in orders.items() if order[:places] != orders[last][:places]]
+        return min(epoch for epoch in orders if epoch > max(other, default=0))
+
+    return Settled(tuple(map(float, orders[last])), since(1), since(_TOP), last)
