@@ -222,7 +222,7 @@ def test_the_console_script_is_installed_and_loads_nothing_heavy(tmp_path: Path)
     from importlib.metadata import entry_points
 
     (script,) = entry_points(group="console_scripts", name="vitbench")
-    assert script.value == "vitbench.cli:main"
+    assert script.value == "vitbench.cli:as_program"
     code = (
         "import sys; from vitbench.cli import main; main(['--help']); "
         "print([m for m in ('torch', 'ray', 'pandas', 'pydantic') if m in sys.modules])"
