@@ -69,20 +69,28 @@ def draw_curves(data: pd.DataFrame, title: str) -> Figure:
     with style.canvas(3.7, title) as figure:
         axes = figure.subplots(1, 2)
         colours = style.colour_of(names[:_MAX_LINES])
+        ends: dict[str, list[tuple[float, str, str]]] = {"error": [], "loss": []}
         for number, (name, colour) in enumerate(colours.items()):
             own = data[data["curve"] == name]
-            for ax, part in zip(axes, ("error", "loss"), strict=True):
+            for ax, part in zip(axes, ends, strict=True):
                 rows = own[own["part"] == part]
-                label = f"{name}, mean over seeds" if name != "all" else "mean over seeds"
+                line = own[own["part"] == "law"] if part == "error" else rows
+                last = (rows if line.empty else line)["mean"].iloc[-1]
+                ends[part].append((float(last), name, colour))
+                label = "mean over seeds" if number == 0 else None
                 yerr = np.maximum([rows["mean"] - rows["low"], rows["high"] - rows["mean"]], 0)
                 yerr[0] = np.minimum(yerr[0], 0.9 * rows["mean"])
                 ax.errorbar(rows["images"], rows["mean"], yerr=yerr, color=colour, marker="o",
                             ms=4, capsize=3, ls="-" if part == "loss" else "", label=label,
                             zorder=3)  # fmt: skip
             _law(axes[0], own, colour, is_first=number == 0)
-        for ax, label in zip(axes, ("test error", "test loss (nats)"), strict=True):
+        for ax, title_y, named in zip(
+            axes, ("test error", "test loss (nats)"), ends.values(), strict=True
+        ):
             _log_axes(ax)
-            ax.set_ylabel(label)
+            ax.set_ylabel(title_y)
+            if len(named) > 1:
+                style.label_ends(ax, named)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
     return figure
@@ -182,12 +190,14 @@ def draw_doubling(data: pd.DataFrame, title: str) -> Figure:
     """Share of the error that goes with twice the images: points as seen, a line by the law."""
     names = list(data["curve"].unique())
     with style.canvas(3.9, title) as figure:
-        ax = figure.subplots()
+        ax, ends = figure.subplots(), []
         for number, (name, colour) in enumerate(style.colour_of(names[:_MAX_LINES]).items()):
             own = data[data["curve"] == name]
             seen, law = own[own["part"] == "seen"], own[own["part"] == "law"]
             yerr = np.nan_to_num([seen["share"] - seen["low"], seen["high"] - seen["share"]])
-            label = "between two sizes, 95 % t interval" if name == "all" else name
+            label = "between two sizes, 95 % t interval" if number == 0 else None
+            last = (law if len(law) else seen)["share"].iloc[-1]
+            ends.append((100 * float(last), name, colour))
             apart = _apart(number, min(len(names), _MAX_LINES))
             ax.errorbar(seen["images"] * apart, 100 * seen["share"], yerr=100 * yerr, color=colour,
                         marker="o", ms=5, capsize=3, ls="", label=label, zorder=3)  # fmt: skip
@@ -201,6 +211,8 @@ def draw_doubling(data: pd.DataFrame, title: str) -> Figure:
         ax.set_xlabel("training images before doubling")
         ax.set_ylabel("test error that goes with twice the images (%)")
         ax.legend(fontsize=9)
+        if len(ends) > 1:
+            style.label_ends(ax, ends)
     return figure
 
 
@@ -245,7 +257,7 @@ def draw_rates(data: pd.DataFrame, title: str) -> Figure:
         for place, name in enumerate(names):
             own, colour = data[data["curve"] == name], colours[name]
             apart = _apart(place, len(names))
-            label = "best of each size" if name == "all" else name
+            label = "best of each size" if place == 0 else None
             area = 12 + 70 * own["agree"] / own["seeds"]
             left.plot(own["images"] * apart, own["rate"], color=colour, lw=1.2, label=label)
             left.scatter(own["images"] * apart, own["rate"], s=area, color=colour, zorder=3)
@@ -269,6 +281,9 @@ def draw_rates(data: pd.DataFrame, title: str) -> Figure:
         right.set_ylabel("more test error at one rate for all (%)")
         for ax in (left, right):
             _images_axis(ax)
+        if len(names) > 1:
+            last_costs = data.groupby("curve")["cost"].last()
+            style.label_ends(right, [(100 * last_costs[n], n, colours[n]) for n in names])
         figure.legend(loc="outside lower center", ncols=3)
     return figure
 

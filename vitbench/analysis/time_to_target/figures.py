@@ -38,33 +38,40 @@ def draw_target(data: pd.DataFrame, title: str) -> Figure:
         title += f"; the {_MAX_LINES} lowest medians of {arms}"
     with style.canvas(4.0, title) as figure:
         labels = data["arm"] + " (n = " + data["models"].astype(str) + ")"
-        ax = _staircases(figure, data, "epochs", labels)
+        ax, ends = _staircases(figure, data, "epochs", labels)
         ax.axhline(0.5, color="0.6", lw=0.8, ls=":", zorder=0)
         ax.set_xlim(0, 1.04 * float(data["epochs"].max()))
         style.whole_numbers(ax, "epochs; ticks: models that were last seen before they arrived")
         ax.set_ylabel(f"share that reached {data['target'].iloc[0]:g} (Kaplan-Meier)")
+        style.label_ends(ax, ends)
     return figure
 
 
-def _staircases(figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series) -> Axes:
-    """`share` against `x` for each of the first arms, with ticks where trials are censored."""
+def _staircases(
+    figure: Figure, data: pd.DataFrame, x: str, labels: pd.Series
+) -> tuple[Axes, list[tuple[float, str, str]]]:
+    """`share` against `x` for each of the first arms, with ticks where trials are censored.
+
+    Returns the axes, and the ends of the lines for `style.label_ends`.
+    """
     ax = figure.subplots()
     arms = list(data["arm"].unique())
     few = len(arms) <= len(style.COLOURS)  # then the same in both figures, else apart in each
     colours = style.colour_of(arms if few else arms[:_MAX_LINES])
     end = 1.04 * float(data[x].max())
+    ends = []
     for arm, colour in list(colours.items())[:_MAX_LINES]:
         part = data[data["arm"] == arm]
         label = spelled_out(labels[part.index[0]])
         if part["share"].iloc[-1] == 1:  # all have arrived, and stay
             part = pd.concat([part, part.tail(1).assign(**{x: end, "censored": 0})])
-        ax.step(part[x], part["share"], where="post", color=colour, lw=2, label=label)
+        ax.step(part[x], part["share"], where="post", color=colour, lw=2)
+        ends.append((float(part["share"].iloc[-1]), label, colour))
         if "censored" in part:
             cut = part[part["censored"] > 0]
             ax.plot(cut[x], cut["share"], "|", ms=9, color=colour)
     ax.set_ylim(-0.02, 1.04)
-    figure.legend(loc="outside lower center", ncols=2)
-    return ax
+    return ax, ends
 
 
 def describe_target(data: pd.DataFrame) -> Finding:
@@ -86,9 +93,10 @@ def draw_profile(data: pd.DataFrame, title: str) -> Figure:
     """A staircase per arm: the share of workloads on which it is at most tau times the fastest."""
     with style.canvas(3.9, title) as figure:
         labels = data["arm"] + " (B = " + data["score"].map("{:.2f}".format) + ")"
-        ax = _staircases(figure, data, "tau", labels)
+        ax, ends = _staircases(figure, data, "tau", labels)
         ax.set(xlim=(1, speed.R_MAX), ylabel=f"share of {data['workloads'].iloc[0]} workloads")
         ax.set_xlabel("tau: epochs to the target over those of the fastest arm")
+        style.label_ends(ax, ends)
     return figure
 
 
