@@ -23,13 +23,29 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 SWEEP = """
 name: hosts
 dataset: {name: digits, image_size: 8}
-model: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
+models:
+  vit: {patch_grid: 2, depth: 1, heads: 2, width: 8, mlp: 8}
+  own: {build: "own_net:Net"}
 train: {epochs: 100, batch_size: 8, train_images: 300, val_images: 60, test_images: 60}
-search: {space: {lr: [0.0003, 0.001, 0.003], seed: [0, 1]}}
+search: {space: {model: [vit, own], lr: [0.0003, 0.001, 0.003]}}
 checkpoints: {every_s: 0}
 stack_size: 1
 attention: {top: 0}
 max_failures: 10
+"""
+# A model of the user's, whose file lies on the head alone.
+OWN = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, *, channels, image_size, outputs):
+        super().__init__()
+        self.rows = nn.TransformerEncoderLayer(image_size, 2, 8, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(image_size, outputs)
+
+    def forward(self, images):
+        return self.head(self.rows(images[:, 0]).mean(dim=1))
 """
 PAIR = """
 name: pair
@@ -43,15 +59,15 @@ attention: {top: 0}
 
 
 class ClusterSweep:
-    """`python -m vitbench.sweep --address auto` on the head, with results in the shared folder."""
+    """A sweep with `--address auto` out of the head's home, with results in the shared folder."""
 
     def __init__(self, cluster: RayCluster, text: str, name: str, *arguments: str) -> None:
-        self._shared = cluster.lan.base / "shared"
-        file = self._shared / f"{name}.yaml"
-        file.write_text(text)
-        self._folder = self._shared / name
+        home = cluster.head.folder / "home"
+        (home / f"{name}.yaml").write_text(text)
+        (home / "own_net.py").write_text(OWN)
+        self._folder = cluster.lan.base / "shared" / name
         argv = [
-            "python", "-m", "vitbench.sweep", f"{SHARED}/{name}.yaml", "--address", "auto",
+            "python", "-m", "vitbench.sweep", f"{name}.yaml", "--address", "auto",
             "--set", f"storage={SHARED}/{name}", *arguments,
         ]  # fmt: skip
         self._done: subprocess.CompletedProcess[str] | None = None
@@ -91,6 +107,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same sweep on this machine alone, undisturbed."""
     folder = tmp_path_factory.mktemp("calm")
     (folder / "hosts.yaml").write_text(SWEEP)
+    (folder / "own_net.py").write_text(OWN)
     code, output = sweep_runs.sweep(str(folder / "hosts.yaml"), "--out", str(folder))
     assert code == 0, output
     return folder
@@ -115,7 +132,10 @@ def same_tables(found: Path, expected: Path) -> None:
 
 
 def test_a_host_that_is_cut_off_costs_nothing(whole: RayCluster, calm: Path) -> None:
-    """Its plug is pulled while its trials train: they go on elsewhere, each epoch counted once."""
+    """Its plug is pulled while its trials train: they go on elsewhere, each epoch counted once.
+
+    Half of them are of a model of the user's, whose code came from the head to every host.
+    """
     run = ClusterSweep(whole, SWEEP, "cut")
     # All of them train now, those on the third host too; none is near its end.
     run.wait_for(lambda: run.begun() == 6)
