@@ -387,10 +387,14 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
     with style.canvas(3.2, title) as figure:
         axes = figure.subplots(1, 3, sharey=True)
         for ax, column in zip(axes, _LOSSES, strict=True):
+            ends = []  # of the lines of this panel
             for cell, part in groups:
-                colour = colours[in_words(names, cell)]
+                setting = in_words(names, cell)
+                colour = colours[setting]
                 means = standing_in(part, column).groupby(part["lr"]).mean()
-                ax.plot(means.index, means, color=colour, label=in_words(names, cell) or None)
+                ax.plot(means.index, means, color=colour)
+                if setting and means.notna().any():
+                    ends.append((float(means.dropna().iloc[-1]), setting, colour))
                 for status, mark in style.MARKS.items():
                     some = part[part["status"] == status]
                     ax.plot(some["lr"], some[column], ls="", color=colour, ms=5, **mark)
@@ -402,9 +406,7 @@ def draw_loss_by_lr(data: pd.DataFrame, title: str) -> Figure:
             style.rate_axis(ax, data["lr"])
             ax.set(title=f"{split} loss", xlabel="learning rate")
         axes[0].set_ylabel("cross entropy at the last epoch (nats)")
-        if names:
-            handles, texts = axes[2].get_legend_handles_labels()
-            figure.legend(handles, texts, loc="outside lower center", ncols=3)
+        style.label_ends(ax, ends)
     return figure
 
 
