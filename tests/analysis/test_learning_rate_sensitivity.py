@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import integrate
 
+from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.render import sentence
 from vitbench.analysis.learning_rate import sensitivity
 from vitbench.analysis.learning_rate.findings import no_sensitivity
@@ -148,7 +149,7 @@ def over_epochs(losses: dict[float, list[float]]) -> tuple[pd.DataFrame, pd.Data
         for epoch, value in enumerate(values, 1)
     ]
     ended = [
-        {"trial_id": f"{lr}", "lr": lr, "status": "finished", "initial_val_loss": 2.3}
+        {"trial_id": f"{lr}", "lr": lr, "seed": 0, "status": "finished", "initial_val_loss": 2.3}
         for lr in losses
     ]
     return pd.DataFrame(ended), pd.DataFrame(rows)
@@ -163,17 +164,37 @@ def test_since_when_the_best_rates_keep_their_order() -> None:
         0.1: [3.0, 9.0, 2.2, 9.0, 2.2],
     }
     found = settled(*over_epochs(losses))
-    assert found == Settled((0.001, 0.003, 0.01), best_since=4, since=4, last=5)
+    assert found == Settled((0.001, 0.003, 0.01), best_since=4, since=4, last=5, seeds=1)
     late = {lr: values[:4] for lr, values in losses.items()}
-    assert settled(*over_epochs(late)) == Settled((0.001, 0.003, 0.01), 4, 4, 4)
+    assert settled(*over_epochs(late)) == Settled((0.001, 0.003, 0.01), 4, 4, 4, 1)
     losses[0.003][3] = 1.1  # third at epoch 4
-    assert settled(*over_epochs(losses)) == Settled((0.001, 0.003, 0.01), 4, 5, 5)
+    assert settled(*over_epochs(losses)) == Settled((0.001, 0.003, 0.01), 4, 5, 5, 1)
 
 
 def test_a_rate_that_diverged_stands_at_the_start_of_training() -> None:
     """It has no loss at later epochs, and is among the best of none; too few epochs say nothing."""
     trials, epochs = over_epochs({0.001: [2.0, 1.0, 0.5], 0.003: [1.9, 0.9, 0.6], 0.01: [1.0]})
     trials.loc[trials.lr == 0.01, "status"] = "diverged"
-    assert settled(trials, epochs) == Settled((0.001, 0.003, 0.01), 3, 3, 3)
+    assert settled(trials, epochs) == Settled((0.001, 0.003, 0.01), 3, 3, 3, 1)
     assert settled(trials, epochs[epochs.epoch < 3]) is None
     assert settled(trials[trials.lr < 0.01], epochs) is None
+
+
+def test_seeds_that_lack_a_rate_do_not_order_the_rates() -> None:
+    """A second seed, with 0.01 as its best, has no end at 0.003: the order is that of the first."""
+    trials, epochs = over_epochs({0.001: [0.5] * 3, 0.003: [0.6] * 3, 0.01: [0.7] * 3})
+    other = trials.assign(trial_id="other " + trials["trial_id"], seed=1)
+    other.loc[other.lr == 0.003, "status"] = "crashed"
+    low = epochs.assign(trial_id="other " + epochs["trial_id"])
+    low.loc[low.trial_id == "other 0.01", "val_loss"] = 0.0
+    found = settled(pd.concat([trials, other]), pd.concat([epochs, low]))
+    assert found == Settled((0.001, 0.003, 0.01), 1, 1, 3, 1)
+
+
+def test_what_is_said_of_an_order_that_came_late() -> None:
+    """0.001 leads at first and at the end, not between: nothing is said of the time before that."""
+    losses = {0.001: [0.1, 0.9, 0.1], 0.003: [0.2, 0.2, 0.2], 0.01: [0.3, 0.3, 0.3]}
+    found = settled(*over_epochs(losses))
+    assert found is not None
+    told = sentence(Finding("lr_settled", arms=("",), n=found.seeds, facts=asdict(found)))
+    assert "after epoch 3, and was not at the one before" in told

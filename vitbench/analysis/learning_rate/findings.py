@@ -59,7 +59,7 @@ def _settled(results: Results, names: list[str]) -> list[Finding]:
                     kind="lr_settled",
                     arms=(in_words(names, cell),),
                     metric="val_loss",
-                    n=int(trials["seed"].nunique()),
+                    n=found.seeds,
                     facts=asdict(found),
                 )
             )

@@ -18,38 +18,44 @@ class Settled:
     """The rates of lowest mean validation loss, lowest first, and how long they stand so.
 
     From epoch `best_since` on the first of them is the lowest at every evaluation, from `since` on
-    the order of all is that of the `last` one; equal to `last` where that evaluation changed it.
+    the order of all is that of the `last` one; equal to `last` where it was not so at the
+    evaluation before. `seeds` have an end at every rate, and means are over these.
     """
 
     best: tuple[float, ...]
     best_since: int
     since: int
     last: int
+    seeds: int
 
 
 def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
     """The order of one model's best rates over training; None where there is too little to order.
 
-    Means are over seeds, at epochs at which every trial was evaluated. As in the sensitivity, the
-    loss before training stands in for a higher one and for trials that have diverged.
+    Means are over seeds, at epochs at which every trial was evaluated. As in the sensitivity, seeds
+    that lack a rate do not count, and the loss before training stands in for a higher one and for
+    trials that have diverged.
 
     Args:
-        trials: of one model, with `lr`, `status` and `initial_val_loss`.
+        trials: of one model, with `trial_id`, `lr`, `seed`, `status` and `initial_val_loss`.
         epochs: with `trial_id`, `epoch` and `val_loss`; of any trials.
     """
-    trials = trials[trials["status"].isin(ENDED)]
-    if trials["lr"].nunique() < _TOP:
+    ended = trials[trials["status"].isin(ENDED)]
+    rates = ended["lr"].nunique()
+    whole = ended.groupby("seed")["lr"].transform("nunique") == rates
+    ended = ended[whole].set_index("trial_id")
+    if rates < _TOP or ended.empty:
         return None
-    own = epochs[epochs["trial_id"].isin(trials["trial_id"])]
+    own = epochs[epochs["trial_id"].isin(ended.index)]
     loss_TE = own.pivot_table(index="trial_id", columns="epoch", values="val_loss", dropna=False)
-    loss_TE = loss_TE.reindex(trials["trial_id"])
-    start_T = trials.set_index("trial_id")["initial_val_loss"].astype(float)
-    gone_T = (trials.set_index("trial_id")["status"] == "diverged").reindex(loss_TE.index)
+    loss_TE = loss_TE.reindex(ended.index)
+    gone_T = ended["status"] == "diverged"
     loss_TE[gone_T] = loss_TE[gone_T].fillna(math.inf)
+    start_T = ended["initial_val_loss"].astype(float)
     loss_TE = loss_TE.dropna(axis="columns").clip(upper=start_T, axis="index")
     if loss_TE.shape[1] < _MIN_EPOCHS:
         return None
-    mean_RE = loss_TE.groupby(trials.set_index("trial_id")["lr"]).mean()
+    mean_RE = loss_TE.groupby(ended["lr"]).mean()
     orders = {int(e): tuple(mean_RE[e].nsmallest(_TOP).index) for e in sorted(mean_RE.columns)}
     last = max(orders)
 
@@ -57,4 +63,5 @@ def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
         other = [e for e, order in orders.items() if order[:places] != orders[last][:places]]
         return min(epoch for epoch in orders if epoch > max(other, default=0))
 
-    return Settled(tuple(map(float, orders[last])), since(1), since(_TOP), last)
+    best = tuple(map(float, orders[last]))
+    return Settled(best, since(1), since(_TOP), last, ended["seed"].nunique())
