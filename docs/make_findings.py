@@ -213,10 +213,14 @@ def readme(shipped: dict[str, Shipped]) -> str:
     return marked.sub(lambda _: block, README.read_text(encoding="utf-8"))
 
 
-def files() -> dict[Path, str]:
-    """Path to content of everything that is written."""
+def opened() -> dict[str, Shipped]:
+    """The results that paper.yaml names."""
     named = dict.fromkeys(part.results for claim in paper_claims() for part in claim.evidence)
-    shipped = {name: Shipped(name) for name in named}
+    return {name: Shipped(name) for name in named}
+
+
+def files(shipped: dict[str, Shipped]) -> dict[Path, str]:
+    """Path to content of everything that is written."""
     written = {
         folder.folder / "findings.json": json.dumps(folder.json, indent=1) + "\n"
         for folder in shipped.values()
@@ -225,10 +229,11 @@ def files() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    for path, text in files().items():
+    every = opened()
+    for path, text in files(every).items():
         path.write_text(text, encoding="utf-8")
         print(f"wrote {path.relative_to(HERE.parent)}")
     for claim in paper_claims():
         for part in claim.evidence:
             if part.figure:
-                Shipped(part.results).draw(part.figure)
+                every[part.results].draw(part.figure)

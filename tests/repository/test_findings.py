@@ -36,7 +36,7 @@ def close(now: Any, shipped: Any) -> None:
 
 def test_the_page_is_made_of_what_ships(made: dict[str, Any]) -> None:
     """Made again from analysis/data, page and findings are those in the repository."""
-    for path, text in made["files"]().items():
+    for path, text in made["files"](made["opened"]()).items():
         shipped = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             close(json.loads(text), json.loads(shipped))

@@ -8,6 +8,7 @@ cnn.lr        either of the first two, of the model `cnn` alone
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -34,6 +35,7 @@ def owner_of(axis: str) -> str | None:
     return axis.partition(".")[0] if setting_of(axis) != axis else None
 
 
+@functools.cache  # asked of every setting of every trial of a grid
 def is_stackable(axis: str) -> bool:
     """Whether members of one stack may differ in this setting."""
     section = AXES.get(setting_of(axis))

@@ -59,10 +59,10 @@ def limits(results: Results) -> list[Finding]:
     if len(silent):
         names = [str(name) for name in silent["model"].unique()]
         told.append(Finding("limit_no_attention", n=len(names), facts={"models": names}))
-    spread, models = recorded_spread(results), compared(results)
-    without = int((~models["trial_id"].isin(spread["trial_id"])).sum())
-    if len(spread) and without:
-        told.append(Finding("limit_without_map", n=without))
+    if len(spread := recorded_spread(results)):
+        without = int((~compared(results)["trial_id"].isin(spread["trial_id"])).sum())
+        if without:
+            told.append(Finding("limit_without_map", n=without))
     return told
 
 
@@ -193,9 +193,10 @@ def lifts(results: Results) -> pd.DataFrame:
 
     Empty where labels are not compared, or lifts were not recorded (by earlier versions).
     """
-    spread, models = recorded_spread(results), compared(results)
+    spread = recorded_spread(results)
     regions = [name for name in spread.columns if name.endswith(LIFT)]
-    if not regions or models.empty or (models["task"] != "one label").any():
+    models = compared(results) if regions else None
+    if models is None or models.empty or (models["task"] != "one label").any():
         return pd.DataFrame(columns=["label", "seed"])
     rows = models[["trial_id", "label", "seed"]].merge(spread[["trial_id", *regions]])
     return rows.drop(columns="trial_id")

@@ -50,7 +50,7 @@ def as_json(comparison: Comparison) -> ComparisonJson:
                 "folder": str(side.results.folder),
                 "name": side.name,
                 "dataset": side.results.dataset,
-                "scale": side.results.environment.get("scale"),
+                "scale": side.results.scale,
                 "partial": side.results.partial,
             }
             for side in comparison.sides

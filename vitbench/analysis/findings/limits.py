@@ -33,8 +33,8 @@ def limits(results: Results) -> list[Finding]:
     shared = "subset" not in trials or (trials["subset"].fillna("shared") == "shared").any()
     if seeds > 1 and shared:
         told.append(Finding("limit_one_subset", n=seeds))
-    scale = results.environment.get("scale", "paper")
-    if scale != "paper":
+    scale = results.scale
+    if scale not in (None, "paper"):
         told.append(
             Finding(
                 "limit_scale",
