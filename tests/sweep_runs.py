@@ -122,7 +122,10 @@ def sweep(*arguments: str, timeout_s: float = 240) -> tuple[int, str]:
 
 
 def start_local_ray() -> None:
-    """Start Ray in this process as a sweep starts it, unless it runs; it ends with the process."""
+    """Start Ray in this process as a sweep starts it, unless it runs; it ends with the process.
+
+    If it runs, wait until the test before has given all its cores back: others plan with them.
+    """
     import ray
 
     from vitbench.tuning.cluster import connect
@@ -133,6 +136,8 @@ def start_local_ray() -> None:
             for name, value in BUCKET_ENV.items():
                 patch.setenv(name, value)
             _shared.enter_context(connect.connect(None, verbose=False))
+    cores = ray.cluster_resources()["CPU"]
+    wait_until(lambda: ray.available_resources().get("CPU", 0.0) == cores, 60)
 
 
 def actor_processes(class_name: str) -> list[int]:

@@ -20,6 +20,8 @@ from vitbench.tuning.ray_private import free_resources_per_node
 
 # The cluster is asked again at most this often.
 _FRESH_S = 2.0
+# A sweep that has just ended on the same Ray (a notebook) gives its cores back within this time.
+_RELEASED_S = 3.0
 GROWS_TO = "VITBENCH_GROWS_TO"
 _RAY_UP_FILE = Path("~/ray_bootstrap_config.yaml")
 
@@ -63,9 +65,9 @@ def capacity(resources: Resources) -> Capacity:
             f"({listed or 'none'}{more}), so it can never start. Lower resources.workers, cpus or "
             f"gpus, or join a larger cluster with --address."
         )
-    free_nodes = [node_of(node) for node in free_resources_per_node()]
-    free = slots_of(resources, free_nodes, gpus_each=gpus_each)
     growing = len(nodes) > len(_nodes_up())
+    free_nodes = _free_nodes(0.0 if growing else _RELEASED_S)
+    free = slots_of(resources, free_nodes, gpus_each=gpus_each)
     # Where others occupy everything, stacks wait for what the empty cluster has.
     usable = nodes if growing or not free else free_nodes
     return Capacity(
@@ -102,6 +104,19 @@ class LiveSlots:
 
 def _nodes_up() -> list[Node]:
     return [node_of(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def _free_nodes(patience_s: float) -> list[Node]:
+    """What others leave free on each node; asked again for a while where that is not everything.
+
+    Else a sweep would be planned for the cores that the one before it is about to give back.
+    """
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        free = [node_of(node) for node in free_resources_per_node()]
+        if sum(map(sum, free)) >= sum(map(sum, _nodes_up())) or time.monotonic() >= deadline_s:
+            return free
+        time.sleep(0.05)
 
 
 def _nodes_at_most() -> list[Node]:
