@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 import result_folder
 
 from vitbench.analysis import results, summary
+from vitbench.analysis.figure_spec import supported
+from vitbench.analysis.figures import FIGURES
 from vitbench.analysis.learning_rate.figures import curves_data
 from vitbench.analysis.report import report
 from vitbench.records.labels import entropy, label_row
@@ -37,6 +41,28 @@ def test_curves_hold_what_was_measured(tmp_path: Path) -> None:
     assert set(found.trials["evaluate_every"]) == {"2"}
     page = report.draw_and_write(tmp_path)[-1].read_text()
     assert not re.search(r"\bnan\b", page.split("</svg>")[0])
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5])
+def test_a_sweep_that_ended_between_evaluations_is_described(tmp_path: Path, last: int) -> None:
+    """Every figure that it supports says the epoch at which losses were measured."""
+    result_folder.make(tmp_path, GRID.replace(", 1.0]", "]"), until=2)
+    record = tmp_path / "ledger.jsonl"
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    kept = [
+        line
+        for line in lines
+        if line["kind"] not in ("epoch", "outcome") or line.get("epoch", 9) <= last
+    ]
+    record.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    os.utime(record, (2**31, 2**31))  # newer than the tables
+    found = results.load(tmp_path)
+    assert found.partial
+    told = {spec.name: spec.alt(data) for spec, data in supported(FIGURES, found)}
+    assert not [text for text in told.values() if re.search(r"\bnan\b", text)]
+    evaluated = max(epoch for epoch in (1, 2, 4, 5) if epoch <= last)
+    if last > 1:
+        assert f"epoch {evaluated}" in told["learning_curves"]
 
 
 def test_curves_of_a_search_have_no_gaps(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_lines_of_one_kind_are_read_as_columns(
     with path.open("ab") as file:
         file.write(b'{"kind": "epoch", "tri')  # a driver is writing it now
     every = list(ledger.read(path))
-    others, rows = ledger.read_apart(path, "epoch", SCHEMA)
+    others, rows = ledger.Reader(path, "epoch", SCHEMA).read()
     assert others == [line for line in every if line["kind"] != "epoch"]
     expected = [line for line in every if line["kind"] == "epoch"]
     assert rows["trial_id"].to_pylist() == [line["trial_id"] for line in expected]
@@ -104,10 +104,10 @@ def test_a_damaged_line_is_named_when_read_as_columns(tmp_path: Path) -> None:
     for bad in ('{"kind": "epoch", "trial_id": "a", \n', '{"kind": "epoch", "time_s": 1.0}\n'):
         path.write_text(good + bad + good)
         with pytest.raises(UserError, match=r"ledger.jsonl:2: is not a whole line"):
-            ledger.read_apart(path, "epoch", SCHEMA)
+            ledger.Reader(path, "epoch", SCHEMA).read()
     path.write_text(good + good.replace("1.0}", '"much"}'))
     with pytest.raises(UserError, match="holds a value that is none of its column"):
-        ledger.read_apart(path, "epoch", SCHEMA)
+        ledger.Reader(path, "epoch", SCHEMA).read()
 
 
 def test_wall_clock_time_is_that_of_the_history(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import tiny
 
+from vitbench.errors import UserError
 from vitbench.plan import StackPlan
 from vitbench.records import tables
 from vitbench.records.history import History
@@ -58,6 +60,43 @@ def test_a_repeated_epoch_replaces_the_one_before(tmp_path: Path) -> None:
     assert list(epochs["train_loss"]) == [0.9, 0.7]
     assert trials.loc[0, "epochs"] == 2  # a running trial shows how far it is
     assert list(trials["status"]) == ["running", "planned"]
+
+
+def test_growing_tables_are_those_of_the_whole_ledger(tmp_path: Path) -> None:
+    """Built after every line, and read on from there; begun again where the file is another."""
+    plan = stack()
+    one, two = (member.trial_id for member in plan.members)
+    with Ledger(tmp_path / "whole.jsonl") as out:
+        out.extend("trial", planned_rows(plan, 1))
+        out.extend("epoch", [epoch_row(one, 1, 0.9), epoch_row(two, 1, 0.8)])
+        out.append("decided", precision="float32", because="no AMX")
+        out.extend("epoch", [epoch_row(one, 2, 0.7), epoch_row(one, 2, 0.6)])
+        out.append("outcome", trial_id=one, status="interrupted", epochs=2)
+        out.extend("trial", planned_rows(plan, 1)[:1])
+        out.append("outcome", trial_id=one, status="finished", epochs=3)
+    lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
+    record, growing = tmp_path / tables.LEDGER, tables.Growing(tmp_path)
+
+    def check() -> None:
+        for found, whole in zip(growing.build(), tables.build_all(tmp_path), strict=True):
+            pd.testing.assert_frame_equal(found, whole)
+
+    for number, line in enumerate(lines):
+        record.write_bytes(b"".join(lines[:number]) + line[:9])  # that one is being written
+        check()
+    record.write_bytes(b"".join(lines))
+    check()
+    assert growing.build()[0]["status"].tolist() == ["finished", "running"]
+    record.write_bytes(b"".join(lines[:4]))  # shorter: put back from a copy
+    check()
+    (tmp_path / "mended").write_bytes(b"".join(lines))  # as long or longer, but another file
+    (tmp_path / "mended").replace(record)
+    check()
+    record.write_bytes(b"".join(lines) + b"broken\n")
+    with pytest.raises(UserError, match=f":{len(lines) + 1}: is not a whole line"):
+        growing.build()
+    record.write_bytes(b"".join(lines) + lines[-1])
+    check()
 
 
 def test_a_resumed_trial_has_no_end(tmp_path: Path) -> None:

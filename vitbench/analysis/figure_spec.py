@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -62,17 +62,18 @@ def supported(
 
 
 def draw(
-    specs: Iterable[FigureSpec[Source]], source: Source, subtitle: str, folder: Path
+    specs: Iterable[FigureSpec[Source]],
+    source: Source,
+    subtitle: str,
+    folder: Path,
+    formats: Sequence[str] = style.FORMATS,
 ) -> list[Drawn]:
     """Draw every figure that is supported into a folder."""
-    return [
-        Drawn(
-            spec,
-            data,
-            style.save(spec.draw(data, spec.title(data, subtitle)), data, folder, spec.name),
-        )
-        for spec, data in supported(specs, source)
-    ]
+    drawn = []
+    for spec, data in supported(specs, source):
+        figure = spec.draw(data, spec.title(data, subtitle))
+        drawn.append(Drawn(spec, data, style.save(figure, data, folder, spec.name, formats)))
+    return drawn
 
 
 def several(data: pd.DataFrame) -> pd.DataFrame | None:

@@ -50,10 +50,12 @@ def draw_all(opened: Results) -> list[Drawn]:
 
 
 def draw_main(opened: Results, folder: Path) -> list[Drawn]:
-    """Draw the figure of what the sweep is about alone; none where none is supported yet."""
+    """Draw the figure of what the sweep is about alone, as PNG; none where none is supported."""
     with style.rates_of_sweep(opened.trials["lr"]):
         for spec in sorted(FIGURES, key=lambda spec: -spec.rank):
-            if spec.rank and (drawn := figure_spec.draw([spec], opened, opened.subtitle, folder)):
+            if spec.rank and (
+                drawn := figure_spec.draw([spec], opened, opened.subtitle, folder, (".png",))
+            ):
                 return drawn
     return []
 

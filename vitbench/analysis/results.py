@@ -95,16 +95,21 @@ def computed_once(function: Callable[[Results], Computed]) -> Callable[[Results]
     return once
 
 
-def load(folder: Path, target: float | None = None) -> Results:
+def load(
+    folder: Path, target: float | None = None, growing: tables.Growing | None = None
+) -> Results:
     """Open a results folder; its tables are rebuilt from the ledger where that is newer.
 
-    The target is the validation accuracy to time the arms by; the sweep's own if left out.
+    Args:
+        folder: of the results.
+        target: the validation accuracy to time the arms by; the sweep's own if left out.
+        growing: the tables of its ledger, for who opens it again and again while it grows.
 
     Raises:
         UserError: if the folder holds no results, or damaged ones.
     """
     require_results(folder)
-    trials, epochs, labels = tables.load(folder)
+    trials, epochs, labels = growing.build() if growing else tables.load(folder)
     values, facts = results_values(folder), environment.read(folder)
     target = values.get("target_accuracy") if target is None else target
     return Results(folder, trials, epochs, values, facts, target, labels)

@@ -305,17 +305,23 @@ def bound_losses(ax: Axes, losses: pd.Series, axis: str = "y") -> None:
 FORMATS = (".png", ".pdf")  # of every figure
 
 
-def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """Write a figure in each of FORMATS, and the numbers it shows as CSV."""
+def save(
+    figure: Figure,
+    data: pd.DataFrame,
+    folder: Path,
+    name: str,
+    formats: Sequence[str] = FORMATS,
+) -> list[Path]:
+    """Write a figure in each format, and the numbers it shows as CSV."""
     folder.mkdir(parents=True, exist_ok=True)
     csv = folder / f"{name}.csv"
     data.to_csv(csv, index=False)
-    return [*save_pictures(figure, csv), csv]
+    return [*save_pictures(figure, csv, formats), csv]
 
 
-def save_pictures(figure: Figure, csv: Path) -> list[Path]:
-    """Write a figure in each of FORMATS beside the CSV of its numbers."""
-    paths = [csv.with_suffix(suffix) for suffix in FORMATS]
+def save_pictures(figure: Figure, csv: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write a figure in each format beside the CSV of its numbers."""
+    paths = [csv.with_suffix(suffix) for suffix in formats]
     for path in paths:
         save_picture(figure, path)
         figure.set_layout_engine("none")  # laid out once: it takes as long as drawing

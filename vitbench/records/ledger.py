@@ -139,50 +139,78 @@ def is_whole_line(line: bytes) -> bool:
         return False
 
 
-def read_apart(
-    path: Path, kind: str, schema: pyarrow.Schema
-) -> tuple[list[dict[str, Any]], pyarrow.Table]:
-    """All whole lines of a ledger, those of one kind as columns: ten times as fast as objects.
+class Reader:
+    """Reads a ledger, lines of one kind as columns; asked again, only what was added since.
 
-    Columns of the schema that a line lacks are null there; what the schema lacks is left out.
-
-    Raises:
-        UserError: as `read`.
+    Columns take a tenth of the time of objects. Those of the schema that a line lacks are null
+    there; what the schema lacks is left out.
     """
-    others: list[dict[str, Any]] = []
-    parts: list[pyarrow.Table] = []
-    start, first = b'{"kind": "' + kind.encode() + b'"', 1
-    options = json_reader.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    with path.open("rb") as file:
-        while lines := file.readlines(_BYTES_AT_ONCE):
-            if not lines[-1].endswith(b"\n"):
-                lines.pop()  # a driver is writing it now, or died while it did
-            chosen = []
-            for number, line in enumerate(lines, first):
-                if line.startswith(start):
-                    chosen.append(line)
-                else:
-                    others.append(_parse(path, line, number))
-            first += len(lines)
-            if not chosen:
-                continue
-            blocks = json_reader.ReadOptions(block_size=2 * len(max(chosen, key=len)) + 2**22)
-            content = pyarrow.BufferReader(b"".join(chosen))
+
+    def __init__(self, path: Path, kind: str, schema: pyarrow.Schema) -> None:
+        self.path = path
+        self._start, self._schema = b'{"kind": "' + kind.encode() + b'"', schema
+        self._begin_again()
+
+    def _begin_again(self) -> None:
+        self._file: int | None = None  # inode
+        self._bytes, self._lines = 0, 0  # read so far
+        self._others: list[dict[str, Any]] = []
+        self._rows = self._schema.empty_table()
+
+    def read(self) -> tuple[list[dict[str, Any]], pyarrow.Table]:
+        """All whole lines so far: (those of other kinds, those of the kind); change neither.
+
+        Raises:
+            UserError: as `read` of this module.
+        """
+        with self.path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_ino != self._file or found.st_size < self._bytes:  # salvaged, or cut
+                self._begin_again()
+                self._file = found.st_ino
+            file.seek(self._bytes)
             try:
-                part = json_reader.read_json(content, blocks, options)
-                if part["trial_id"].null_count or part["epoch"].null_count:
-                    raise pyarrow.ArrowInvalid("a line lacks what names its row")
-                parts.append(part)
-            except pyarrow.ArrowInvalid:  # which line is it?
-                numbers = enumerate(lines, first - len(lines))
-                rows = [_parse(path, line, n) for n, line in numbers if line.startswith(start)]
-                columns = {name: [row.get(name) for row in rows] for name in schema.names}
-                try:
-                    parts.append(pyarrow.table(columns, schema=schema))
-                except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
-                    rule = f"holds a value that is none of its column ({error})"
-                    raise UserError(f"{path}: {rule}; remove that line to read the rest") from None
-    return others, pyarrow.concat_tables([schema.empty_table(), *parts])
+                while lines := file.readlines(_BYTES_AT_ONCE):
+                    if not lines[-1].endswith(b"\n"):
+                        lines.pop()  # a driver is writing it now, or died while it did
+                    self._take(lines)
+            except UserError:
+                self._begin_again()  # the line may be mended before somebody asks again
+                raise
+        return self._others, self._rows
+
+    def _take(self, lines: list[bytes]) -> None:
+        chosen = []
+        for number, line in enumerate(lines, self._lines + 1):
+            if line.startswith(self._start):
+                chosen.append((number, line))
+            else:
+                self._others.append(_parse(self.path, line, number))
+        if chosen:
+            self._rows = pyarrow.concat_tables([self._rows, self._columns(chosen)])
+        self._bytes += sum(map(len, lines))
+        self._lines += len(lines)
+
+    def _columns(self, chosen: list[tuple[int, bytes]]) -> pyarrow.Table:
+        longest = max(len(line) for _, line in chosen)
+        blocks = json_reader.ReadOptions(block_size=2 * longest + 2**22)
+        options = json_reader.ParseOptions(
+            explicit_schema=self._schema, unexpected_field_behavior="ignore"
+        )
+        content = pyarrow.BufferReader(b"".join(line for _, line in chosen))
+        try:
+            part = json_reader.read_json(content, blocks, options)
+            if part["trial_id"].null_count or part["epoch"].null_count:
+                raise pyarrow.ArrowInvalid("a line lacks what names its row")
+            return part
+        except pyarrow.ArrowInvalid:  # which line is it?
+            rows = [_parse(self.path, line, number) for number, line in chosen]
+            columns = {name: [row.get(name) for row in rows] for name in self._schema.names}
+            try:
+                return pyarrow.table(columns, schema=self._schema)
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+                rule = f"holds a value that is none of its column ({error})"
+                raise UserError(f"{self.path}: {rule}; remove that line to read the rest") from None
 
 
 def _parse(path: Path, line: str | bytes, number: int) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,43 @@ def build(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     planned, epochs in the order of trials and time. A trial without an outcome is `running`, or
     `planned` while it has no epoch either.
     """
-    trials, epochs = _read(results_dir)
-    return _trials(trials), epochs
+    trials, epochs, _ = build_all(results_dir)
+    return trials, epochs
 
 
 def build_all(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Build (trials, epochs, labels); labels have no row where models learned classes."""
-    trials, epochs = _read(results_dir)
-    return _trials(trials), epochs, _labels(trials, epochs)
+    return Growing(results_dir).build()
+
+
+class Growing:
+    """The tables of a ledger that grows: built again, they read only what was added."""
+
+    def __init__(self, results_dir: Path) -> None:
+        self._reader = ledger.Reader(results_dir / LEDGER, "epoch", _EPOCHS)
+        self._lines: list[dict[str, Any]] = []  # of the reader, and how many of them are taken in
+        self._taken = 0
+        self._planned = _Trials()
+
+    def build(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """(trials, epochs, labels) as `build_all` makes them of the ledger as it is now."""
+        lines, rows = self._reader.read()
+        if lines is not self._lines:  # the first time, or another file stands there
+            self._lines, self._taken, self._planned = lines, 0, _Trials()
+        self._planned.take(lines[self._taken :])
+        self._taken = len(lines)
+        trials = self._planned.rows()
+        epochs = _epochs_frame(_in_order(rows, list(trials)))
+        _fill_running(trials, epochs)
+        of_trials = list(trials.values())
+        return _trials(of_trials), epochs, _labels(of_trials, epochs)
 
 
 def _trials(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The table of trials, with a column for every argument of the users' builders."""
     frame = _frame(rows, TRIALS)
-    for name in dict.fromkeys(key for row in rows for key in row if key.startswith(ARGS)):
+    every = dict.fromkeys(itertools.chain.from_iterable(rows))
+    for name in [key for key in every if key.startswith(ARGS)]:
         values = pd.Series([row.get(name) for row in rows], dtype=object)
         frame[name] = values.map(_plain).convert_dtypes()
     return frame
@@ -109,29 +133,34 @@ def no_labels() -> pd.DataFrame:
     return _frame([], LABELS)
 
 
-def _read(results_dir: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
-    """Rows of trials and the table of epochs, in the order that `build` promises."""
-    trials: dict[str, dict[str, Any]] = {}
-    precision = None
-    lines, rows = ledger.read_apart(results_dir / LEDGER, "epoch", _EPOCHS)
-    for line in lines:
-        kind = line.pop("kind")
-        line.pop("time_s", None)
-        if kind == "trial":  # again after a resume: its end from before does not stand
-            planned = planned_row(line["config"])
-            ids = {"trial_id": line["trial_id"], "stack_id": line["stack_id"]}
-            ids |= {"status": Status.PLANNED.value, "threads": line.get("threads")}
-            trials[line["trial_id"]] = {**planned, **ids}
-        elif kind == "decided":
-            precision = line.get("precision")
-        elif kind == "outcome":
-            trials.setdefault(line["trial_id"], {}).update(line)
-    for trial in trials.values():
-        asked = trial.get("precision")
-        trial.setdefault("precision_used", precision if asked == "auto" else asked)
-    epochs = _epochs_frame(_in_order(rows, list(trials)))
-    _fill_running(trials, epochs)
-    return list(trials.values()), epochs
+class _Trials:
+    """Rows of trials by their ids, in the order in which they were planned."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._precision: str | None = None  # what `auto` was decided to be
+
+    def take(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Take in lines of a ledger."""
+        for line in lines:
+            match line["kind"]:
+                case "trial":  # again after a resume: its end from before does not stand
+                    planned = planned_row(line["config"])
+                    ids = {"trial_id": line["trial_id"], "stack_id": line["stack_id"]}
+                    ids |= {"status": Status.PLANNED.value, "threads": line.get("threads")}
+                    self._rows[line["trial_id"]] = {**planned, **ids}
+                case "decided":
+                    self._precision = line.get("precision")
+                case "outcome":
+                    self._rows.setdefault(line["trial_id"], {}).update(line)
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The rows of now, which may be changed."""
+        now = {trial_id: dict(row) for trial_id, row in self._rows.items()}
+        for row in now.values():
+            asked = row.get("precision")
+            row.setdefault("precision_used", self._precision if asked == "auto" else asked)
+        return now
 
 
 def _in_order(rows: pyarrow.Table, trial_ids: Sequence[str]) -> pyarrow.Table:

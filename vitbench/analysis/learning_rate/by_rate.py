@@ -11,8 +11,8 @@ from vitbench.analysis.statistics import Interval, mean_interval
 METRICS = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
 
 
-def table(results: Results) -> list[dict[str, Any]]:
-    """A row per model and learning rate; empty but for a grid over learning rates.
+def table(results: Results, most: int | None = None) -> list[dict[str, Any]]:
+    """A row per model and learning rate, so many at most; empty but for grids over learning rates.
 
     Keys: `model` (the other settings in words), `lr`, `seeds` (with an end), `diverged`, `lowest`
     (whether its mean validation loss is the lowest of its model's rates that lack no seed) and an
@@ -37,7 +37,9 @@ def table(results: Results) -> list[dict[str, Any]]:
         for row in of_model:
             row["lowest"] = row in whole and row["val_loss"].mean == lowest
         rows += of_model
-    return rows
+        if most is not None and len(rows) >= most:
+            break
+    return rows[:most]
 
 
 def _mean(values: list[float]) -> Interval | None:

@@ -342,7 +342,8 @@ def describe_curves(data: pd.DataFrame) -> Finding:
         return Finding("drawn_curves_of_trials", metric="val_loss", effect=best, n=count)
     lines = lines_of(data)
     every = pd.concat([rows for _, rows in lines.cells])
-    last = every[(every["split"] == "test") & (every["epoch"] == every["epoch"].max())]
+    tested = every[every["split"] == "test"]  # not after every epoch, and a sweep may end between
+    last = tested[tested["epoch"] == tested["epoch"].max()]
     by = last.groupby("line").agg(mean=("mean", "mean"), gone=("diverged", "sum"))
     ends = by.reindex([line for line in lines.colours if line in by.index]).reset_index()
     return Finding(
@@ -351,7 +352,7 @@ def describe_curves(data: pd.DataFrame) -> Finding:
         n=int(last.groupby("line").size().max()),
         facts={
             "what": lines.what,
-            "epoch": int(every["epoch"].max()),
+            "epoch": int(tested["epoch"].max()),
             "ends": ends.head(12).to_dict("records"),
         },
     )

@@ -64,10 +64,9 @@ class Sensitivity:
 
 def losses_by_seed(trials: pd.DataFrame) -> pd.DataFrame:
     """Capped losses of one model: a row per seed, a column per learning rate, gaps as NaN."""
-    table = trials.assign(loss=standing_in(trials, "val_loss")).pivot_table(
-        index="seed", columns="lr", values="loss", aggfunc="mean", dropna=False
-    )
-    return table.astype(float).dropna(how="all", axis="columns").dropna(how="all")
+    losses = standing_in(trials, "val_loss").astype(float)
+    table = losses.groupby([trials["seed"], trials["lr"]]).mean().unstack()
+    return table.dropna(how="all", axis="columns").dropna(how="all")
 
 
 def curve(trials: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from vitbench.analysis import figures, page
 from vitbench.analysis.report import report
 from vitbench.analysis.results import load
-from vitbench.records.tables import LEDGER
+from vitbench.records.tables import LEDGER, Growing
 
 _SERVED = (".png", ".pdf", ".csv", ".yaml", ".json")  # what the page links to
 _POLICY = (
@@ -49,6 +49,7 @@ class Watch:
             UserError: if the folder holds no results.
         """
         self.folder = folder
+        self._growing = Growing(folder)
         self._seen = self._state()
         self.page = self._made()
 
@@ -80,7 +81,8 @@ class Watch:
         return found.st_size, found.st_mtime_ns
 
     def _made(self) -> Page:
-        results = load(self.folder)
+        has_ledger = self._state() is not None
+        results = load(self.folder, growing=self._growing if has_ledger else None)
         version = hashlib.sha256(repr((self._state(), results.partial)).encode()).hexdigest()[:16]
         if results.trials.empty:
             told = {"name": results.sweep["name"], "live": version}

@@ -124,7 +124,7 @@ def _latex_tables(results: Results) -> list[Table]:
         }),
         *latex.of_sizes(results),
         made("by_rate", "Means over seeds by learning rate, half a 95 % t interval beside them",
-             by_rate.table(results)[:MAX_ROWS], {
+             by_rate.table(results, MAX_ROWS), {
             "model": value("model"), "learning rate": value("lr"), "seeds": value("seeds"),
             "diverged": value("diverged"),
             **{_RESULT_COLUMNS[name]: latex.mean(name) for name in by_rate.METRICS},
@@ -196,7 +196,7 @@ def _head(
         "subtitle": results.subtitle,
         "partial": results.partial,
         "lead": lead and embedder.of(lead),
-        "rates": by_rate.table(results)[:rows],
+        "rates": by_rate.table(results, rows),
         "chart": None if means is None else svg_curves.learning_curves(means, panels),
         "target": results.target,
         "search": None if grid else results.sweep["search"],
