@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 
 # What others call settings of a sweep file.
 _OTHER_NAMES = {
@@ -42,6 +43,15 @@ def duration(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{seconds / 86400:.1f} days"
+
+
+def decimal(value: float, digits: int = 6) -> str:
+    """A number of so many significant digits as people write it: `0.00003`, not `3e-05`.
+
+    Powers of ten are left where they are shorter to read: 1e-08, 1e+07.
+    """
+    text = f"{value:.{digits}g}"
+    return format(Decimal(text), "f") if "e-" in text and abs(value) >= 1e-7 else text
 
 
 def slug(name: str) -> str:

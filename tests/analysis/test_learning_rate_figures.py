@@ -140,7 +140,7 @@ def test_sentences_carry_range_interval_window_edge_and_warnings() -> None:
     """S never stands without [a, b]; a lowest loss at the end of the range is called out."""
     found = results(RATES, {16: [2.0, 1.0, 0.5, 2.3, math.nan], 64: [2.0, 1.5, 0.9, 0.8, 0.4]})
     first, second, movement = map(sentence, lr_findings.findings(found))
-    assert "[1e-05, 0.1]" in first and "95 % interval" in first and "decades" in first
+    assert "[0.00001, 0.1]" in first and "95 % interval" in first and "decades" in first
     assert "From 0.01 on, at every rate tried some seed" in first and "WARNING" not in first
     assert "WARNING: that is the highest rate tried" in second
     assert "0.001 at batch size 16; 0.1 at batch size 64" in movement

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from vitbench.words import duration
+from vitbench.words import decimal, duration
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,21 @@ from vitbench.words import duration
 def test_a_duration_reads_as_a_person_says_it(seconds: float, text: str) -> None:
     """Two units at most, and never 60 of the smaller one."""
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3e-05, "0.00003"),
+        (0.00012345678, "0.000123457"),
+        (-2.5e-7, "-0.00000025"),
+        (1e-08, "1e-08"),
+        (0.1, "0.1"),
+        (256.0, "256"),
+        (1e9, "1e+09"),
+        (math.inf, "inf"),
+    ],
+)
+def test_small_numbers_read_as_in_a_sweep_file(value: float, text: str) -> None:
+    """Learning rates are written without exponents there, and in every claim."""
+    assert decimal(value) == text

@@ -66,7 +66,7 @@ def draw(
     source: Source,
     subtitle: str,
     folder: Path,
-    formats: Sequence[str] = style.FORMATS,
+    formats: Sequence[str] | None = None,
 ) -> list[Drawn]:
     """Draw every figure that is supported into a folder."""
     drawn = []

@@ -15,6 +15,7 @@ import pandas as pd
 
 from vitbench.analysis.figure_spec import Drawn, FigureSpec
 from vitbench.analysis.findings.render import spelled_out
+from vitbench.words import decimal
 
 MAX_EMBEDDED_BYTES = 7_000_000  # base64 adds a third: the page stays below 10 MB
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -61,7 +62,7 @@ def number(value: Any, digits: int = 4) -> str:
     if pd.isna(value):
         return "–"
     if isinstance(value, float):
-        return f"{value:,.0f}" if 10_000 <= abs(value) < 1e7 else f"{value:.{digits}g}"
+        return f"{value:,.0f}" if 10_000 <= abs(value) < 1e7 else decimal(value, digits)
     return str(value)
 
 

@@ -21,6 +21,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullFormatter
 
+from vitbench.words import decimal
+
 # Okabe and Ito's palette, without its yellow, which is too pale for lines on white; then three of
 # Paul Tol's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000",
@@ -273,7 +275,7 @@ def rate_axis(ax: Axes, rates: Iterable[float]) -> None:
     ax.set_xscale("log")
     tried = sorted(set(rates))
     if len(tried) <= 4:
-        ax.set_xticks(tried, [f"{rate:g}" for rate in tried])
+        ax.set_xticks(tried, list(map(decimal, tried)))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -310,18 +312,18 @@ def save(
     data: pd.DataFrame,
     folder: Path,
     name: str,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Write a figure in each format, and the numbers it shows as CSV."""
+    """Write a figure in each format (FORMATS), and the numbers it shows as CSV."""
     folder.mkdir(parents=True, exist_ok=True)
     csv = folder / f"{name}.csv"
     data.to_csv(csv, index=False)
     return [*save_pictures(figure, csv, formats), csv]
 
 
-def save_pictures(figure: Figure, csv: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write a figure in each format beside the CSV of its numbers."""
-    paths = [csv.with_suffix(suffix) for suffix in formats]
+def save_pictures(figure: Figure, csv: Path, formats: Sequence[str] | None = None) -> list[Path]:
+    """Write a figure in each format (FORMATS) beside the CSV of its numbers."""
+    paths = [csv.with_suffix(suffix) for suffix in formats or FORMATS]
     for path in paths:
         save_picture(figure, path)
         figure.set_layout_engine("none")  # laid out once: it takes as long as drawing

@@ -38,7 +38,7 @@ from vitbench.plan.threads import ends_s, in_words, parallel_share, speedup
 from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.tuning.stack_cpus import StackCpus, threads_of
-from vitbench.words import duration
+from vitbench.words import decimal, duration
 
 if TYPE_CHECKING:
     from vitbench.tuning.runner import Job
@@ -268,9 +268,9 @@ def _search_text(sweep: Sweep, plans: Sequence[StackPlan], images: ImageSet, tit
 
 def _axis_text(name: str, axis: list[Any] | Range) -> str:
     if not isinstance(axis, Range):
-        return "[" + ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in axis) + "]"
+        return "[" + ", ".join(decimal(v) if isinstance(v, float) else str(v) for v in axis) + "]"
     kind = " in the logarithm" if axis.log else (" whole" if is_whole(name, axis) else "")
-    return f"{axis.low:g} to {axis.high:g}{kind}"
+    return f"{decimal(axis.low)} to {decimal(axis.high)}{kind}"
 
 
 def _parameters(trial: TrialConfig, images: ImageSet) -> int:

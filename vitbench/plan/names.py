@@ -8,7 +8,7 @@ from typing import Any
 
 from vitbench.config import TrialConfig, model_settings
 from vitbench.config.axes import MODEL
-from vitbench.words import printable
+from vitbench.words import decimal, printable
 
 
 def settings(trial: TrialConfig) -> dict[str, Any]:
@@ -58,4 +58,4 @@ def value_text(value: Any) -> str:
     """A setting as it stands in names and tables: six digits at most, `-` where there is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
-    return f"{value:g}" if isinstance(value, float) else printable(str(value))
+    return decimal(value) if isinstance(value, float) else printable(str(value))

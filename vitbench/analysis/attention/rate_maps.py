@@ -20,6 +20,7 @@ from vitbench.analysis import style
 from vitbench.analysis.findings.arms import names_of
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.results import Results
+from vitbench.words import decimal
 
 NAME = "maps_by_lr.csv"  # in the folder of attention, written beside spread.csv
 IMAGES = 4
@@ -89,7 +90,7 @@ def draw(data: pd.DataFrame, title: str) -> Figure:
             for column, lr in enumerate(rates, 1):
                 square = _square(maps[maps["lr"] == lr], row)
                 axes[row, column].imshow(square, cmap=style.DIVERGING, norm=norm)
-        for column, text in enumerate(["image", *(f"{lr:g}" for lr in rates)]):
+        for column, text in enumerate(["image", *map(decimal, rates)]):
             axes[0, column].set_title(text, fontsize=8)
         bar = figure.colorbar(ScalarMappable(norm, style.DIVERGING), ax=axes, shrink=0.8, aspect=25)
         bar.set_label("times uniform")

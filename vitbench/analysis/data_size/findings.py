@@ -23,6 +23,7 @@ from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import Contrast, Pair, adjusted
 from vitbench.analysis.results import Results, computed_once
 from vitbench.analysis.statistics import MIN_SEEDS, Floats, mean_interval
+from vitbench.words import decimal
 
 FAMILY = "data_size"
 METRIC = "test_error"
@@ -180,7 +181,7 @@ def _rates(curve: Curve, pairs: Sequence[Pair]) -> list[Finding]:
     runs = [(curve.rates[k], [n for n, _ in run]) for k, run in groupby(best, key=itemgetter(1))]
     ends = (0, len(curve.rates) - 1) if len(curve.rates) > 2 else ()
     facts = {
-        "best": [f"{rate:g} at {_span(sizes)}" for rate, sizes in runs],
+        "best": [f"{decimal(rate)} at {_span(sizes)}" for rate, sizes in runs],
         "fixed": curve.rates[curve.fixed],
         "same": len(runs) == 1,
         "edges": [f"{n:,}" for n, k in best if k in ends],

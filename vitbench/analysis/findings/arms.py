@@ -13,6 +13,7 @@ import pandas as pd
 from vitbench.analysis.results import Results, computed_once
 from vitbench.config import setting_of
 from vitbench.errors import UserError
+from vitbench.words import decimal
 
 # Column of a setting where it is not the setting's own name.
 COLUMNS = {"epochs": "planned_epochs"}
@@ -211,5 +212,5 @@ def setting(name: str, value: object) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         shown = "none"
     else:
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        shown = decimal(value) if isinstance(value, float) else str(value)
     return f"{name.replace('_', ' ')} {shown}"

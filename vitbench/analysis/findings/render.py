@@ -16,6 +16,7 @@ import jinja2
 
 from vitbench.analysis.findings.finding import Finding
 from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, MIN_UNITS, smallest_p
+from vitbench.words import decimal
 
 if TYPE_CHECKING:
     from vitbench.analysis.findings.claims import Verdict
@@ -105,7 +106,7 @@ def _environment() -> jinja2.Environment:
 
 def number(value: float | None, digits: int = 4) -> str:
     """A number with so many significant digits; a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}g}"
+    return "–" if value is None or math.isnan(value) else decimal(value, digits)
 
 
 def p_value(value: float) -> str:

@@ -30,6 +30,7 @@ from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
 from vitbench.analysis.results import Results, computed_once
 from vitbench.config import AXES
 from vitbench.records.tables import not_evaluated
+from vitbench.words import decimal
 
 _MAX_LINES = 6
 _MAX_PANELS = 6
@@ -160,7 +161,7 @@ def draw_heat(data: pd.DataFrame, title: str) -> Figure:
         for i, j in np.argwhere(table.eq(table.min(axis=1), axis="index").to_numpy()):
             corner = (j - 0.46, i - 0.44)
             ax.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, ec=style.COLOURS[1], lw=2.5))
-        ax.set_xticks(range(columns), [f"{lr:g}" for lr in table.columns])
+        ax.set_xticks(range(columns), [decimal(float(lr)) for lr in table.columns])
         ax.set_yticks(range(rows), table.index.astype(str))
         ax.set_xlabel("learning rate (framed: lowest loss of its row)")
         ax.set_ylabel(data["setting"].iloc[0].replace("_", " "))
@@ -265,8 +266,8 @@ def lines_of(data: pd.DataFrame, sort: bool = False) -> Lines:
         rows = pd.concat([part.assign(line=line) for line, part in lines])
         return Lines("setting", [("", rows)], style.colour_of([line for line, _ in lines]), splits)
     colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
-    named = {f"{lr:g}": colour for lr, colour in colours.items()}
-    rows_of = [(in_words(names, cell), part.assign(line=part["lr"].map("{:g}".format)))
+    named = {decimal(lr): colour for lr, colour in colours.items()}
+    rows_of = [(in_words(names, cell), part.assign(line=part["lr"].map(decimal)))
                for cell, part in cells]  # fmt: skip
     return Lines("learning rate", rows_of, named, splits)
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from vitbench.analysis.findings.arms import ENDED, by_settings, standing_in
 from vitbench.analysis.statistics import Floats, chosen_by_others, mean_interval
+from vitbench.words import decimal
 
 MIN_RATES = 5  # three rates over two decades rank the rates, and neither S nor a window follows
 DELTA_NATS = 0.1
@@ -148,7 +149,7 @@ def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
         safe_open=open_sides,
         edge_lr=float(lrs[edge]) if edge <= last else math.nan,
         last_good_lr=float(lrs[edge - 1]) if edge <= last else math.nan,
-        failed_alone=", ".join(f"{lr:g}" for lr in lrs[:edge][failed[:edge]]),
+        failed_alone=", ".join(map(decimal, lrs[:edge][failed[:edge]])),
     )
 
 

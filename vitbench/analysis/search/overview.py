@@ -20,6 +20,7 @@ from vitbench.analysis.findings.render import spelled_out
 from vitbench.analysis.results import Results
 from vitbench.analysis.search import numbers as search
 from vitbench.analysis.statistics import Floats
+from vitbench.words import decimal
 
 MIN_FOR_PAIRS = 12
 _MAX_AXES = 9
@@ -128,7 +129,7 @@ def text_of(value: Any) -> str:
     """A level in words, the same before it was written to a CSV and after."""
     if value is None or value is pd.NA:
         return "none"
-    return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
+    return decimal(float(value)) if isinstance(value, int | float | np.number) else str(value)
 
 
 def _heights(values: pd.Series) -> tuple[Floats, list[tuple[float, str]]]:
