@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vitbench.errors import UserError
 from vitbench.net import net
+from vitbench.options import Parser
 from vitbench.records.folder import require_results
 
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench analysis`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench analysis",
         description="Redraw the figures of a results folder and write its report.html.",
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vitbench.errors import UserError
 from vitbench.net import net
+from vitbench.options import Parser
 from vitbench.records.folder import require_results
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench attention`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench attention", description="Show and score where a trained model looks."
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder")

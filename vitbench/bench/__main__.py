@@ -19,6 +19,7 @@ from vitbench import hardware
 from vitbench.bench import report
 from vitbench.bench.session import Session
 from vitbench.errors import UserError
+from vitbench.options import Parser
 from vitbench.records.environment import environment
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
@@ -53,7 +54,7 @@ _NOT_IN_ALL = "figure5"  # minutes on a GPU, days on a CPU
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m vitbench.bench`."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     add = common.add_argument
     add("--quick", action="store_true", help="less work per round, fewer sides")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if any")
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--only", action="append", metavar="WORD", help="sides whose name has this word")
     common.set_defaults(only=[], workers=None, trials=None, precision="auto")
     common.set_defaults(fraction=None, compile=False, peak_tflops=None)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench bench",
         description="Measure this machine: sides take turns within one run (A B A B), warm-up is "
         "not counted, and the median and range of the rounds are reported.",

@@ -9,7 +9,6 @@ accuracies of each epoch. `bench sweep` runs it beside `vitbench sweep`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from vitbench.bench.sides import Items
 from vitbench.config import TrialConfig, load_sweep
 from vitbench.data.image_set import ImageSet
 from vitbench.model.builders import vit_shape
+from vitbench.options import Parser
 from vitbench.plan import expand
 
 _EVAL_BATCH = 256
@@ -108,7 +108,7 @@ def under_ray(trials: Sequence[TrialConfig], images: ImageSet) -> list[list[dict
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 1 where a trial has no results."""
-    parser = argparse.ArgumentParser(prog="python -m vitbench.bench.script")
+    parser = Parser(prog="python -m vitbench.bench.script")
     parser.add_argument("sweep", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("--ray", action="store_true")

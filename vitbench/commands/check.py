@@ -12,6 +12,7 @@ from vitbench import user_code
 from vitbench.config import Dataset, Model, Train, TrialConfig
 from vitbench.config.yaml_file import parse_value
 from vitbench.errors import UserError
+from vitbench.options import Parser
 from vitbench.user_code import Code
 
 EXIT_OK, EXIT_BAD_INPUT = 0, 2
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench check`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench check",
         description="Try a model of your own on this machine: whether its builder keeps the "
         "contract build(*, channels, image_size, outputs, **args), what it costs, how fast it "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.errors import UserError
+from vitbench.options import Parser
 from vitbench.records.folder import require_results
 from vitbench.words import printable
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench compare`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench compare",
         description="Compare results folders with the first one: what differs in settings, code "
         "and data, outcomes, differences paired by seed, learning curves.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitbench.commands import COMMANDS
+from vitbench.options import Parser
 
 _SHELLS = ("bash", "zsh", "tcsh")
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench completion`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench completion",
         description="Print a script that lets a shell complete commands, options and files, e.g. "
         "vitbench completion bash > ~/.local/share/bash-completion/completions/vitbench, or "
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def whole_parser() -> argparse.ArgumentParser:
     """All commands as one parser, whose files and folders a shell may complete."""
-    parser = argparse.ArgumentParser(prog="vitbench")
+    parser = Parser(prog="vitbench")
     commands = parser.add_subparsers()
     for name, (module, purpose) in COMMANDS.items():
         own = importlib.import_module(module).build_parser()

@@ -26,6 +26,7 @@ from rich.text import Text
 
 from vitbench import __version__, hardware
 from vitbench.errors import UserError, in_a_line
+from vitbench.options import Parser
 
 _GIB = 1024**3
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -272,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench doctor`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench doctor", description="Check the installation, the hardware and the data."
     )
     parser.add_argument(

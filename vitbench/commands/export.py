@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.errors import UserError, in_a_line
+from vitbench.options import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench export`."""
     from vitbench.exports import tools
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench export",
         description="Write a run per trained model of a results folder for an experiment tracker; "
         "runs that were written before are replaced.",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitbench.errors import UserError
+from vitbench.options import Parser
 
 if TYPE_CHECKING:
     from vitbench.analysis.results import Results
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench ls`."""
-    parser = argparse.ArgumentParser(prog="vitbench ls", description="List the runs of sweeps.")
+    parser = Parser(prog="vitbench ls", description="List the runs of sweeps.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), metavar="FOLDER",
                         help="where results lie (default: results)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the list as JSON")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitbench.errors import UserError
+from vitbench.options import Parser
 
 _STARTER = Path(__file__).with_name("starter.yaml")
 _DATASETS = {
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench new`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench new", description="Write NAME.yaml, a commented sweep file to start from."
     )
     parser.add_argument("name", metavar="NAME", help="of the sweep")

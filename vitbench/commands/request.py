@@ -18,6 +18,7 @@ from typing import Any
 from vitbench.config import EXPORTERS, PAPER, Sweep, SweepFile
 from vitbench.errors import UserError
 from vitbench.hardware import local_gpu_count
+from vitbench.options import Parser
 from vitbench.plan.resume import find
 from vitbench.records import environment
 from vitbench.storage.mirror import fetch_latest
@@ -195,7 +196,7 @@ def new_results_dir(settled: Settled) -> Path:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m vitbench.sweep`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench sweep",
         description="Run the sweep of a YAML file; end with tables, figures and a report.",
         epilog="Exit codes: 0 all trials accounted for; 1 some trial failed; 2 bad input, nothing "

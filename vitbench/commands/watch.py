@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitbench.errors import UserError
+from vitbench.options import Parser
 from vitbench.records.folder import require_results
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `vitbench watch`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vitbench watch",
         description="Serve the report of a results folder to browsers on this machine, refreshed "
         "while the sweep runs; Ctrl-C ends it.",
