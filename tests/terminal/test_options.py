@@ -16,7 +16,7 @@ def refused(capsys: pytest.CaptureFixture[str], parse: object, *arguments: str) 
 
 
 def test_an_unknown_option_names_the_one_that_is_close(capsys: pytest.CaptureFixture[str]) -> None:
-    """Also of a subcommand, and with a value after `=`; what is close to nothing is only refused."""
+    """Also of a subcommand, and with a value after `=`; what is close to none is only refused."""
     line = refused(capsys, sweep().parse_args, "a.yaml", "--sedes=6", "--dryrun")
     assert line.endswith("--sedes=6 --dryrun; did you mean '--seeds' and '--dry-run'?")
     line = refused(capsys, bench().parse_args, "train", "--membres", "3")
