@@ -26,6 +26,7 @@ def test_means_are_over_seeds_and_a_diverged_seed_counts_with_its_start(tmp_path
     assert mean.half == pytest.approx(2.5706 * seen.std() / np.sqrt(6), rel=1e-4)
     assert rows[4]["val_loss"].mean == pytest.approx(2.3)
     assert rows[4]["val_accuracy"].mean == pytest.approx(np.exp(-2.3))
+    assert by_rate.table(opened, at_most=2) == rows[:2]
 
 
 def test_a_single_rate_and_a_search_have_no_table(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import result_folder
 
@@ -78,3 +79,15 @@ def test_tables_are_no_wider_than_a_page(tmp_path: Path) -> None:
     assert r"\resizebox" not in tables["pairs"]
     rates = tables["by_rate"].splitlines()
     assert sum(r" $\pm$ " in line for line in rates) == 5
+    assert r"\shortstack[l]{validation\\loss}" in tables["trials"]
+    # Over several pages it cannot be scaled: long texts are set in lines.
+    cells = pd.DataFrame(
+        {"setting": ["depth 1, learning rate 0.00003"] * 50, "95 % end": ["1"] * 50}
+    )
+    cells = cells.assign(**{f"wide heading {n}": "0.1234" for n in range(9)})
+    (path,) = latex.write(results.load(made), [latex.Table("long", "made", cells)])
+    assert path.name == "long.tex"
+    text = path.read_text()
+    assert r"\begin{longtable}{p{0.2\linewidth}" + 10 * "l" + "}" in text
+    assert r"\shortstack[l]{wide\\heading\\0}" in text
+    assert r"\shortstack[l]{95~\%\\end}" in text

@@ -11,7 +11,7 @@ from vitbench.analysis.statistics import Interval, mean_interval
 METRICS = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
 
 
-def table(results: Results, most: int | None = None) -> list[dict[str, Any]]:
+def table(results: Results, at_most: int | None = None) -> list[dict[str, Any]]:
     """A row per model and learning rate, so many at most; empty but for grids over learning rates.
 
     Keys: `model` (the other settings in words), `lr`, `seeds` (with an end), `diverged`, `lowest`
@@ -37,9 +37,9 @@ def table(results: Results, most: int | None = None) -> list[dict[str, Any]]:
         for row in of_model:
             row["lowest"] = row in whole and row["val_loss"].mean == lowest
         rows += of_model
-        if most is not None and len(rows) >= most:
+        if at_most is not None and len(rows) >= at_most:
             break
-    return rows[:most]
+    return rows[:at_most]
 
 
 def _mean(values: list[float]) -> Interval | None:

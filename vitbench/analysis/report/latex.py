@@ -6,7 +6,7 @@ They need the packages booktabs, graphicx and longtable.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from vitbench.records.files import write_atomically
 FOLDER = "latex"
 _LONG = 40  # rows that no longer fit on a page
 _WIDE = 80  # letters across a page
+_LINE, _COLUMN = 24, r"p{0.2\linewidth}"  # letters of a text that gets a column with lines
 _NONE = "--"
 _SIGNS = str.maketrans(
     {sign: rf"\{sign}" for sign in "&%$#_{}"}
@@ -68,26 +69,51 @@ def write(results: Results, tables: Iterable[Table]) -> list[Path]:
 
 
 def _latex(table: Table, subtitle: str) -> str:
-    """A float, or a table over several pages; what is wider than a page is set smaller."""
+    """A float, or a table over several pages.
+
+    Of one wider than a page the headings are set word below word, and the rest smaller if need be.
+    """
     cells = table.cells.map(escaped).rename(columns=escaped)
     long = len(cells) > _LONG
+    letters = _letters(cells, [str(head) for head in cells])
+    if letters > _WIDE:
+        letters = _letters(cells, [max(str(head).split(" "), key=len) for head in cells])
+        cells = cells.rename(columns=_word_below_word)
+    columns = ["l"] * cells.shape[1]
+    if long:  # cannot be scaled, as it breaks between pages: long texts are set in lines
+        columns = [_COLUMN if w > _LINE else "l" for w in _widths(cells)]
     text = str(
         cells.to_latex(
             index=False,
             caption=escaped(f"{table.caption} ({subtitle})."),
             label=f"tab:{table.name}",
-            column_format="l" * cells.shape[1],
+            column_format="".join(columns),
             longtable=long,
         )
     )
-    letters = sum(max(len(str(head)), int(cells[head].str.len().max())) + 2 for head in cells)
     if letters <= _WIDE:
         return text
-    if long:  # cannot be scaled, as it breaks between pages
-        size = "tiny" if letters > 1.4 * _WIDE else "scriptsize"
-        return f"{{\\{size}\\setlength{{\\tabcolsep}}{{2pt}}\n{text}}}\n"
+    if long:
+        size = "tiny" if letters > 1.2 * _WIDE else "scriptsize"
+        gap_pt = 3 if _COLUMN in columns else 1
+        return f"{{\\{size}\\setlength{{\\tabcolsep}}{{{gap_pt}pt}}\n{text}}}\n"
     text = text.replace(r"\begin{tabular}", "\\resizebox{\\linewidth}{!}{%\n\\begin{tabular}")
     return text.replace(r"\end{tabular}", "\\end{tabular}}")
+
+
+def _letters(cells: pd.DataFrame, heads: Sequence[str]) -> int:
+    """How wide a table is, with a space of two letters between its columns."""
+    return sum(max(len(head), w) + 2 for head, w in zip(heads, _widths(cells), strict=True))
+
+
+def _widths(cells: pd.DataFrame) -> list[int]:
+    """Letters of the longest cell of each column."""
+    return [int(cells[column].str.len().max()) for column in cells]
+
+
+def _word_below_word(head: str) -> str:
+    words = head.replace(r" \%", r"~\%").split(" ")  # `95 %` stays in one line
+    return r"\shortstack[l]{" + r"\\".join(words) + "}" if len(words) > 1 else head
 
 
 def escaped(text: str) -> str:
