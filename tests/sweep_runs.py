@@ -20,8 +20,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vitbench.analysis.results import Results
-
 BUCKET_ENV = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 TIME_COLUMNS = ["images_per_s", "wall_s", "epoch_s"]
 _MARK = "VITBENCH_TEST_RUN"
@@ -170,10 +168,10 @@ def sweep_here(*arguments: str, draws: bool = False) -> tuple[int, str]:
     """Run a sweep in this process, on its one Ray; returns exit code and output.
 
     Starting an interpreter and a Ray of its own takes longer than a tiny sweep; so do the figures
-    of its report, which only those who look at them have drawn.
+    of its report, which has none unless it `draws`.
     """
     from vitbench import sweep
-    from vitbench.analysis.report import report
+    from vitbench.analysis import figures
 
     start_local_ray()
     output = io.StringIO()
@@ -184,13 +182,9 @@ def sweep_here(*arguments: str, draws: bool = False) -> tuple[int, str]:
     ):
         use_this_ray(patch)
         if not draws:
-            patch.setattr(report, "draw_and_write_opened", _not_drawn)
+            patch.setattr(figures, "draw_all", lambda opened: [])
         code = sweep.main(arguments)
     return code, output.getvalue()
-
-
-def _not_drawn(opened: Results) -> list[Path]:
-    return [opened.folder / "report.html"]
 
 
 def use_this_ray(patch: pytest.MonkeyPatch) -> None:

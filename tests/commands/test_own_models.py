@@ -59,7 +59,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_builder_is_trained_recorded_and_resumed(file: Path, tmp_path: Path) -> None:
     """Its arguments are arms, its files lie with the results, changed code is refused by diff."""
     out = tmp_path / "out"
-    code, output = sweep_runs.sweep_here(str(file), "--out", str(out), draws=True)
+    code, output = sweep_runs.sweep_here(str(file), "--out", str(out))
     assert code == 0, output
     folder = sweep_runs.results_of(out)
     trials = pd.read_parquet(folder / "trials.parquet")
@@ -110,7 +110,7 @@ resources: {cpus: 1.5}
 """
     )
     out = tmp_path / "out"
-    code, output = sweep_runs.sweep_here(str(file), "--out", str(out), draws=True)
+    code, output = sweep_runs.sweep_here(str(file), "--out", str(out))
     assert code == 0, output
     folder = sweep_runs.results_of(out)
     trials = pd.read_parquet(folder / "trials.parquet")

@@ -20,6 +20,7 @@ import sweep_runs
 from rich.console import Console
 
 from vitbench import sweep
+from vitbench.analysis import figures, results
 from vitbench.commands.request import Request
 from vitbench.config import load_sweep
 from vitbench.data.sets import mnist
@@ -162,7 +163,7 @@ def test_an_interrupted_and_crashed_sweep_goes_on_to_the_same_numbers(
         signal.signal(signal.SIGINT, handler)
     assert code == 130, output
     last = output.strip().splitlines()[-1]
-    assert last.startswith(f"to go on: {shlex.quote(sys.executable)} -m vitbench.sweep ")
+    assert last.startswith(f"to go on: {shlex.quote(sys.orig_argv[0])} -m vitbench.sweep ")
     folder = sweep_runs.results_of(broken)
     trials = pd.read_parquet(folder / "trials.parquet")
     interrupted = trials[trials["status"] == "interrupted"]
@@ -414,7 +415,7 @@ def test_sizes_are_trained_on_nested_images_of_each_seed(tiny: Path, local_ray: 
     changes += ["stack_size=2", "resources.cpus=1.5"]  # one process trains all of them
     flags = [f"--set={change}" for change in changes]
     code, output = sweep_runs.sweep_here(
-        str(tiny), "--out", str(out), "--sizes", "3", "--seeds", "2", *flags, draws=True
+        str(tiny), "--out", str(out), "--sizes", "3", "--seeds", "2", *flags
     )
     assert code == 0, output
     folder = sweep_runs.results_of(out)
@@ -423,7 +424,7 @@ def test_sizes_are_trained_on_nested_images_of_each_seed(tiny: Path, local_ray: 
     assert set(trials["subset"]) == {"per_seed"} and set(trials["steps"]) == {9}
     # 9 updates of 32 images: three passes over 75, two over 150, one over 300.
     assert trials.groupby("train_images")["epochs"].max().to_dict() == {75: 3, 150: 2, 300: 1}
-    assert (folder / "figures" / "data_size_curves.png").is_file()
+    assert figures.find(results.load(folder), "data_size_curves")
     assert "equal updates (9)" in (folder / "report.html").read_text(encoding="utf-8")
     code, output = sweep_runs.sweep_here(
         str(tiny), "--out", str(out), "--sizes", "4", "--seeds", "2", *flags, "--resume"
