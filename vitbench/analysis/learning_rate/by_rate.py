@@ -22,7 +22,9 @@ def table(results: Results, at_most: int | None = None) -> list[dict[str, Any]]:
     if not results.is_grid or trials["lr"].nunique() < 2:
         return []
     names = shape_names(results)
-    frame = trials.assign(**{name: standing_in(trials, name) for name in METRICS})
+    frame = trials[[*names, "lr", "status"]].assign(
+        **{name: standing_in(trials, name) for name in METRICS}
+    )
     rows: list[dict[str, Any]] = []
     for cell, model in by_settings(frame, names, sort=True):
         of_model = []

@@ -50,9 +50,9 @@ def sensitivity_data(results: Results) -> pd.DataFrame | None:
     """
     if not results.is_grid and "lr" in results.sweep["search"]["space"]:
         return None  # drawn by a sampler: no common rates
-    names = shape_names(results)
-    parts = []
-    for cell, part in by_settings(results.trials, names, sort=True):
+    names, parts = shape_names(results), []
+    trials = results.trials[[*names, *lr_sensitivity.NEEDED]]
+    for cell, part in by_settings(trials, names, sort=True):
         model = lr_sensitivity.measure(part)
         if not model.why_not:
             curve = lr_sensitivity.curve(part).assign(**dict(zip(names, cell, strict=True)))

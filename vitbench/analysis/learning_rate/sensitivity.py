@@ -23,6 +23,7 @@ from vitbench.words import decimal
 
 MIN_RATES = 5  # three rates over two decades rank the rates, and neither S nor a window follows
 DELTA_NATS = 0.1
+NEEDED = ("seed", "lr", "status", "val_loss", "initial_val_loss")  # columns of trials
 LEARNED = 0.05  # a run that closed less of the gap from l0 to l* has learned nothing
 
 
@@ -172,7 +173,7 @@ def _window(lrs: Floats, mean: Floats, best: int, delta: float) -> tuple[float, 
 
 def table(trials: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """One row per combination of the settings `names`, with the fields of Sensitivity."""
-    cells = by_settings(trials, names, sort=True)
+    cells = by_settings(trials[[*names, *NEEDED]], names, sort=True)
     return pd.DataFrame(
         [dict(zip(names, cell, strict=True)) | asdict(measure(part)) for cell, part in cells]
     )
