@@ -27,7 +27,7 @@ README = HERE.parent / "README.md"
 PICTURES = HERE / "images" / "findings"
 NOT_TESTED = "not tested"
 # What the README shows: claims of sweeps on MNIST, and the figure of the first of them.
-SHOWN = {"mnist_data_size": "linear", "vit_and_cnn": "cnn", "mnist_lr_sensitivity": "unseen"}
+SHOWN = {"mnist_data_size": "linear", "vit_and_cnn": "cnn", "mnist_lr": "unseen"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ class Shipped:
 
     def scale(self) -> str:
         """Images, model and length of training, in a line."""
-        trials, batch_size = self.results.trials, self.sweep.train.batch_size
+        trials = self.results.trials
+        sizes = self.sweep.search.space.get("batch_size", [self.sweep.train.batch_size])
+        batch_size = ", ".join(map(str, sizes)) if isinstance(sizes, list) else sizes
         return (
             f"{self.environment['image_source']}; {self._images()}, {self._length()}, batch size "
             f"{batch_size}; {len(trials)} models of {self._parameters()} parameters, "
@@ -201,7 +203,7 @@ def readme(shipped: dict[str, Shipped]) -> str:
             "<!-- findings, written by `make findings` -->",
             "Each claim of the paper that it implements beside what was found is on "
             "[docs/findings.md](docs/findings.md).",
-            "So far, on MNIST, with small models and few images:",
+            "So far, on MNIST, with few images:",
             "",
             *(f"- {sentence}" for sentence in claims),
             "",
