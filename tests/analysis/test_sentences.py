@@ -27,7 +27,7 @@ SHIPPED = sorted(p.parent for p in (ROOT / "analysis" / "data").glob("*/sweep.ya
 PACKAGE = ROOT / "vitbench" / "analysis"
 WRITERS = ("findings/render.py",)  # filters that sentences are made with
 # Where text is no sentence on a page: errors, the command line, meanings of keys, axes.
-ELSEWHERE = ("add_argument", "ArgumentParser", "set_xlabel", "set_ylabel", "whole_numbers")
+ELSEWHERE = ("add_argument", "Parser", "set_xlabel", "set_ylabel", "whole_numbers")
 HEADINGS = ("**What this cannot tell you**",)  # of a notebook
 ENDS = re.compile(r"\w[.!?](\s|$)")
 VERBS = re.compile(r"\b(is|are|was|were|has|have|can|cannot|does|do)\b")

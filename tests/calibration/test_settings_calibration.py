@@ -61,7 +61,7 @@ def test_half_of_the_settings_are_worse(count: int, seeds: int, effect_sd: float
     rng = np.random.default_rng([7, count, seeds, int(10 * effect_sd)])
     is_worse = np.arange(count) >= (count + 1) // 2
     truth = np.where(is_worse, 0.5 + effect_sd * 0.02 * np.sqrt(2), 0.5)
-    names = [f"lr {arm['lr']:g}" for arm in arms(count)]
+    names = [f"lr {arm['lr']:.5f}" for arm in arms(count)]
     mean_of = dict(zip(names, truth, strict=True))
     wrong = found_pairs = true_pairs = 0
     for _ in range(SWEEPS):
