@@ -15,25 +15,32 @@ from vitbench.storage.place import Place
 
 @pytest.fixture(scope="package")
 def server() -> Iterator[str]:
-    """An S3 server with one bucket; the query that leads there."""
+    """An S3 server; its address."""
     with pytest.MonkeyPatch.context() as patch:
         for key, value in BUCKET_ENV.items():
             patch.setenv(key, value)
         made = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         made.start()
         address, port = made.get_host_and_port()
-        client = boto3.client(
-            "s3", endpoint_url=f"http://{address}:{port}", region_name="us-east-1"
-        )
-        client.create_bucket(Bucket="results")
-        yield f"?scheme=http&endpoint_override={address}:{port}&region=us-east-1"
+        yield f"{address}:{port}"
         made.stop()
 
 
 @pytest.fixture
-def bucket(server: str, request: pytest.FixtureRequest) -> Place:
+def endpoint(server: str) -> str:
+    """The query that leads to the server, which has a bucket `results`.
+
+    It is made for each test: the server lives in this process, where `mock_aws` empties it.
+    """
+    client = boto3.client("s3", endpoint_url=f"http://{server}", region_name="us-east-1")
+    client.create_bucket(Bucket="results")
+    return f"?scheme=http&endpoint_override={server}&region=us-east-1"
+
+
+@pytest.fixture
+def bucket(endpoint: str, request: pytest.FixtureRequest) -> Place:
     """A folder of the bucket for one test."""
-    return Place.bucket(f"s3://results/{request.node.originalname}{server}")
+    return Place.bucket(f"s3://results/{request.node.originalname}{endpoint}")
 
 
 @pytest.fixture(params=["folder", "bucket"])

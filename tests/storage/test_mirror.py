@@ -52,7 +52,7 @@ def test_a_bucket_that_is_not_there_ends_the_run_in_seconds(tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_sweep_goes_on_from_its_bucket_on_another_machine(server: str, tmp_path: Path) -> None:
+def test_a_sweep_goes_on_from_its_bucket_on_another_machine(endpoint: str, tmp_path: Path) -> None:
     """The first driver's disk is gone; the second fetches the run and goes on from its states."""
     file = tmp_path / "sweep.yaml"
     file.write_text(
@@ -65,7 +65,7 @@ def test_a_sweep_goes_on_from_its_bucket_on_another_machine(server: str, tmp_pat
         "resources: {gpus: 0, cpus: 1.5}\n"
         "stack_size: 2\n"
     )
-    storage = f"s3://results/{tmp_path.name}{server}"
+    storage = f"s3://results/{tmp_path.name}{endpoint}"
     first, second = tmp_path / "first", tmp_path / "second"
     to_bucket = [str(file), "--set", f"storage={storage}", "--out"]
     code, text = sweep_here(*to_bucket, str(first), "--set", "budget.epochs=3")
