@@ -109,7 +109,7 @@ def load(
         UserError: if the folder holds no results, or damaged ones.
     """
     require_results(folder)
-    trials, epochs, labels = growing.build() if growing else tables.load(folder)
+    trials, epochs, labels = tables.load(folder, growing)
     values, facts = results_values(folder), environment.read(folder)
     target = values.get("target_accuracy") if target is None else target
     return Results(folder, trials, epochs, values, facts, target, labels)

@@ -9,6 +9,7 @@ from typing import Any
 
 from vitbench.analysis.results import Results
 from vitbench.config import Dataset, Model, Train
+from vitbench.plan.names import value_text
 from vitbench.records import tables
 from vitbench.records.history import History
 from vitbench.records.rows import EPOCH_COLUMNS, TRIAL_COLUMNS
@@ -37,9 +38,7 @@ class Run:
 def run_name(trial_id: str, settings: Mapping[str, Any], varying: Sequence[str]) -> str:
     """Name a run, e.g. `lr=0.003 seed=0 1f3c...`; long ones are cut before the trial id."""
     values = ((name, settings.get(name)) for name in varying)
-    parts = [
-        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in values if v is not None
-    ]
+    parts = [f"{name}={value_text(value)}" for name, value in values if value is not None]
     return f"{' '.join(parts)[:_LONG_NAME]} {trial_id}".strip()
 
 

@@ -84,8 +84,12 @@ def _plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def load(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def load(
+    results_dir: Path, growing: Growing | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """(trials, epochs, labels): the tables as written, or from the ledger where that is newer.
+
+    `growing` are those of the ledger, for who loads them again and again.
 
     Raises:
         UserError: if a table is damaged, and there is no ledger to build it from.
@@ -97,7 +101,7 @@ def load(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
                 return _written(results_dir)
         except (OSError, UserError):  # gone or damaged: the ledger holds all that they held
             pass
-        return build_all(results_dir)
+        return (growing or Growing(results_dir)).build()
     return _written(results_dir)
 
 

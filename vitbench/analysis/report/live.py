@@ -81,8 +81,7 @@ class Watch:
         return found.st_size, found.st_mtime_ns
 
     def _made(self) -> Page:
-        has_ledger = self._state() is not None
-        results = load(self.folder, growing=self._growing if has_ledger else None)
+        results = load(self.folder, growing=self._growing)
         version = hashlib.sha256(repr((self._state(), results.partial)).encode()).hexdigest()[:16]
         if results.trials.empty:
             told = {"name": results.sweep["name"], "live": version}

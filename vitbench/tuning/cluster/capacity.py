@@ -111,10 +111,11 @@ def _free_nodes(patience_s: float) -> list[Node]:
 
     Else a sweep would be planned for the cores that the one before it is about to give back.
     """
+    everything = sum(map(sum, _nodes_up()))
     deadline_s = time.monotonic() + patience_s
     while True:
         free = [node_of(node) for node in free_resources_per_node()]
-        if sum(map(sum, free)) >= sum(map(sum, _nodes_up())) or time.monotonic() >= deadline_s:
+        if sum(map(sum, free)) >= everything or time.monotonic() >= deadline_s:
             return free
         time.sleep(0.05)
 
