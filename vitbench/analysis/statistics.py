@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -58,10 +59,14 @@ def mean_intervals(values_SP: Floats) -> tuple[Floats, Floats]:
     mean_P = values_SP.mean(axis=0)
     if seeds < MIN_SEEDS:
         return mean_P, np.full_like(mean_P, np.nan)
+    return mean_P, _t_quantile(seeds - 1) * values_SP.std(axis=0, ddof=1) / math.sqrt(seeds)
+
+
+@functools.cache
+def _t_quantile(freedom: int) -> float:
     from scipy import special  # a quarter of a second, which a dry run need not wait
 
-    t = float(special.stdtrit(seeds - 1, (1 + LEVEL) / 2))
-    return mean_P, t * values_SP.std(axis=0, ddof=1) / math.sqrt(seeds)
+    return float(special.stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def choice_of_others(values_SA: Floats) -> npt.NDArray[np.intp]:

@@ -279,7 +279,5 @@ def _fill_running(trials: Mapping[str, dict[str, Any]], epochs: pd.DataFrame) ->
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:
     """A frame with exactly these columns and types, also where a column is empty."""
-    content = pd.DataFrame(
-        {c.name: [row.get(c.name) for row in rows] for c in columns}, dtype=object
-    )
+    content = pd.DataFrame(list(rows), columns=[c.name for c in columns], dtype=object)
     return content.astype({c.name: c.dtype for c in columns})

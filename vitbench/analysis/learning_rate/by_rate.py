@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from vitbench.analysis.findings.arms import by_settings, in_words, shape_names, standing_in
 from vitbench.analysis.results import Results
-from vitbench.analysis.statistics import Interval, mean_interval
+from vitbench.analysis.statistics import Floats, Interval, mean_interval
 
 METRICS = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
 
@@ -28,11 +30,15 @@ def table(results: Results, at_most: int | None = None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for cell, model in by_settings(frame, names, sort=True):
         of_model = []
-        for lr, part in model.groupby("lr"):
+        lr_N, values_NM = model["lr"].to_numpy(), model[list(METRICS)].to_numpy()
+        diverged_N = (model["status"] == "diverged").to_numpy()
+        for lr in np.unique(lr_N).tolist():
+            at_N = lr_N == lr
             row: dict[str, Any] = {"model": in_words(names, cell), "lr": lr}
-            row["seeds"] = int(part["val_loss"].notna().sum())
-            row["diverged"] = int((part["status"] == "diverged").sum())
-            of_model.append(row | {name: _mean(part[name].tolist()) for name in METRICS})
+            row["seeds"] = int(np.isfinite(values_NM[at_N, 0]).sum())
+            row["diverged"] = int(diverged_N[at_N].sum())
+            means = [_mean(column) for column in values_NM[at_N].T]
+            of_model.append(row | dict(zip(METRICS, means, strict=True)))
         most = max(row["seeds"] for row in of_model)  # a mean of those that survived leads nowhere
         whole = [row for row in of_model if row["val_loss"] and row["seeds"] == most]
         lowest = min((row["val_loss"].mean for row in whole), default=None)
@@ -44,6 +50,5 @@ def table(results: Results, at_most: int | None = None) -> list[dict[str, Any]]:
     return rows[:at_most]
 
 
-def _mean(values: list[float]) -> Interval | None:
-    known = [value for value in values if value == value]
-    return mean_interval(known) if known else None
+def _mean(values: Floats) -> Interval | None:
+    return mean_interval(values) if np.isfinite(values).any() else None

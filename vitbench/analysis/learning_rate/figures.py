@@ -267,7 +267,8 @@ def lines_of(data: pd.DataFrame, sort: bool = False) -> Lines:
         return Lines("setting", [("", rows)], style.colour_of([line for line, _ in lines]), splits)
     colours = style.colour_of(sorted(data["lr"].unique(), reverse=True))
     named = {decimal(lr): colour for lr, colour in colours.items()}
-    rows_of = [(in_words(names, cell), part.assign(line=part["lr"].map(decimal)))
+    line_of = {lr: decimal(lr) for lr in colours}
+    rows_of = [(in_words(names, cell), part.assign(line=part["lr"].map(line_of)))
                for cell, part in cells]  # fmt: skip
     return Lines("learning rate", rows_of, named, splits)
 

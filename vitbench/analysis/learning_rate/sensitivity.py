@@ -66,9 +66,15 @@ class Sensitivity:
 
 def losses_by_seed(trials: pd.DataFrame) -> pd.DataFrame:
     """Capped losses of one model: a row per seed, a column per learning rate, gaps as NaN."""
-    losses = standing_in(trials, "val_loss").astype(float)
-    table = losses.groupby([trials["seed"], trials["lr"]]).mean().unstack()
-    return table.dropna(how="all", axis="columns").dropna(how="all")
+    loss_N = standing_in(trials, "val_loss").to_numpy()
+    known_N = ~np.isnan(loss_N)
+    seed_N, seeds = pd.factorize(trials["seed"][known_N], sort=True)
+    lr_N, lrs = pd.factorize(trials["lr"][known_N], sort=True)
+    place_N, places = seed_N * len(lrs) + lr_N, len(seeds) * len(lrs)
+    count = np.bincount(place_N, minlength=places)
+    total = np.bincount(place_N, loss_N[known_N], minlength=places)
+    means = np.divide(total, count, out=np.full(places, math.nan), where=count > 0)
+    return pd.DataFrame(means.reshape(len(seeds), len(lrs)), index=seeds, columns=lrs)
 
 
 def curve(trials: pd.DataFrame) -> pd.DataFrame:

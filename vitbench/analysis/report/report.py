@@ -307,13 +307,20 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
         hours = limits.get("hours")
         limit = f"{hours:g} h" if hours else "no limit"
         rows.append(("wall-clock time", limit, duration(spent_s(ledger))))
-        stacks = results.epochs["trial_id"].map(trials.set_index("trial_id")["stack_id"])
-        once = ~pd.DataFrame({"stack": stacks, "epoch": results.epochs["epoch"]}).duplicated()
-        trained_s = float(results.epochs.loc[once, "epoch_s"].sum())
-        rows.append(("stacks' training time together", "–", duration(trained_s)))
+        rows.append(("stacks' training time together", "–", duration(_trained_s(results))))
     texts = {"gpu_hours": "GPU hours", "models": "models (limit)", "epochs": "epochs (limit)"}
     limited = [(text, limits.get(key)) for key, text in texts.items()]
     return rows + [(text, f"{limit:g}", "see above") for text, limit in limited if limit]
+
+
+def _trained_s(results: Results) -> float:
+    """Seconds of training of all stacks; an epoch that its members trained together counts once."""
+    epochs = results.epochs
+    trial_N, trial_ids = pd.factorize(epochs["trial_id"])
+    stack_ids = results.trials.set_index("trial_id")["stack_id"].reindex(trial_ids)
+    stack_N = pd.factorize(stack_ids)[0][trial_N]
+    once = ~pd.DataFrame({"stack": stack_N, "epoch": epochs["epoch"]}).duplicated()
+    return float(epochs.loc[once, "epoch_s"].sum())
 
 
 def _precision(env: Mapping[str, Any]) -> dict[str, str]:

@@ -71,12 +71,12 @@ def _panel(title: str, data: pd.DataFrame, shown: Lines, top: float) -> Markup:
         height = round(_TOP + (1 - loss / (1.04 * top)) * (_BOTTOM - _TOP), 1)
         return max(float(_TOP - 4), height)  # beyond the axis: along its upper edge
 
+    line_of = dict(list(data.dropna(subset=["mean"]).groupby("line")))
     lines, values = [], []
     for number, (name, colour) in enumerate(shown.colours.items()):
-        line = data[data["line"] == name].dropna(subset=["mean"])
-        label = f"lr {name}" if shown.what == "learning rate" else name
-        if line.empty:
+        if name not in line_of:
             continue
+        line, label = line_of[name], f"lr {name}" if shown.what == "learning rate" else name
         epochs, means = [int(epoch) for epoch in line["epoch"]], line["mean"].tolist()
         places = list(zip(map(x, epochs), map(y, means), epochs, means, strict=True))
         edge = [*zip(map(x, epochs), map(y, line["high"]), strict=True)]
