@@ -9,6 +9,8 @@ SWEEP ?= sweeps/mnist_lr.yaml
 PIP_ARGS ?=
 # Extra words for pytest, e.g. `make test PYTEST_ARGS="-k engine"`.
 PYTEST_ARGS ?=
+# Which tests `make test` runs, as a pytest expression of markers.
+TESTS := not long and not cluster and not alone
 # Extra words for the soak, e.g. `make soak SOAK_ARGS="--minutes 5 --seed 2"`.
 SOAK_ARGS ?=
 # Test processes side by side: one more than two cores, for those that wait for Ray.
@@ -33,11 +35,10 @@ demo: $(RUN_STAMP) ## install, run sweeps/mnist_lr.yaml, say where the report is
 	@$(PY) -m vitbench.sweep $(SWEEP)
 
 test: $(DEV_STAMP) ## install, run the test suite
-	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not long and not cluster and not alone" $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "$(TESTS)" $(PYTEST_ARGS)
 
-test-all: test ## the tests above, then those of clusters and those of over a minute
-	@$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "long or cluster or alone" $(PYTEST_ARGS) \
-	  $$(grep -lrE 'mark\.(long|cluster|alone)' tests --include='test_*.py')
+test-all: TESTS :=
+test-all: test ## the same with nothing left out: also long tests and those of clusters, as CI does
 
 soak: $(DEV_STAMP) ## 20 minutes of random strikes on sweeps of every kind; ends with a table
 	@$(PY) tests/soak.py $(SOAK_ARGS)

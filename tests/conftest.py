@@ -35,8 +35,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ray's tests first: they are the longest, and of several processes the last waits for none."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    """The longest first, so that of several processes the last waits for none: hosts, long, Ray's.
+
+    Before all others those that want a process in which no Ray has run.
+    """
+    order = ("alone", "cluster", "long", "ray")
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in order])
 
 
 def pytest_sessionfinish() -> None:

@@ -42,7 +42,7 @@ def run_here(
     return rows
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 def test_overhead_of_a_sweep_is_measured(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -91,7 +91,7 @@ def test_the_same_function_trains_under_ray_tune(
 
 
 @needs_timm
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 def test_commands_take_turns_and_are_reported(tmp_path: Path) -> None:
     """A quick contest of the script and the sweep: rates, ratio, seconds and accuracies."""

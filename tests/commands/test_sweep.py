@@ -141,7 +141,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert not out.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 def test_an_interrupted_and_crashed_sweep_goes_on_to_the_same_numbers(
     tiny: Path, tmp_path: Path
@@ -407,6 +407,7 @@ def test_a_dry_run_downloads_nothing(
         sweep.main([str(file), "--data", str(empty), "--out", str(tmp_path / "out")])
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_sizes_are_trained_on_nested_images_of_each_seed(tiny: Path, local_ray: None) -> None:
     """`--sizes` from the command line to the tables: equal updates, own images, a curve."""

@@ -22,7 +22,7 @@ from vitbench.records.history import History
 from vitbench.records.ledger import Ledger
 from vitbench.tuning import runner
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.long, pytest.mark.ray]
 
 CPUS = 2
 
@@ -71,7 +71,6 @@ def training_processes() -> list[int]:
     return actor_processes("RayTrainWorker")
 
 
-@pytest.mark.long
 def test_two_workers_killed_once_give_the_tables_of_one(local_ray: None, tmp_path: Path) -> None:
     """A worker dies by SIGKILL mid-trial: the trial goes on, and its numbers are one worker's.
 
