@@ -85,8 +85,12 @@ def test_tables_are_no_wider_than_a_page(tmp_path: Path) -> None:
         {"setting": ["depth 1, learning rate 0.00003"] * 50, "95 % end": ["1"] * 50}
     )
     cells = cells.assign(**{f"wide heading {n}": "0.1234" for n in range(9)})
-    (path,) = latex.write(results.load(made), [latex.Table("long", "made", cells)])
+    own = made / "latex" / "thesis.tex"
+    own.write_text("the user's")
+    gone = latex.Table("pairs", "has no rows any more", cells[:0])
+    (path,) = latex.write(results.load(made), [latex.Table("long", "made", cells), gone])
     assert path.name == "long.tex"
+    assert own.read_text() == "the user's" and not (made / "latex" / "pairs.tex").exists()
     text = path.read_text()
     assert r"\begin{longtable}{p{0.2\linewidth}" + 10 * "l" + "}" in text
     assert r"\shortstack[l]{wide\\heading\\0}" in text

@@ -55,16 +55,20 @@ class Table:
 
 
 def write(results: Results, tables: Iterable[Table]) -> list[Path]:
-    """Write the tables that have rows into `<results>/latex`, in place of those there."""
+    """Write the tables that have rows into `<results>/latex`; one that has none now goes.
+
+    Files of other names are the user's.
+    """
     folder = results.folder / FOLDER
     folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.tex"):
-        old.unlink()
     paths = []
     for table in tables:
+        path = folder / f"{table.name}.tex"
         if len(table.cells):
-            paths.append(folder / f"{table.name}.tex")
-            write_atomically(paths[-1], _latex(table, results.subtitle))
+            write_atomically(path, _latex(table, results.subtitle))
+            paths.append(path)
+        else:
+            path.unlink(missing_ok=True)
     return paths
 
 
