@@ -224,3 +224,19 @@ def test_a_suggestion_is_its_best_arm_over_mean_seeds(tmp_path: Path) -> None:
     best = made.trials.query("lr == 0.01")["best_val_loss"].mean()
     assert len(found) == 1 and found["loss"].iloc[0] == pytest.approx(best)
     assert found["epochs"].iloc[0] == 90
+
+
+def test_a_suggestion_of_several_labels_is_the_mean_of_their_bests(tmp_path: Path) -> None:
+    """The easiest label does not stand for the others."""
+    made = results.load(result_folder.make(tmp_path / "made"))
+    made.trials["stack_id"] = "one"
+    made.trials["label"] = ["even" if seed % 2 else "odd" for seed in made.trials["seed"]]
+    inner = {"lr": [1], "label": ["even", "odd"], "seed": [0]}
+    made.sweep["search"].update({"inner": inner, "space": {"depth": [1]}})
+    found = search.suggestions(made)
+    lowest = [
+        min(arm["best_val_loss"].mean() for _, arm in part.groupby("lr"))
+        for _, part in made.trials.query("status == 'finished'").groupby("label")
+    ]
+    assert lowest[0] != lowest[1]
+    assert found["loss"].iloc[0] == pytest.approx(sum(lowest) / 2)

@@ -32,6 +32,23 @@ def test_best_arm_is_the_best_mean_and_not_the_best_run() -> None:
     assert found == pytest.approx(0.4)
 
 
+def test_labels_count_alike_each_at_its_best_rate() -> None:
+    """A suggestion is not judged by its easiest label, nor all labels at one learning rate."""
+    trials = [
+        TrialConfig(
+            dataset=Dataset(name="faces", labels=["a", "b"]),
+            model=Model(),
+            train=Train(lr=lr, seed=seed, label=label),
+        )
+        for label in ("a", "b")
+        for lr in (0.1, 0.01)
+        for seed in (0, 1)
+    ]
+    values = by_id(trials, [0.1, 0.3, 0.9, 0.9, 0.8, 0.8, 0.5, 0.7])
+    found = objective.best_arm(trials, values, objective="val_loss", stand_in=9.0)
+    assert found == pytest.approx((0.2 + 0.6) / 2)
+
+
 def test_accuracy_is_maximised() -> None:
     """The same arms judged by accuracy: more is better."""
     trials = members([0.1, 0.01], [0])

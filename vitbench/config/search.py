@@ -54,8 +54,8 @@ class Search(Section):
     )
     inner: dict[str, list[Scalar]] = Field(
         default_factory=dict,
-        description="settings that every suggestion trains together: best over them of the mean "
-        "over seeds",
+        description="settings that every suggestion trains together: it is judged by the best over "
+        "them of the mean over seeds, of several labels by the mean of each label's best",
     )
     objectives: list[Objective] = Field(
         default=["val_loss"], min_length=1, description="several give a Pareto front"

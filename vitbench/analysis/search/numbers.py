@@ -45,7 +45,8 @@ def suggestions(results: Results) -> pd.DataFrame:
 
     Columns: `number`, `stack_id`, the settings, `loss` (lowest over the stack's other settings of
     the mean over seeds of the best validation loss, with the loss before training for models that
-    diverged at once), `epochs` (of all its models), `status` (`finished` if any model was).
+    diverged at once; of models of one label each, the mean over labels of that), `epochs` (of all
+    its models), `status` (`finished` if any model was).
     """
     trials = results.trials[results.trials["status"].isin(_ENDED)]
     inner = [name for name in results.sweep["search"].get("inner", {}) if name != "seed"]
@@ -53,8 +54,9 @@ def suggestions(results: Results) -> pd.DataFrame:
     frame = trials.assign(loss=loss.where(np.isfinite(loss), trials["initial_val_loss"]))
     names = ["stack_id", *settings(results), "loss", "epochs", "status"]
     arms = frame.groupby(["stack_id", *inner], sort=False, dropna=False)["loss"].mean()
+    best = arms.groupby(level=["stack_id", *(name for name in inner if name == "label")]).min()
     table = frame[names].drop_duplicates("stack_id").set_index("stack_id", drop=False)
-    table["loss"] = arms.groupby(level="stack_id").min()
+    table["loss"] = best.groupby(level="stack_id").mean()
     table["epochs"] = frame["epochs"].fillna(0).astype(int).groupby(frame["stack_id"]).sum()
     finished = (frame["status"] == "finished").groupby(frame["stack_id"]).any()
     table["status"] = table["status"].mask(finished.reindex(table.index), "finished")

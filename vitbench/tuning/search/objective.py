@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Literal
 
 from vitbench.config.search import EACH_EPOCH
@@ -36,18 +37,24 @@ def best_arm(
 ) -> float:
     """Best over a stack's arms (learning rates, ...) of the mean over seeds.
 
-    Architectures are then compared each at its own tuned learning rate. A model that has no finite
+    Architectures are then compared each at its own tuned learning rate. Where models learn one
+    label each, it is the mean over labels of that: no label stands for the others because it is
+    easy. A model that has no finite
     value (by trial id) diverged; `stand_in` is then its value, and that of a stack of such models.
     """
     if not any(map(math.isfinite, values.values())):
         return stand_in
-    arms: dict[str, list[float]] = {}
+    arms: dict[tuple[str | None, str], list[float]] = {}
     for member in members:
         arm = member.train.model_copy(update={"seed": 0}).model_dump_json()
         value = values.get(member.trial_id, math.nan)
-        arms.setdefault(arm, []).append(value if math.isfinite(value) else stand_in)
-    means = [sum(arm) / len(arm) for arm in arms.values()]
-    return max(means) if objective in MAXIMISED else min(means)
+        known = value if math.isfinite(value) else stand_in
+        arms.setdefault((member.train.label, arm), []).append(known)
+    means: dict[str | None, list[float]] = {}
+    for (label, _), of_seeds in arms.items():
+        means.setdefault(label, []).append(fmean(of_seeds))
+    best = max if objective in MAXIMISED else min
+    return fmean(map(best, means.values()))
 
 
 def cost(objective: str, plan: StackPlan, *, channels: int, outputs: int) -> float:
