@@ -354,11 +354,10 @@ def _say_conclusions(opened: Results, console: Console) -> None:
 
 def _export_attention(job: runner.Job, folder: Path, data_dir: Path | None, stages: Stages) -> str:
     """Write plates and scores of the best trials; returns where they are, or why there are none."""
-    from vitbench.attention.export import export_best
-
     asked = job.sweep.attention
     if not asked.top:
         return ""
+    from vitbench.attention.export import export_best  # imports torch: seconds
 
     def watch(what: str, done: int, total: int) -> None:
         if came:

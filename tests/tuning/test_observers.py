@@ -26,27 +26,27 @@ def test_tables_are_written_while_the_sweep_runs(
     now_s, written = [0.0], []
     write = tables.write
 
-    def writes(folder: Path) -> None:
+    def writes(folder: Path, growing: tables.Growing) -> None:
         written.append(now_s[0])
         now_s[0] += 5.0  # large tables
         if len(written) == 2:
             raise OSError("No space left on device")
-        write(folder)
+        write(folder, growing)
 
     monkeypatch.setattr(observers.time, "monotonic", lambda: now_s[0])
     monkeypatch.setattr(tables, "write", writes)
     with Ledger(tmp_path / tables.LEDGER) as ledger:
         watched = TablesObserver(tmp_path)
-        for number, ends in enumerate((0.0, 10.0, 90.0, 1200.0)):
+        for number, ends in enumerate((0.0, 10.0, 90.0, 1200.0, 3000.0)):
             plan = tiny.plan({"seed": number})
             record(LedgerObserver(ledger, lambda plan: 1), watched, plan)
             now_s[0] = max(now_s[0], ends)
             watched.observe(Round())
             if written:
                 found = pd.read_parquet(tmp_path / "trials.parquet")
-                assert list(found["status"]) == ["finished"] * 3
+                assert list(found["status"]) == ["finished"] * (5 if len(written) == 3 else 3)
         watched.observe(Round())
-    assert written == [90.0, 1200.0]
+    assert written == [90.0, 1200.0, 3000.0]
 
 
 def record(ledger: LedgerObserver, watched: TablesObserver, plan: StackPlan) -> None:

@@ -243,9 +243,12 @@ def pareto_stacks(results_dir: Path) -> set[str] | None:
     return set(rows.loc[rows["pareto"], "stack_id"]) if len(objectives) > 1 else None
 
 
-def write(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Build the tables (labels where there are any) and write them as parquet and CSV."""
-    trials, epochs, labels = build_all(results_dir)
+def write(results_dir: Path, growing: Growing | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Build the tables (labels where there are any) and write them as parquet and CSV.
+
+    `growing` are those of the ledger, for who writes them again and again.
+    """
+    trials, epochs, labels = (growing or Growing(results_dir)).build()
     for name, frame in (("trials", trials), ("epochs", epochs), ("labels", labels)):
         if name != "labels" or len(frame):
             _write(results_dir, name, frame)

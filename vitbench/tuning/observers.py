@@ -80,6 +80,7 @@ class TablesObserver:
 
     def __init__(self, results_dir: Path) -> None:
         self._results_dir = results_dir
+        self._growing = tables.Growing(results_dir)
         self._due_s = time.monotonic() + _TABLES_EVERY_S
         self._is_new = False
 
@@ -91,7 +92,7 @@ class TablesObserver:
             case Round() if self._is_new and time.monotonic() >= self._due_s:
                 started_s = time.monotonic()
                 try:
-                    tables.write(self._results_dir)
+                    tables.write(self._results_dir, self._growing)
                 except (OSError, UserError) as error:  # the end of the sweep will say it again
                     logger.warning("the tables could not be written yet: %s", error)
                 now_s = time.monotonic()
