@@ -71,10 +71,17 @@ def test_the_loss_on_fixed_training_images_is_that_of_the_weights_then(tmp_path:
         assert trial.train_end_accuracy == pytest.approx(float(hits))
 
 
-def test_predictions_of_the_best_and_the_last_epoch_are_kept(tmp_path: Path) -> None:
-    """A row per test image and epoch; their means are the losses of the tables."""
-    plan = tiny.plan({"lr": 3e-3, "seed": 0}, {"lr": 1e-2, "seed": 1}, epochs=4)
+@pytest.mark.parametrize(("epochs", "lr"), [(1, 1e-2), (12, 1.0)])
+def test_predictions_of_the_best_and_the_last_epoch_are_kept(
+    tmp_path: Path, epochs: int, lr: float
+) -> None:
+    """A row per test image and epoch; their means are the losses of the tables.
+
+    At the high rate the best epoch is not the last one.
+    """
+    plan = tiny.plan({"lr": 3e-3, "seed": 0}, {"lr": lr, "seed": 1}, epochs=epochs)
     _, result = train(plan, tmp_path)
+    assert any(trial.best_epoch != trial.epochs for trial in result.trials) == (epochs > 1)
     for trial in result.trials:
         table = pd.read_parquet(tmp_path / "predictions" / f"{trial.trial_id}.parquet")
         assert set(table["epoch"]) == {trial.best_epoch, trial.epochs}

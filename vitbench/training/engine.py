@@ -381,16 +381,21 @@ class _Run:
                 if member.diverged_epoch is None and (member.stopped or not stopped):
                     self._save_weights(k, "last", self._now, member.last)
         asked = self.evaluation.predictions and self.parallel.rank == 0
-        best = predict(self._stack, self._best) if asked or self._stack.binary else []
+        last = predict(self._stack, self._now) if asked else []
+        if asked and all(member.best_epoch in (None, member.epochs) for member in self._members):
+            best = last  # every best epoch is the last one
+        else:
+            best = predict(self._stack, self._best) if asked or self._stack.binary else []
         labels = label_scores(self._stack, self.images, best)
-        scores = self._keep_predictions(best) if asked else [{} for _ in self._members]
+        scores = self._keep_predictions(best, last) if asked else [{} for _ in self._members]
         self.parallel.barrier()
         outcomes = [self._outcome(k, labels[k], scores[k]) for k in range(self.plan.size)]
         return FitResult(outcomes, stopped)
 
-    def _keep_predictions(self, best: Sequence[Predictions]) -> list[dict[str, float]]:
+    def _keep_predictions(
+        self, best: Sequence[Predictions], last: Sequence[Predictions]
+    ) -> list[dict[str, float]]:
         """Keep predictions of the best and the last epoch; returns calibrations by column."""
-        last = predict(self._stack, self._now)
         columns: list[dict[str, float]] = []
         for k, member in enumerate(self._members):
             told = {}
