@@ -91,6 +91,18 @@ def test_one_line_that_runs_away_does_not_flatten_the_others(tmp_path: Path) -> 
     assert all(float(y) > 0 for line in drawn for y in re.findall(r",([-\d.]+)", line))
 
 
+def test_the_first_panels_are_those_of_all(tmp_path: Path) -> None:
+    """A page that shows one model's curves of many averages those alone, to the same panels."""
+    text = result_folder.GRID.replace("lr: [", "depth: [1, 2, 3], lr: [")
+    found = results.load(result_folder.make(tmp_path / "deep", text))
+    whole = curves.curves_data(found)
+    assert whole is not None
+    expected = svg_curves.learning_curves(whole, 3)
+    chart = svg_curves.of_grid(found, 3)
+    assert chart == expected and chart.left_out == 2 and len(chart.panels) == 3
+    assert svg_curves.of_grid(found) == svg_curves.learning_curves(whole)
+
+
 def test_the_first_page_has_findings_and_limits(reported: Path) -> None:
     """The lowest setting with its interval, S with its range, who diverged, what is unknown."""
     text = (reported / report.NAME).read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 
 from vitbench.errors import UserError
 from vitbench.records import ledger
-from vitbench.records.history import History, spent_s
+from vitbench.records.history import History, Spent
 from vitbench.records.ledger import Ledger
 
 
@@ -121,4 +121,12 @@ def test_wall_clock_time_is_that_of_the_history(tmp_path: Path) -> None:
         )
         + '{"kind": "ev'
     )
-    assert spent_s(path) == History.read(path).spent_s == 47.5
+    spent = Spent(path)
+    assert spent.seconds() == History.read(path).spent_s == 47.5
+    with path.open("a") as file:  # the line that was being written, and another run
+        file.write('ent", "time_s": 1010}\n')
+        file.write("".join(f'{{"kind": "run", "time_s": {time_s}}}\n' for time_s in (2000, 3000)))
+        file.write('{"kind": "event", "time_s": 3005}\n')
+    assert spent.seconds() == Spent(path).seconds() == History.read(path).spent_s == 55
+    path.write_text('{"kind": "run", "time_s": 1}\n{"kind": "event", "time_s": 3}\n')
+    assert spent.seconds() == 2, "another file stands there"

@@ -29,6 +29,7 @@ class Results:
     target: float | None = None  # validation accuracy to time the arms by
     # A row per trial and label (records.rows.LABELS); none where models learned classes.
     labels: pd.DataFrame = field(default_factory=tables.no_labels)
+    growing: tables.Growing | None = None  # the tables of its ledger, while it is watched
     _computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -112,4 +113,4 @@ def load(
     trials, epochs, labels = tables.load(folder, growing)
     values, facts = results_values(folder), environment.read(folder)
     target = values.get("target_accuracy") if target is None else target
-    return Results(folder, trials, epochs, values, facts, target, labels)
+    return Results(folder, trials, epochs, values, facts, target, labels, growing)

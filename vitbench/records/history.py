@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -15,32 +16,53 @@ from vitbench.records.types import Decided, EpochRow, Status, TrialOutcome
 
 _APART = {"trial_id", "epoch", "attention_entropy", "grad_norm", "weight_norm"}
 _NUMBERS = tuple(f.name for f in fields(EpochRow) if f.name not in _APART)
+_RUN = b'{"kind": "run"'
 _OF_A_SUGGESTION = ("number", "params", "reason")
 _EVALUATED = {"val_loss", "test_loss", "val_accuracy", "test_accuracy"}
 _OPTIONAL = {f.name for f in fields(EpochRow) if f.default is None}
 
 
-def spent_s(path: Path) -> float:
+class Spent:
     """Wall-clock seconds of all runs of a ledger together, as in `History`, in a quick pass.
 
-    Looked at are the first line of each run and the last before the next, nothing between them.
+    Looked at are the first line of each run and the last before the next, nothing between them;
+    asked again, only what was added since.
     """
-    content = path.read_bytes()
-    content = content[: content.rfind(b"\n") + 1]  # the last line may be being written
-    run = b'{"kind": "run"'
-    starts = [0] if content.startswith(run) else []
-    while (before := content.find(b"\n" + run, starts[-1] if starts else 0)) >= 0:
-        starts.append(before + 1)
-    ends = [*starts[1:], len(content)]
-    return sum(
-        _time_s(content, content.rfind(b"\n", 0, end - 1) + 1) - _time_s(content, start)
-        for start, end in zip(starts, ends, strict=True)
-    )
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begin_again()
+
+    def _begin_again(self) -> None:
+        self._file: int | None = None  # inode
+        self._bytes, self._before_s = 0, 0.0  # read so far; of the runs before the last
+        self._first, self._last = b"", b""  # lines of the last run
+
+    def seconds(self) -> float:
+        """The seconds by now."""
+        with self._path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_ino != self._file or found.st_size < self._bytes:  # salvaged, or cut
+                self._begin_again()
+                self._file = found.st_ino
+            file.seek(self._bytes)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # it is being written
+                if line.startswith(_RUN):
+                    self._before_s += self._run_s()
+                    self._first = line
+                self._last = line
+                self._bytes += len(line)
+        return self._before_s + self._run_s()
+
+    def _run_s(self) -> float:
+        return _time_s(self._last) - _time_s(self._first) if self._first else 0.0
 
 
-def _time_s(content: bytes, start: int) -> float:
-    """When the line that starts here was written."""
-    return float(json.loads(content[start : content.index(b"\n", start)])["time_s"])
+def _time_s(line: bytes) -> float:
+    """When a line was written."""
+    return float(json.loads(line)["time_s"])
 
 
 class Curve:

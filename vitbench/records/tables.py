@@ -19,6 +19,7 @@ from vitbench.config.search import OBJECTIVES
 from vitbench.errors import UserError, in_a_line
 from vitbench.records import ledger
 from vitbench.records.files import replacing
+from vitbench.records.history import Spent
 from vitbench.records.labels import label_row
 from vitbench.records.rows import EPOCHS, LABELS, TRIALS, Column
 from vitbench.records.types import Status, TrialOutcome
@@ -54,6 +55,7 @@ class Growing:
         self._lines: list[dict[str, Any]] = []  # of the reader, and how many of them are taken in
         self._taken = 0
         self._planned = _Trials()
+        self.spent = Spent(results_dir / LEDGER)
 
     def build(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """(trials, epochs, labels) as `build_all` makes them of the ledger as it is now."""

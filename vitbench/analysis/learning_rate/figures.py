@@ -53,11 +53,12 @@ def sensitivity_data(results: Results) -> pd.DataFrame | None:
     names, parts = shape_names(results), []
     trials = results.trials[[*names, *lr_sensitivity.NEEDED]]
     for cell, part in by_settings(trials, names, sort=True):
-        model = lr_sensitivity.measure(part)
+        losses = lr_sensitivity.losses_by_seed(part)
+        model = lr_sensitivity.measure(part, losses=losses)
         if not model.why_not:
-            curve = lr_sensitivity.curve(part).assign(**dict(zip(names, cell, strict=True)))
-            curve = curve.assign(safe_low=model.safe_low, safe_high=model.safe_high)
-            parts.append(curve[[*names, *_CURVE]])
+            window = {"safe_low": model.safe_low, "safe_high": model.safe_high}
+            more = {**dict(zip(names, cell, strict=True)), **window}
+            parts.append(lr_sensitivity.curve(part, losses).assign(**more)[[*names, *_CURVE]])
     return pd.concat(parts, ignore_index=True) if parts else None
 
 

@@ -77,13 +77,13 @@ def losses_by_seed(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(means.reshape(len(seeds), len(lrs)), index=seeds, columns=lrs)
 
 
-def curve(trials: pd.DataFrame) -> pd.DataFrame:
-    """Loss by learning rate of one model.
+def curve(trials: pd.DataFrame, losses: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Loss by learning rate of one model; `losses` are those by seed, if known.
 
     Columns: `lr`, `loss` (mean over seeds), `low`, `high` (t interval, NaN below three seeds),
     `seeds`, `diverged`, `initial` (l0).
     """
-    table, rows = losses_by_seed(trials), []
+    table, rows = losses_by_seed(trials) if losses is None else losses, []
     gone = trials[trials["status"] == "diverged"].groupby("lr").size()
     start = float(trials["initial_val_loss"].astype(float).mean())
     for lr in sorted(table.columns):
@@ -98,13 +98,16 @@ def _log_mean(lrs: Floats, losses: Floats) -> float:
     return float(np.trapezoid(losses, x) / (x[-1] - x[0]))
 
 
-def measure(trials: pd.DataFrame, delta: float = DELTA_NATS) -> Sensitivity:
+def measure(
+    trials: pd.DataFrame, delta: float = DELTA_NATS, losses: pd.DataFrame | None = None
+) -> Sensitivity:
     """Sensitivity of one model, from its trials at several learning rates and seeds.
 
+    `losses` are those by seed, if known.
     The interval of S is over seeds, each with the excess over its own loss at the common best
     rate; the mean of these is exactly S of the mean curve.
     """
-    table = losses_by_seed(trials)
+    table = losses_by_seed(trials) if losses is None else losses
     whole = table.dropna()
     lrs = np.array(sorted(table.columns), dtype=np.float64)
     result = Sensitivity(

@@ -23,7 +23,6 @@ from vitbench.analysis.findings.render import claim_sentence, sentence, spelled_
 from vitbench.analysis.labels import numbers as labels
 from vitbench.analysis.learning_rate import by_rate
 from vitbench.analysis.learning_rate import sensitivity as lr_sensitivity
-from vitbench.analysis.learning_rate.figures import curves_data
 from vitbench.analysis.learning_rate.findings import no_sensitivity
 from vitbench.analysis.page import Embedder, Picture, number
 from vitbench.analysis.report import latex, paper, svg_curves
@@ -32,7 +31,7 @@ from vitbench.analysis.report.verdict import main_figure, verdict
 from vitbench.analysis.results import Results, load
 from vitbench.analysis.time_to_target import numbers as speed
 from vitbench.records.files import write_atomically
-from vitbench.records.history import spent_s
+from vitbench.records.history import Spent
 from vitbench.records.rows import STATUSES
 from vitbench.records.tables import LEDGER
 from vitbench.words import duration, slug
@@ -40,7 +39,7 @@ from vitbench.words import duration, slug
 NAME = "report.html"
 MAX_ROWS = 2000
 # A page that is watched shows less of a larger sweep, so that it is made in seconds.
-GLANCE_TRIALS, _GLANCE_ROWS, _GLANCE_PANELS = 1000, 200, 3
+GLANCE_TRIALS, _GLANCE_ROWS, _GLANCE_PANELS = 1000, 100, 3
 _MAX_ARMS = 60
 _RESULT_COLUMNS = {
     "status": "state",
@@ -189,7 +188,6 @@ def _head(
 ) -> dict[str, Any]:
     """What every page has, and what is made in no time however large the sweep is."""
     grid, counts = results.is_grid, results.trials["status"].value_counts()
-    means = curves_data(results) if grid and not results.epochs.empty else None
     return {
         "name": results.sweep["name"],
         "description": results.sweep.get("description", ""),
@@ -197,7 +195,7 @@ def _head(
         "partial": results.partial,
         "lead": lead and embedder.of(lead),
         "rates": by_rate.table(results, rows),
-        "chart": None if means is None else svg_curves.learning_curves(means, panels),
+        "chart": svg_curves.of_grid(results, panels) if grid else None,
         "target": results.target,
         "search": None if grid else results.sweep["search"],
         "trials": _trial_table(results, rows),
@@ -306,7 +304,8 @@ def _budget(results: Results) -> list[tuple[str, str, str]]:
     if ledger.is_file():
         hours = limits.get("hours")
         limit = f"{hours:g} h" if hours else "no limit"
-        rows.append(("wall-clock time", limit, duration(spent_s(ledger))))
+        spent = Spent(ledger) if results.growing is None else results.growing.spent
+        rows.append(("wall-clock time", limit, duration(spent.seconds())))
         rows.append(("stacks' training time together", "–", duration(_trained_s(results))))
     texts = {"gpu_hours": "GPU hours", "models": "models (limit)", "epochs": "epochs (limit)"}
     limited = [(text, limits.get(key)) for key, text in texts.items()]

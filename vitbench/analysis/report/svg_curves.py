@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from markupsafe import Markup
 
 from vitbench.analysis import page, style
-from vitbench.analysis.learning_rate.figures import SPLITS, Lines, lines_of
+from vitbench.analysis.findings.arms import by_settings, shape_names
+from vitbench.analysis.learning_rate.figures import (
+    SPLITS,
+    Lines,
+    curves_data,
+    lines_of,
+    mean_curves,
+)
+from vitbench.analysis.results import Results
 
 WIDTH, HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, WIDTH - 10, 26, HEIGHT - 36
@@ -27,6 +35,24 @@ class Chart:
     legend: list[tuple[str, str]]
     panels: list[Markup]
     left_out: int
+
+
+def of_grid(results: Results, most: int = MAX_PANELS) -> Chart | None:
+    """`learning_curves` of a grid; None before its first epoch.
+
+    Where panels of one combination of settings are all that is wanted, the others are not averaged.
+    """
+    trials, epochs, names = results.trials, results.epochs, shape_names(results)
+    if epochs.empty:
+        return None
+    if most > len(SPLITS) or not names or trials["lr"].nunique() == 1:
+        means = curves_data(results)
+        return None if means is None else learning_curves(means, most)
+    cells = by_settings(trials, names, sort=True)
+    shown = next((c for _, c in cells if epochs["trial_id"].isin(c["trial_id"]).any()), trials)
+    of_shown = epochs[epochs["trial_id"].isin(shown["trial_id"])]
+    chart = learning_curves(mean_curves(of_shown, shown, [*names, "lr"]), most)
+    return replace(chart, left_out=len(cells) - 1)
 
 
 def learning_curves(data: pd.DataFrame, most: int = MAX_PANELS) -> Chart:
