@@ -38,7 +38,8 @@ class Evidence:
     claims: list[str] = field(default_factory=list)  # ids in its sweep file
     beside: list[str] = field(default_factory=list)  # ids that are quoted and decide nothing
     by_finding: str = ""  # kind of finding that decides, where no claim can
-    findings: list[str] = field(default_factory=list)  # kinds that are quoted
+    shown: list[str] = field(default_factory=list)  # kinds that are quoted beside the claims
+    findings: list[str] = field(default_factory=list)  # kinds that are quoted in a fold
     figure: str = ""  # of the report, shown above the sentences
 
 
@@ -108,7 +109,11 @@ class Shipped:
             "picture": self.picture(evidence.figure) if evidence.figure else None,
             "scale": self.scale(),
             "claims": [by_id[n]["sentence"] for n in (*evidence.claims, *evidence.beside)],
-            "decides": [f["text"] for f in self.of_kind(evidence.by_finding)],
+            "decides": [
+                f["text"]
+                for kind in (evidence.by_finding, *evidence.shown)
+                for f in self.of_kind(kind)
+            ],
             "findings": [f["text"] for kind in evidence.findings for f in self.of_kind(kind)],
             "command": " ".join(self.environment["command"]),
         }

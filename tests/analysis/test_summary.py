@@ -188,6 +188,24 @@ def test_curves_and_their_words_do_not_average_survivors(tmp_path: Path) -> None
     assert "lowest, 0.2" in said and "at 0.01; 5 diverged" in said
 
 
+def test_the_lowest_rate_is_told_of_each_setting(tmp_path: Path) -> None:
+    """No mean is over settings that the figure shows apart; the lowest comes first."""
+    text = SHORT.replace("lr: [", "depth: [1, 2], lr: [")
+
+    def loss(trial: TrialConfig) -> float:
+        return result_folder.bowl(trial) + (0.5 if trial.model.depth == 1 else 0.0)
+
+    found = results.load(result_folder.make(tmp_path / "r", text, loss))
+    final = curves.loss_by_lr_data(found)
+    assert final is not None
+    low, high = (
+        found.trials.query(f"depth == {depth}").groupby("lr")["val_loss"].mean().min()
+        for depth in (2, 1)
+    )
+    said = sentence(curves.describe_loss_by_lr(final))
+    assert f"lowest, {low:.3g}, at 0.01 with depth 2; {high:.3g}, at 0.01 with depth 1;" in said
+
+
 def test_a_mean_over_fewer_seeds_than_the_arm_has_is_not_drawn(tmp_path: Path) -> None:
     """A seed that is still in its second epoch: the arm's curve ends there."""
     found = results.load(result_folder.make(tmp_path / "r", SHORT))

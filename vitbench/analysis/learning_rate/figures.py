@@ -420,20 +420,23 @@ def _lowest_mean(part: pd.DataFrame) -> float:
 
 
 def describe_loss_by_lr(data: pd.DataFrame) -> Finding:
-    """Where the mean validation loss is lowest, and how many trials diverged."""
-    means = standing_in(data, "val_loss").groupby(data["lr"]).mean().dropna()
-    if means.empty:
-        return Finding("drawn_loss_by_lr", metric="val_loss")
+    """Where each setting's mean validation loss is lowest, and how many trials diverged."""
+    names = [name for name in data.columns if name not in _FINAL]
+    lowest = []
+    for cell, part in by_settings(data, names):
+        means = standing_in(part, "val_loss").groupby(part["lr"]).mean().dropna()
+        if len(means):
+            best = {"loss": means.min(), "lr": means.idxmin()}
+            lowest.append({"setting": in_words(names, cell), **best})
+    lowest.sort(key=lambda best: best["loss"])
     facts = {
         "rates": data["lr"].nunique(),
         "lowest_lr": data["lr"].min(),
         "highest_lr": data["lr"].max(),
-        "lr": means.idxmin(),
+        "lowest": lowest[:_MAX_LINES],
         "gone": int((data["status"] == "diverged").sum()),
     }
-    return Finding(
-        "drawn_loss_by_lr", metric="val_loss", effect=means.min(), n=len(data), facts=facts
-    )
+    return Finding("drawn_loss_by_lr", metric="val_loss", n=len(data), facts=facts)
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
