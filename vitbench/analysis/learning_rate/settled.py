@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from vitbench.analysis.findings.arms import ENDED
+from vitbench.analysis.findings.pairs import MIN_SEEDS_TO_CLAIM, all_pairs
 
 _TOP = 3
 _MIN_EPOCHS = 3  # fewer evaluations show no course
@@ -19,7 +20,9 @@ class Settled:
 
     From epoch `best_since` on the first of them is the lowest at every evaluation, from `since` on
     the order of all is that of the `last` one; equal to `last` where it was not so at the
-    evaluation before. `seeds` have an end at every rate, and means are over these.
+    evaluation before. `seeds` have an end at every rate, and means are over these. `level` are the
+    other rates that the last evaluation does not tell apart from the first, over all pairs: which
+    of them leads may be chance. Empty below six seeds, which tell nothing apart.
     """
 
     best: tuple[float, ...]
@@ -27,6 +30,7 @@ class Settled:
     since: int
     last: int
     seeds: int
+    level: tuple[float, ...] = ()
 
 
 def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
@@ -63,5 +67,16 @@ def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
         other = [e for e, order in orders.items() if order[:places] != orders[last][:places]]
         return min(epoch for epoch in orders if epoch > max(other, default=0))
 
-    best = tuple(map(float, orders[last]))
-    return Settled(best, since(1), since(_TOP), last, ended["seed"].nunique())
+    best, seeds = tuple(map(float, orders[last])), ended["seed"].nunique()
+    level = _level(loss_TE[last], ended) if seeds >= MIN_SEEDS_TO_CLAIM else ()
+    return Settled(best, since(1), since(_TOP), last, seeds, level)
+
+
+def _level(loss_T: pd.Series, trials: pd.DataFrame) -> tuple[float, ...]:
+    """Rates that are not told apart from the one of lowest mean loss, which is not among them."""
+    loss_SR = loss_T.groupby([trials["seed"], trials["lr"]]).mean().unstack()
+    lowest = loss_SR.mean().idxmin()
+    pairs = all_pairs(loss_SR.rename(columns=str))
+    higher = {pair.a for pair in pairs if pair.b == str(lowest) and pair.told_apart}
+    rates = loss_SR.columns.tolist()
+    return tuple(float(lr) for lr in rates if lr != lowest and str(lr) not in higher)
