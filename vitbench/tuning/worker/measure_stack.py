@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class StackSizes:
         ask = functools.partial(_ask, options)
         shared: SharedImages | None = None
         known, started_s = _read(file), time.monotonic()
-        device, new = ask(_device_name), False
+        device, new = ask(_device_name, gpus_each > 0), False
         for group in waiting:
             name = _name(group[0])
             key = f"{device}, {precision}/{name}"
@@ -120,13 +121,13 @@ def _ask(options: dict[str, Any], function: Callable[..., Any], *arguments: obje
         return None
 
 
-def _device_name() -> str:
-    """What the workers compute on and with."""
+def _device_name(on_gpu: bool) -> str:
+    """What the workers compute on and with; of a processor without importing torch, seconds."""
+    if not on_gpu:
+        return f"{hardware.cpu_name()}, torch {metadata.version('torch')}"
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if on_gpu else hardware.cpu_name()
-    return f"{name}, torch {torch.__version__}"
+    return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
 
 
 def _one_by_one_s(trials: Sequence[TrialConfig]) -> float:
