@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -30,22 +29,18 @@ class Spent:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._bookmark = path, ledger.Bookmark()
         self._begin_again()
 
     def _begin_again(self) -> None:
-        self._file: int | None = None  # inode
-        self._bytes, self._before_s = 0, 0.0  # read so far; of the runs before the last
+        self._before_s = 0.0  # of the runs before the last
         self._first, self._last = b"", b""  # lines of the last run
 
     def seconds(self) -> float:
         """The seconds by now."""
         with self._path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            if found.st_ino != self._file or found.st_size < self._bytes:  # salvaged, or cut
+            if not self._bookmark.go_on(file):
                 self._begin_again()
-                self._file = found.st_ino
-            file.seek(self._bytes)
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # it is being written
@@ -53,7 +48,7 @@ class Spent:
                     self._before_s += self._run_s()
                     self._first = line
                 self._last = line
-                self._bytes += len(line)
+                self._bookmark.bytes += len(line)
         return self._before_s + self._run_s()
 
     def _run_s(self) -> float:

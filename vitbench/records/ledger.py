@@ -24,7 +24,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow
 from pyarrow import json as json_reader
@@ -139,6 +139,23 @@ def is_whole_line(line: bytes) -> bool:
         return False
 
 
+class Bookmark:
+    """How far a file that grows was read."""
+
+    def __init__(self) -> None:
+        self._inode: int | None = None
+        self.bytes = 0
+
+    def go_on(self, file: BinaryIO) -> bool:
+        """Go there; False, and to the start, where another file stands there now, or a cut one."""
+        found = os.fstat(file.fileno())
+        same = found.st_ino == self._inode and found.st_size >= self.bytes
+        if not same:
+            self._inode, self.bytes = found.st_ino, 0
+        file.seek(self.bytes)
+        return same
+
+
 class Reader:
     """Reads a ledger, lines of one kind as columns; asked again, only what was added since.
 
@@ -149,11 +166,11 @@ class Reader:
     def __init__(self, path: Path, kind: str, schema: pyarrow.Schema) -> None:
         self.path = path
         self._start, self._schema = b'{"kind": "' + kind.encode() + b'"', schema
+        self._bookmark = Bookmark()
         self._begin_again()
 
     def _begin_again(self) -> None:
-        self._file: int | None = None  # inode
-        self._bytes, self._lines = 0, 0  # read so far
+        self._lines = 0  # read so far
         self._others: list[dict[str, Any]] = []
         self._rows = self._schema.empty_table()
 
@@ -164,18 +181,15 @@ class Reader:
             UserError: as `read` of this module.
         """
         with self.path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            if found.st_ino != self._file or found.st_size < self._bytes:  # salvaged, or cut
+            if not self._bookmark.go_on(file):
                 self._begin_again()
-                self._file = found.st_ino
-            file.seek(self._bytes)
             try:
                 while lines := file.readlines(_BYTES_AT_ONCE):
                     if not lines[-1].endswith(b"\n"):
                         lines.pop()  # a driver is writing it now, or died while it did
                     self._take(lines)
             except UserError:
-                self._begin_again()  # the line may be mended before somebody asks again
+                self._bookmark = Bookmark()  # the line may be mended before somebody asks again
                 raise
         return self._others, self._rows
 
@@ -188,7 +202,7 @@ class Reader:
                 self._others.append(_parse(self.path, line, number))
         if chosen:
             self._rows = pyarrow.concat_tables([self._rows, self._columns(chosen)])
-        self._bytes += sum(map(len, lines))
+        self._bookmark.bytes += sum(map(len, lines))
         self._lines += len(lines)
 
     def _columns(self, chosen: list[tuple[int, bytes]]) -> pyarrow.Table:
