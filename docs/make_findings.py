@@ -109,7 +109,7 @@ class Shipped:
             "picture": self.picture(evidence.figure) if evidence.figure else None,
             "scale": self.scale(),
             "claims": [by_id[n]["sentence"] for n in (*evidence.claims, *evidence.beside)],
-            "decides": [
+            "shown": [
                 f["text"]
                 for kind in (evidence.by_finding, *evidence.shown)
                 for f in self.of_kind(kind)

@@ -259,16 +259,16 @@ def draw_by_rate(data: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _dots(data: pd.DataFrame) -> str:
-    """How many models are shown: some show no attention, or end without a loss."""
-    return f"; {len(data):,} with recorded attention, a dot each"
+def _recorded(data: pd.DataFrame) -> str:
+    """How many models can be shown: some have no attention, or end without a loss."""
+    return f"; {len(data):,} with recorded attention"
 
 
 FIGURES: tuple[FigureSpec[Results], ...] = (
     FigureSpec("attention_spread", "attention", "Spread of attention against loss", spread_data,
-               draw_spread, describe_spread, subtitle_end=_dots),
+               draw_spread, describe_spread, subtitle_end=_recorded),
     FigureSpec("attention_by_lr", "attention", "Attention against learning rate", by_rate.data,
-               draw_by_rate, by_rate.describe, subtitle_end=_dots),
+               draw_by_rate, by_rate.describe, subtitle_end=_recorded),
     FigureSpec("attention_maps_by_lr", "attention", "The same images at each learning rate",
                rate_maps.data, rate_maps.draw, rate_maps.describe),
 )  # fmt: skip

@@ -68,15 +68,15 @@ def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
         return min(epoch for epoch in orders if epoch > max(other, default=0))
 
     best, seeds = tuple(map(float, orders[last])), ended["seed"].nunique()
-    level = _level(loss_TE[last], ended) if seeds >= MIN_SEEDS_TO_CLAIM else ()
+    level = _level(loss_TE[last], ended, best[0]) if seeds >= MIN_SEEDS_TO_CLAIM else ()
     return Settled(best, since(1), since(_TOP), last, seeds, level)
 
 
-def _level(loss_T: pd.Series, trials: pd.DataFrame) -> tuple[float, ...]:
+def _level(loss_T: pd.Series, trials: pd.DataFrame, lowest: float) -> tuple[float, ...]:
     """Rates that are not told apart from the one of lowest mean loss, which is not among them."""
     loss_SR = loss_T.groupby([trials["seed"], trials["lr"]]).mean().unstack()
-    lowest = loss_SR.mean().idxmin()
     pairs = all_pairs(loss_SR.rename(columns=str))
     higher = {pair.a for pair in pairs if pair.b == str(lowest) and pair.told_apart}
-    rates = loss_SR.columns.tolist()
-    return tuple(float(lr) for lr in rates if lr != lowest and str(lr) not in higher)
+    return tuple(
+        float(lr) for lr in loss_SR.columns.tolist() if str(lr) not in {*higher, str(lowest)}
+    )

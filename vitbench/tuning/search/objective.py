@@ -39,8 +39,8 @@ def best_arm(
 
     Architectures are then compared each at its own tuned learning rate. Where models learn one
     label each, it is the mean over labels of that: no label stands for the others because it is
-    easy. A model that has no finite
-    value (by trial id) diverged; `stand_in` is then its value, and that of a stack of such models.
+    easy. A model that has no finite value (by trial id) diverged; `stand_in` is then its value, and
+    that of a stack of such models.
     """
     if not any(map(math.isfinite, values.values())):
         return stand_in
