@@ -68,7 +68,10 @@ def draw_sensitivity(data: pd.DataFrame, title: str) -> Figure:
     The safe window is a bar along the lower edge; rates at which seeds diverged carry a cross.
     """
     names = [name for name in data.columns if name not in _CURVE]
-    cells = by_settings(data, names, sort=True)[:_MAX_LINES]
+    cells = by_settings(data, names, sort=True)
+    if len(cells) > _MAX_LINES:
+        title = style.with_note(title, f"the first {_MAX_LINES} of {len(cells)} settings")
+        cells = cells[:_MAX_LINES]
     colours = style.colour_of([in_words(names, cell) for cell, _ in cells])
     with style.canvas(4.3, title) as figure:
         ax = figure.subplots()
