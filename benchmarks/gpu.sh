@@ -109,7 +109,7 @@ tests() {
 from vitbench.bench.__main__ import default_folder
 print(default_folder('$device'))")}
     mkdir -p "$folder"
-    local what=(-m gpu tests/training)
+    local what=(-m gpu tests/training tests/kernels/test_on_gpu.py)
     [ "$device" = cuda ] || what=(tests/training/test_graphed.py tests/training/test_device_steps.py)
     limited "$python" -m pytest -q -p no:cacheprovider "${what[@]}" 2>&1 | tee "$folder/pytest-gpu.txt"
     # What stands behind the pipe has failed in a process of its own.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import tiny
@@ -13,6 +16,7 @@ from vitbench.plan import StackPlan
 from vitbench.records.types import StackReport
 from vitbench.training import stack_size
 from vitbench.training.engine import fit
+from vitbench.training.stack import Stack
 
 
 @pytest.mark.parametrize(
@@ -68,6 +72,41 @@ def test_real_steps_are_measured() -> None:
     (trial,) = tiny.plan().members
     found = stack_size.throughput(trial, tiny.image_set(), torch.device("cpu"), at_most=2)
     assert set(found) <= {1, 2} and all(speed > 0 for speed in found.values())
+
+
+def test_a_failed_attempt_holds_no_memory_when_it_is_to_be_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor after it: what is given back is what the next, smaller attempt needs."""
+    made: list[weakref.ref[Stack]] = []
+    start = Stack.__init__
+
+    def noted(self: Stack, *args: Any, **settings: Any) -> None:
+        start(self, *args, **settings)
+        made.append(weakref.ref(self))
+
+    def full(self: Stack, epoch: int) -> None:
+        if self.plan.size > 1:
+            raise torch.OutOfMemoryError("no")
+
+    monkeypatch.setattr(Stack, "__init__", noted)
+    monkeypatch.setattr(Stack, "train_epoch", full)
+    alive: list[bool] = []
+
+    def run(part: StackPlan) -> bool:
+        Stack(part, tiny.image_set(), torch.device("cpu")).train_epoch(1)
+        return True
+
+    def release() -> None:
+        alive.extend(stack() is not None for stack in made)
+
+    plan = tiny.plan({"seed": 0}, {"seed": 1}, {"seed": 2})
+    gc.disable()
+    try:
+        stack_size.fit_or_halve(plan, run, release, lambda report: None)
+    finally:
+        gc.enable()
+    assert alive == [False] * 3  # of three members, then of two
 
 
 @pytest.fixture

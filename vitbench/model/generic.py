@@ -149,7 +149,8 @@ class GenericStack(StackedModel):
         draw for their own images, so their number changes what is dropped.
         """
         kind = images_KBCYX.device.type
-        with torch.autocast(kind, torch.bfloat16) if self.rounded else contextlib.nullcontext():
+        half = torch.autocast(kind, torch.bfloat16) if self.rounded else contextlib.nullcontext()
+        with half, without_fast_path():
             if self.members == 1 or self.why_alone:
                 return self._one_by_one(images_KBCYX, dropout)
             return self._at_once(images_KBCYX)
@@ -224,19 +225,25 @@ class GenericStack(StackedModel):
             self.why_alone = in_a_line(error)
 
 
-@contextlib.contextmanager
-def with_vmap_rules(device_type: str) -> Iterator[None]:
+def with_vmap_rules(device_type: str) -> contextlib.AbstractContextManager[None]:
     """Ways to compute attention for which vmap has rules.
 
-    On a CPU it has none for the fused kernels (torch 2.13) and would go image by image; the
-    encoder's fast path in evaluation has none anywhere.
+    On a CPU it has none for the fused kernels (torch 2.13) and would go image by image.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device_type == "cpu" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def without_fast_path() -> Iterator[None]:
+    """Without the fast path that torch's TransformerEncoderLayer takes in evaluation.
+
+    vmap has no rules for it, and on a GPU it reads weights as if each lay at a multiple of 16
+    bytes, which a row of a stack's weights does not promise (torch 2.11: misaligned address).
     """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    kernels = sdpa_kernel(SDPBackend.MATH) if device_type == "cpu" else contextlib.nullcontext()
     try:
-        with kernels:
-            yield
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 

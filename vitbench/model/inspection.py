@@ -19,7 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitbench.errors import UserError, in_a_line
 from vitbench.model.builders import builder, builds
-from vitbench.model.generic import Build, BuiltShape, GenericStack, with_vmap_rules
+from vitbench.model.generic import (
+    Build,
+    BuiltShape,
+    GenericStack,
+    with_vmap_rules,
+    without_fast_path,
+)
 from vitbench.model.layers import Dropout
 from vitbench.plan.cost import Cost
 from vitbench.rng import drawing_from, generator, seeded
@@ -110,6 +116,7 @@ def inspect_built(shape: BuiltShape) -> Inspected:
         FlopCounterMode(display=False) as counter,
         torch.no_grad(),
         with_vmap_rules("cpu"),  # the fused kernels are not counted
+        without_fast_path(),
     ):
         module(images_BCYX)
     stack = GenericStack(shape, build, members=2)

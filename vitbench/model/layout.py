@@ -135,7 +135,9 @@ class _Round(torch.autograd.Function):
         grad_KP = torch.empty(ctx.shape, device=grads[0].device)
         into = views(grad_KP, ctx.slots)
         by_name = {slot.name: grad for slot, grad in zip(ctx.slots, grads, strict=True)}
-        for rounded in (True, False):  # one kernel each where all are of one type
-            names = [slot.name for slot in ctx.slots if slot.rounded == rounded]
-            torch._foreach_copy_([into[name] for name in names], [by_name[name] for name in names])
+        for rounded in (True, False):  # all of one type
+            pairs = [(into[s.name], by_name[s.name]) for s in ctx.slots if s.rounded == rounded]
+            if grad_KP.is_cuda:  # one kernel for all, if each lies dense in memory
+                pairs = [(to[k], grad[k]) for to, grad in pairs for k in range(len(to))]
+            torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
         return grad_KP, None

@@ -21,14 +21,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vitbench.kernels import ops
+
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 # Moments, gradient and weights of so many values stay in a core's cache together.
 _CHUNK = 1 << 16
 _KERNEL = {"beta1": BETA1, "beta2": BETA2, "eps": EPS, "amsgrad": False, "maximize": False}
 # torch's Adam kernels correct the bias by 1 - beta**step; at this step that is exactly 1.
 _FAR = 1e9
-# Rows shorter than this are not worth a launch each: all members together then.
-_LONG_ROW = 1 << 18
 
 
 class Factors(NamedTuple):
@@ -37,8 +37,8 @@ class Factors(NamedTuple):
     lr: float  # factor of the learning rate (schedule)
     scale: float  # factor of the first moment, bias corrections included
     eps: float = 0.0  # added to the root of the second moment
-    # For torch's Adam kernel: factor of the learning rate, and the step whose bias it corrects.
-    # RAdam's rectification has its own corrections in the factor.
+    # For torch's Adam kernel on a CPU: factor of the learning rate, and the step whose bias it
+    # corrects. RAdam's rectification has its own corrections in the factor.
     kernel_lr: float = 0.0
     kernel_step: float = _FAR
 
@@ -135,25 +135,6 @@ class StackedOptimizer(ABC):
     def update(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
         """Update the members that are alive; the others' gradients, overwritten too, may be NaN."""
 
-    def _adam_kernel(
-        self, k: int, grad_P: Tensor, lr: float | Tensor, step: Tensor, skip: Tensor | None = None
-    ) -> None:
-        """RAdam (rectified) or AdamW of member k in one pass over memory, by torch's kernel.
-
-        `lr` includes `Factors.kernel_lr` and is a tensor where a graph is captured; `step` is
-        `Factors.kernel_step`; a `skip` of 1 leaves the member as it is.
-        """
-        adamw, adam = torch._fused_adamw_, torch._fused_adam_
-        kernel: Callable[..., None] = adamw if self._rule == "adamw" else adam
-        rows = [self._flat[k], grad_P, *(moment_KP[k] for moment_KP in self.state.values())]
-        decay = self._decay[k]
-        parts = [(slice(None), 0.0)]
-        if decay:
-            parts = [(slice(self._decayed), decay), (slice(self._decayed, None), 0.0)]
-        for part, part_decay in parts:
-            settings = {"lr": lr, "weight_decay": part_decay, "found_inf": skip, **_KERNEL}
-            kernel(*([row[part]] for row in rows), [], [step], **settings)
-
 
 class CpuOptimizer(StackedOptimizer):
     """Updates member by member, in pieces that fit a core's cache."""
@@ -166,11 +147,23 @@ class CpuOptimizer(StackedOptimizer):
             if not alive:
                 continue
             if step.adaptive:
-                count = torch.tensor(numbers.kernel_step)
-                self._adam_kernel(k, grad_KP[k], self._lr[k] * numbers.kernel_lr, count)
+                self._adam_kernel(k, grad_KP[k], numbers)
                 continue
             for start in range(0, grad_KP.shape[1], _CHUNK):
                 self._update_piece(k, slice(start, start + _CHUNK), grad_KP, numbers)
+
+    def _adam_kernel(self, k: int, grad_P: Tensor, numbers: Factors) -> None:
+        """RAdam (rectified) or AdamW of member k in one pass over memory, by torch's kernel."""
+        adamw, adam = torch._fused_adamw_, torch._fused_adam_
+        kernel: Callable[..., None] = adamw if self._rule == "adamw" else adam
+        rows = [self._flat[k], grad_P, *(moment_KP[k] for moment_KP in self.state.values())]
+        lr, step, decay = self._lr[k] * numbers.kernel_lr, numbers.kernel_step, self._decay[k]
+        parts = [(slice(None), 0.0)]
+        if decay:
+            parts = [(slice(self._decayed), decay), (slice(self._decayed, None), 0.0)]
+        for part, part_decay in parts:
+            settings = {"lr": lr, "weight_decay": part_decay, **_KERNEL}
+            kernel(*([row[part]] for row in rows), [], [torch.tensor(step)], **settings)
 
     def _update_piece(self, k: int, piece: slice, grad_KP: Tensor, numbers: Factors) -> None:
         """SGD, and RAdam's first steps, which do not divide by the second moment."""
@@ -195,14 +188,22 @@ class DeviceOptimizer(StackedOptimizer):
     """
 
     def update(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
-        dead_K1, numbers = ~alive_K.unsqueeze(1), step.factors.unbind(0)
-        if not step.adaptive or grad_KP.shape[1] < _LONG_ROW:
-            self._update_all(grad_KP, dead_K1, numbers, adaptive=step.adaptive)
+        if step.adaptive and grad_KP.is_cuda and ops.installed():
+            ops.adam_(
+                self._flat,
+                grad_KP,
+                (self.state["exp_avg"], self.state["exp_avg_sq"]),
+                lr_K=self._lr_K1,
+                decay_K=self._decay_K1,
+                alive_K=alive_K,
+                factors=step.factors,
+                decayed=self._decayed,
+                betas=(BETA1, BETA2),
+                adamw=self._rule == "adamw",
+            )
             return
-        *_, kernel_lr, kernel_step = numbers
-        lr_K1, skip_K1, count = self._lr_K1 * kernel_lr, dead_K1.float(), kernel_step.float()
-        for k, grad_P in enumerate(grad_KP):
-            self._adam_kernel(k, grad_P, lr_K1[k, 0], count, skip_K1[k, 0])
+        dead_K1, numbers = ~alive_K.unsqueeze(1), step.factors.unbind(0)
+        self._update_all(grad_KP, dead_K1, numbers, adaptive=step.adaptive)
 
     def _update_all(
         self, grad_KP: Tensor, dead_K1: Tensor, numbers: Sequence[Tensor], *, adaptive: bool

@@ -5,6 +5,7 @@ A stack that does not fit into memory after all is trained in halves.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import traceback
@@ -58,9 +59,10 @@ def throughput(
             trial.model_copy(update={"train": trial.train.model_copy(update={"seed": seed})})
             for seed in range(size)
         ]
-        try:
+        speed = None
+        with contextlib.suppress(torch.OutOfMemoryError):
             speed = training_speed(StackPlan(tuple(members)), images, device, precision)
-        except torch.OutOfMemoryError:
+        if speed is None:
             torch.cuda.empty_cache()
             break
         worth_it = _gains(speed, speeds.values())
@@ -121,6 +123,7 @@ def fit_or_halve(
         try:
             if not run(part):
                 return
+            continue
         except torch.OutOfMemoryError as error:
             if part.size == 1:
                 why = traceback.format_exception_only(error)[0].splitlines()[0]
@@ -130,7 +133,7 @@ def fit_or_halve(
                 )
                 send(StackReport(epoch=0, outcomes=ends, traceback=traceback.format_exc()))
                 return
-            release()
-            middle = (part.size + 1) // 2
-            logger.warning("out of memory with %d members; trying %d", part.size, middle)
-            waiting[:0] = [StackPlan(part.members[:middle]), StackPlan(part.members[middle:])]
+        release()  # only now: the error's traceback held what the attempt had made
+        middle = (part.size + 1) // 2
+        logger.warning("out of memory with %d members; trying %d", part.size, middle)
+        waiting[:0] = [StackPlan(part.members[:middle]), StackPlan(part.members[middle:])]
