@@ -88,3 +88,18 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
     """More would claim a precision that a shared machine does not have."""
     assert report.number(value) == text
+
+
+def test_the_page_leaves_out_rows_of_the_record(example: dict[str, Any], tmp_path: Path) -> None:
+    """They stand in RECORD.md; a card that has nothing else is no fault, an empty folder is."""
+    facts = {"packages": {}, "git_commit": None, "git_dirty": False, "cpu": "Some CPU", "cpus": 2}
+    facts |= {"memory_gib": 8, "gpus": [], "python": "3.11", "time_utc": "2026-01-01"}
+    for name, benchmark in (("a", "train-b16"), ("b", "figure5-b16")):
+        named = {"benchmark": benchmark, "title": benchmark, "environment": facts}
+        report.write({**example, **named}, tmp_path / name)
+    page = tmp_path / "RESULTS.md"
+    report.write_results([tmp_path / "a", tmp_path / "b"], page)
+    assert "train-b16" in page.read_text() and "figure5" not in page.read_text()
+    (tmp_path / "c").mkdir()
+    with pytest.raises(UserError, match="no results there"):
+        report.write_results([tmp_path / "c"], page)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitbench.kernels import ops
+from vitbench.model.fused_check import choose_kernels
 from vitbench.model.layout import VitShape
 from vitbench.model.vit import StackedVit
 from vitbench.rng import generator
@@ -18,25 +18,21 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize(("members", "batch"), [(1, 16), (3, 16), (3, 128), (16, 128)])
-def test_the_papers_model_has_the_gradients_of_torchs_operations(
-    members: int, batch: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_papers_model_has_the_gradients_of_torchs_operations(members: int, batch: int) -> None:
     """In every tensor about as near to float32's as torch's operations in bfloat16 are, and the
     same bit for bit when it is computed again.
     """
     x = torch.randn(1, batch, 1, 32, 32, generator=generator(0)).cuda()
     weight = torch.randn(members, batch, 10, generator=generator(1)).cuda() / batch
-    assert ops.installed()
 
     def computed(*, rounded: bool, fused: bool) -> dict[str, Tensor]:
-        with monkeypatch.context() as patch:
-            patch.setattr(ops, "installed", lambda: fused)
-            model = StackedVit(TABLE_1, members, rounded=rounded)
-            model.initialise(range(members))
-            model.cuda()
-            logits = model(x)
-            (grad,) = torch.autograd.grad((logits * weight).sum(), model.flat)
-            return {"logits": logits.detach(), **model.tensors(grad)}
+        model = StackedVit(TABLE_1, members, rounded=rounded)
+        model.initialise(range(members))
+        model.cuda()
+        model.fused = fused
+        logits = model(x)
+        (grad,) = torch.autograd.grad((logits * weight).sum(), model.flat)
+        return {"logits": logits.detach(), **model.tensors(grad)}
 
     exact = computed(rounded=False, fused=False)
     usual = computed(rounded=True, fused=False)
@@ -46,3 +42,12 @@ def test_the_papers_model_has_the_gradients_of_torchs_operations(
         assert torch.equal(found[name], again[name])
         errors = [float((way[name] - truth).norm() / truth.norm()) for way in (usual, found)]
         assert errors[1] < max(2.5 * errors[0], 0.01), (name, errors)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_the_programs_are_trusted_here(caplog: pytest.LogCaptureFixture) -> None:
+    """The check before the first step finds that they agree."""
+    model = StackedVit(TABLE_1, 2, rounded=True).cuda()
+    choose_kernels(model)
+    assert model.fused, caplog.text

@@ -38,6 +38,7 @@ def imports(path: Path) -> set[str]:
                 "rng",
                 "torchvision_import",
                 "data",
+                "kernels",
                 "model",
                 "training",
                 "storage",

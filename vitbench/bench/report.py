@@ -172,14 +172,16 @@ def write_results(folders: Sequence[Path], path: Path) -> None:
         "",
     ]
     for folder in folders:
-        # Rows of the record are measured on their own, and stand in benchmarks/RECORD.md.
-        files = (f for f in sorted(folder.glob("*.json")) if not f.name.startswith("figure5"))
-        records = {file: load(file) for file in files}
+        records = {file: load(file) for file in sorted(folder.glob("*.json"))}
         if not records:
             raise UserError(
                 f"{folder}: no results there; write some with "
                 f"`python -m vitbench.bench all --out {folder}`"
             )
+        # Rows of the record are measured on their own, and stand in benchmarks/RECORD.md.
+        records = {f: found for f, found in records.items() if not f.name.startswith("figure5")}
+        if not records:
+            continue
         first = next(iter(records.values()))
         parts += [f"## {first['hardware']}", "", _environment(first["environment"]), ""]
         for file, record in records.items():

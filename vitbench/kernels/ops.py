@@ -36,9 +36,9 @@ def installed() -> bool:
     return True
 
 
-def usable(x: Tensor, *, tokens: int, head_width: int) -> bool:
-    """Whether blocks of this shape can be computed here: on a GPU, with few enough tokens."""
-    return x.is_cuda and max(tokens, head_width) <= _LARGEST and installed()
+def usable(device: torch.device, *, tokens: int, head_width: int) -> bool:
+    """Whether blocks of this shape can be computed there: on a GPU, with few enough tokens."""
+    return device.type == "cuda" and max(tokens, head_width) <= _LARGEST and installed()
 
 
 def matmul(x_KNI: Tensor, weight_KOI: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ class _Attention(Function):
         from vitbench.kernels import programs
 
         qkv_KNE, bias_KE = ctx.saved_tensors
-        members, images, heads = len(qkv_KNE), *ctx.sizes[0:3:2]
+        members, images, heads = len(qkv_KNE), ctx.sizes[0], ctx.sizes[2]
         steps = _steps(members * images * heads)
         count = _blocks(images, steps)
         qkv_grad = torch.empty_like(qkv_KNE)

@@ -16,11 +16,6 @@ from vitbench.kernels import ops
 from vitbench.model.layout import VitShape
 
 
-def usable(x_KND: Tensor, shape: VitShape) -> bool:
-    """Whether the device and the shape allow it."""
-    return ops.usable(x_KND, tokens=shape.tokens, head_width=shape.width // shape.heads)
-
-
 def encode(
     w: dict[str, Tensor], x_KND: Tensor, shape: VitShape, cls: Callable[[Tensor], Tensor]
 ) -> Tensor:

@@ -139,5 +139,5 @@ class _Round(torch.autograd.Function):
             pairs = [(into[s.name], by_name[s.name]) for s in ctx.slots if s.rounded == rounded]
             if grad_KP.is_cuda:  # one kernel for all, if each lies dense in memory
                 pairs = [(to[k], grad[k]) for to, grad in pairs for k in range(len(to))]
-            torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
+            torch._foreach_copy_([to for to, _ in pairs], [grad for _, grad in pairs])
         return grad_KP, None

@@ -25,11 +25,13 @@ class StackedModel(nn.Module, ABC):
         shape: a dataclass of plain values that decides the parameters' shapes.
         draws: whether training draws random numbers.
         image_bytes: of the widest activation of one image in one member, to choose batches by.
+        fused: whether a GPU's own programs compute it (see fused_check).
     """
 
     shape: Any
     draws: bool
     image_bytes: int
+    fused = False
 
     def __init__(self, slots: Sequence[Slot], members: int) -> None:
         super().__init__()

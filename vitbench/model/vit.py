@@ -81,7 +81,7 @@ class StackedVit(StackedModel):
         w = self._forward_tensors()
         last = self.shape.depth - 1
         x = layers.drop(self.embed(w, images_KBCYX), self.shape.dropout, dropout)
-        if self.rounded and dropout is None and fused_vit.usable(x, self.shape):
+        if self.fused and dropout is None:
             normal = fused_vit.encode(w, x, self.shape, self.cls)
             return layers.linear(normal, w["head.weight"], w["head.bias"])
         for number in range(last):

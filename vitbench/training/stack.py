@@ -19,6 +19,7 @@ from vitbench.config import Precision
 from vitbench.config.models import Augment
 from vitbench.data.image_set import ImageSet
 from vitbench.model.builders import stacked_model
+from vitbench.model.fused_check import choose_kernels
 from vitbench.model.layers import Dropout
 from vitbench.plan import StackPlan
 from vitbench.rng import generator
@@ -76,6 +77,7 @@ class Stack:
         self.model = stacked_model(plan.shared.model, plan.size, rounded=rounded, **facts)
         self.model.initialise(self._seeds)
         self.model = self.model.to(device=device, dtype=dtype)
+        choose_kernels(self.model)
         self._wrapped = parallel.wrap(self.model)
         self._compiled: nn.Module | None = None
         self._dropout_streams: list[torch.Generator] = []
@@ -198,15 +200,18 @@ class Stack:
     def compile(self) -> float | None:
         """Compile the training of full batches; returns the seconds it took, None if it failed.
 
-        Results agree to rounding. Dropout and several workers stay as they are.
+        Results agree to rounding. Dropout and several workers stay as they are. What is compiled
+        is torch's operations, in place of a GPU's own programs.
         """
         if self.model.draws or self._parallel.size > 1:
             return None
+        self.model.fused = False
         self._wrapped.train()
         with self._steps.stream():
             first_SB = self._data.order(1)[:, : self._batch_size]
             compiled = compile_for(self.model, self._data.batch("train", first_SB)[0])
         if compiled is None:
+            choose_kernels(self.model)
             return None
         self._compiled, seconds = compiled
         self._steps.forget()
@@ -215,6 +220,7 @@ class Stack:
     def uncompile(self) -> None:
         """Go back to the plain forward pass."""
         self._compiled = None
+        choose_kernels(self.model)
         self._steps.forget()
 
     def _augmented(self, epoch: int) -> Augmentation | None:
