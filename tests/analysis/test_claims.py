@@ -226,6 +226,20 @@ def test_spread_comes_from_its_file(tmp_path: Path) -> None:
     assert (found.verdict, found.effect) == (SUPPORTED, pytest.approx(3.0))
 
 
+def test_a_region_comes_from_the_same_file(tmp_path: Path) -> None:
+    """The lift of a region is compared like a loss; without its column it is not tested."""
+    results = dataclasses.replace(losses(0.5, 0.6), folder=tmp_path)
+    (tmp_path / "attention").mkdir()
+    lift = results.trials[["trial_id"]].assign(eyes_lift=results.trials["lr"] * 0.5)
+    lift.to_csv(tmp_path / "attention" / "spread.csv")
+    claim = {"metric": "eyes_lift", "is": "lowest", "of": {"lr": 1.0}}
+    (found,) = judged(results, claim)
+    assert (found.verdict, found.effect) == (SUPPORTED, pytest.approx(-0.5))
+    (other,) = judged(results, {**claim, "metric": "mouth_lift"})
+    assert other.verdict == NOT_TESTED
+    assert "no trial has a mouth lift" in claim_sentence(other)
+
+
 def test_the_extent_of_a_label_is_known_of_drawn_faces() -> None:
     """Losses that rise with the share of a face that the label changes; elsewhere not tested."""
     rising = sorted(faces.EXTENTS, key=lambda label: faces.EXTENTS[label])

@@ -111,12 +111,26 @@ def test_metrics_that_the_sweep_cannot_give_are_refused(tmp_path: Path) -> None:
     assert "metric=nce: is of models that learn one label" in problems(tmp_path, without)[0]
     spread = FILE.replace("metric: train_loss", "metric: effective_patches")
     load(tmp_path, spread)
-    off = spread + "attention: {top: 0}\n"
-    assert "metric=effective_patches: is measured with the" in problems(tmp_path, off)[0]
+    off_line = "attention: {top: 0}\n"
+    assert "metric=effective_patches: is measured" in problems(tmp_path, spread + off_line)[0]
+    eyes = FILE.replace("metric: train_loss", "metric: eyes_lift")
+    load(tmp_path, eyes)
+    assert "metric=eyes_lift: is measured with the" in problems(tmp_path, eyes + off_line)[0]
+    ink = FILE.replace("metric: train_loss", "metric: ink_lift")
+    assert "metric=ink_lift: is of what is bright" in problems(tmp_path, ink)[0]
     extent = FILE.replace("metric: train_loss", "metric: extent")
     load(tmp_path, extent)
     photographs = extent.replace("name: faces", "name: celeba")
     assert "metric=extent: is known of drawn faces, not of" in problems(tmp_path, photographs)[0]
+
+
+def test_regions_are_those_of_the_images(tmp_path: Path) -> None:
+    """Eyes of faces, ink of digits, and no other way round."""
+    text = FILE.replace("{name: faces, labels: [Smiling, Eyeglasses]}", "{name: digits}")
+    text = text.replace("    label: [Smiling, Eyeglasses]\n", "").replace("train_loss", "ink_lift")
+    load(tmp_path, text)
+    eyes = text.replace("ink_lift", "eyes_lift")
+    assert "metric=eyes_lift: is of a face's landmarks" in problems(tmp_path, eyes)[0]
 
 
 def test_a_scale_without_a_claims_arm_is_refused(tmp_path: Path) -> None:

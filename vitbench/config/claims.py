@@ -18,8 +18,14 @@ TrialMetric = Literal[
 ]  # fmt: skip
 # Of models that learned one label.
 LabelMetric = Literal["train_loss_over_constant", "nce", "excess", "ap_norm", "roc_auc", "mcc"]
-ClaimMetric = Literal[TrialMetric, LabelMetric, "effective_patches", "extent"]
+# Of the attention of a model's last layer: its spread, and what lies on a region of the images per
+# patch, against the same of all patches: of faces with landmarks, or on the ink of digits.
+AttentionMetric = Literal[
+    "effective_patches", "eyes_lift", "mouth_lift", "eye_corners_lift", "hair_band_lift", "ink_lift"
+]
+ClaimMetric = Literal[TrialMetric, LabelMetric, AttentionMetric, "extent"]
 LABEL_METRICS: tuple[str, ...] = get_args(LabelMetric)
+ATTENTION_METRICS: tuple[str, ...] = get_args(AttentionMetric)
 Arm = dict[str, Scalar]
 
 
@@ -31,8 +37,10 @@ class Claim(Section):
     metric: ClaimMetric = Field(
         description="what is compared, a column of trials or labels; train_loss_over_constant is "
         "the training loss over H(p) of the training images; excess is the NCE above the noise "
-        "floor; effective_patches is the spread of attention that `attention` measures; extent is "
-        "the share of a drawn face that the model's label changes"
+        "floor; effective_patches is the spread of attention that `attention` measures, eyes_lift "
+        "and the like how much of it lies on a region of a face, or on a digit's ink, as a multiple "
+        "of what uniform attention puts there; extent is the share of a drawn face that the model's "
+        "label changes"
     )
     of: Arm | list[Arm] = Field(
         default_factory=dict,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from vitbench.analysis.findings.arms import standing_in
 from vitbench.analysis.results import Results
-from vitbench.config.claims import LABEL_METRICS
+from vitbench.config.claims import ATTENTION_METRICS, LABEL_METRICS
 from vitbench.records.labels import entropy
 
 # What a constant answer scores, and whether a model that learned less scores higher.
@@ -55,7 +55,7 @@ def by_trial(results: Results, metric: str) -> pd.Series:
     """The metric of every trial, in the order of the trials table; missing where there is none.
 
     For a model that diverged stands what a model scores that has learned nothing, and no other
-    model counts as worse than that. The spread of attention of a model that diverged is unknown.
+    model counts as worse than that. The attention of a model that diverged is unknown.
 
     Args:
         results: of a sweep.
@@ -66,8 +66,8 @@ def by_trial(results: Results, metric: str) -> pd.Series:
     """
     if metric in LABEL_METRICS:
         values = _of_labels(results, metric)
-    elif metric == "effective_patches":
-        values = _of_attention(results)
+    elif metric in ATTENTION_METRICS:
+        values = _of_attention(results, metric)
     elif metric == "extent":
         values = _of_drawings(results)
     else:
@@ -95,14 +95,17 @@ def _of_labels(results: Results, metric: str) -> pd.Series:
     return values.where(trials["status"].isin(["finished", "diverged"]))
 
 
-def _of_attention(results: Results) -> pd.Series:
-    """Effective number of patches of the last layer's map (attention.export.spread)."""
+def _of_attention(results: Results, metric: str) -> pd.Series:
+    """A measure of the last layer's map, of models that finished (see attention.export.spread)."""
     path = results.folder / "attention" / "spread.csv"
     if not path.is_file():
         raise UntestedError(Untested("no_spread"))
-    spread = pd.read_csv(path).set_index("trial_id")["effective_patches"].astype(float)
+    measured = pd.read_csv(path).set_index("trial_id")
+    if metric not in measured:
+        raise UntestedError(Untested("no_measure", (metric,)))
     trials = results.trials
-    return trials["trial_id"].map(spread).where(trials["status"] == "finished").astype(float)
+    values = trials["trial_id"].map(measured[metric].astype(float))
+    return values.where(trials["status"] == "finished").astype(float)
 
 
 def _of_drawings(results: Results) -> pd.Series:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from vitbench.config.axes import setting_of
-from vitbench.config.claims import LABEL_METRICS, Arm, Claim
+from vitbench.config.claims import ATTENTION_METRICS, LABEL_METRICS, Arm, Claim
 from vitbench.config.models import Sweep
 from vitbench.config.problems import Path, Problem, below, shorten
 from vitbench.config.search import Range
 from vitbench.words import did_you_mean
+
+_OF_FACES = {name for name in ATTENTION_METRICS if name not in ("effective_patches", "ink_lift")}
 
 
 def problems(sweep: Sweep, *, axes_are_right: bool) -> Iterator[Problem]:
@@ -92,9 +94,16 @@ def _metric_problems(sweep: Sweep, claim: Claim, path: Path) -> Iterator[Problem
         if metric in (*LABEL_METRICS, "extent") and not learns_a_label:
             rule = "is of models that learn one label, and there are none"
             yield wrong((key,), metric, rule, "name labels, e.g. `search.space.label: [...]`")
-        if metric == "effective_patches" and not sweep.attention.top:
+        if metric in ATTENTION_METRICS and not sweep.attention.top:
             rule = "is measured with the attention plates, and attention.top is 0"
             yield wrong((key,), metric, rule, "raise attention.top")
+        has_faces = sweep.dataset.name in ("celeba", "faces")
+        if metric in _OF_FACES and not has_faces:
+            rule = f"is of a face's landmarks, and {sweep.dataset.name} has none"
+            yield wrong((key,), metric, rule, "use dataset.name: celeba or faces")
+        if metric == "ink_lift" and has_faces:
+            rule = "is of what is bright in an image, and faces have landmarks instead"
+            yield wrong((key,), metric, rule, "name a region of a face, e.g. eyes_lift")
         if metric == "extent" and "faces" not in (sweep.dataset.name, sweep.dataset.offline):
             rule = f"is known of drawn faces, not of {sweep.dataset.name}"
             yield wrong((key,), metric, rule, "use dataset.name: faces, or leave the claim out")
