@@ -200,19 +200,49 @@ def test_what_is_said_of_an_order_that_came_late() -> None:
     assert "after epoch 3, and was not at the one before" in told
 
 
-def test_rates_that_are_level_at_the_end_are_named() -> None:
-    """0.003 is worse in three seeds of six, 0.01 in every one; five seeds tell nothing apart."""
-    trials, epochs = [], []
+def six_seeds(losses: dict[float, list[float]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Curves that differ a little by seed, in the same direction everywhere but where told apart
+    by more than 0.2, which every seed shows.
+    """
+    parts = []
     for seed in range(6):
-        losses = {0.001: 0.5, 0.003: 0.51 + 0.1 * (-1) ** seed, 0.01: 0.9 + 0.01 * seed}
-        one, course = over_epochs({lr: [2.0, 1.0, value] for lr, value in losses.items()})
-        trials.append(one.assign(trial_id=f"{seed} " + one["trial_id"], seed=seed))
-        epochs.append(course.assign(trial_id=f"{seed} " + course["trial_id"]))
-    found = settled(pd.concat(trials), pd.concat(epochs))
-    assert found is not None and found.best[0] == 0.001 and found.level == (0.003,)
+        moved = {
+            lr: [v + 0.1 * (-1) ** (seed + n) for v in values]
+            for n, (lr, values) in enumerate(losses.items())
+        }
+        one, course = over_epochs(moved)
+        trials = one.assign(trial_id=f"{seed} " + one["trial_id"], seed=seed, initial_val_loss=9.0)
+        parts.append((trials, course.assign(trial_id=f"{seed} " + course["trial_id"])))
+    trials, epochs = zip(*parts, strict=True)
+    return pd.concat(trials), pd.concat(epochs)
+
+
+def test_rates_that_are_level_at_the_end_are_named() -> None:
+    """0.003 is worse than 0.001 in three seeds of six, 0.01 in every one; before the last two
+    epochs 0.003 was worse in every seed, too. Five seeds tell nothing apart.
+    """
+    trials, epochs = six_seeds(
+        {0.001: [2.0, 1.0, 0.5, 0.5], 0.003: [2.5, 1.5, 0.51, 0.51], 0.01: [3.0, 2.0, 1.4, 1.4]}
+    )
+    found = settled(trials, epochs)
+    assert found is not None and (found.best[0], found.level) == (0.001, (0.003,))
+    assert (found.level_since, found.told_since) == (3, 1)
     told = sentence(Finding("lr_settled", arms=("",), n=found.seeds, facts=asdict(found)))
     assert told.endswith(
-        ". At the end not told apart from 0.001 (all pairs of rates compared at once): 0.003."
+        ". At the end not told apart from 0.001 (all pairs of rates compared at once): 0.003; from "
+        "epoch 3 on no evaluation tells any two of these 2 apart, and which of them leads is "
+        "chance. Two rates that an evaluation from epoch 1 on tells apart stand as at the end."
     )
-    fewer = settled(pd.concat(trials[:5]), pd.concat(epochs))
-    assert fewer is not None and fewer.level == ()
+    fewer = settled(trials[trials["seed"] < 5], epochs)
+    assert fewer is not None and (fewer.level, fewer.told_since) == ((), None)
+
+
+def test_since_when_rates_stand_as_at_the_end() -> None:
+    """0.003 is worse than 0.001 in every seed at first and better in every seed from epoch 3 on."""
+    found = settled(
+        *six_seeds(
+            {0.001: [1.0, 1.0, 1.0, 1.0], 0.003: [2.0, 2.0, 0.5, 0.5], 0.01: [3.0, 3.0, 3.0, 3.0]}
+        )
+    )
+    assert found is not None and found.best == (0.003, 0.001, 0.01)
+    assert (found.told_since, found.level, found.level_since) == (3, (), 1)

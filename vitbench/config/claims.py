@@ -38,9 +38,9 @@ class Claim(Section):
         description="what is compared, a column of trials or labels; train_loss_over_constant is "
         "the training loss over H(p) of the training images; excess is the NCE above the noise "
         "floor; effective_patches is the spread of attention that `attention` measures, eyes_lift "
-        "and the like how much of it lies on a region of a face, or on a digit's ink, as a multiple "
-        "of what uniform attention puts there; extent is the share of a drawn face that the model's "
-        "label changes"
+        "and the like how much of it lies on a region of a face, or on a digit's ink, as a "
+        "multiple of what uniform attention puts there; extent is the share of a drawn face that "
+        "the model's label changes"
     )
     of: Arm | list[Arm] = Field(
         default_factory=dict,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -22,7 +24,11 @@ class Settled:
     the order of all is that of the `last` one; equal to `last` where it was not so at the
     evaluation before. `seeds` have an end at every rate, and means are over these. `level` are the
     other rates that the last evaluation does not tell apart from the first, over all pairs: which
-    of them leads may be chance. Empty below six seeds, which tell nothing apart.
+    of them leads may be chance.
+
+    From epoch `told_since` on no evaluation tells two rates apart the other way round than the last
+    does: what order there is has come to its end. From `level_since` on none tells any two of the
+    first and the level ones apart. Below six seeds, which tell nothing apart, both are None.
     """
 
     best: tuple[float, ...]
@@ -31,6 +37,8 @@ class Settled:
     last: int
     seeds: int
     level: tuple[float, ...] = ()
+    told_since: int | None = None
+    level_since: int | None = None
 
 
 def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
@@ -63,20 +71,31 @@ def settled(trials: pd.DataFrame, epochs: pd.DataFrame) -> Settled | None:
     orders = {int(e): tuple(mean_RE[e].nsmallest(_TOP).index) for e in sorted(mean_RE.columns)}
     last = max(orders)
 
+    def after(epochs: Iterable[int]) -> int:
+        """The first evaluation behind all of these."""
+        behind = max(epochs, default=0)
+        return min(epoch for epoch in orders if epoch > behind)
+
     def since(places: int) -> int:
-        other = [e for e, order in orders.items() if order[:places] != orders[last][:places]]
-        return min(epoch for epoch in orders if epoch > max(other, default=0))
+        return after(e for e, order in orders.items() if order[:places] != orders[last][:places])
 
     best, seeds = tuple(map(float, orders[last])), ended["seed"].nunique()
-    level = _level(loss_TE[last], ended, best[0]) if seeds >= MIN_SEEDS_TO_CLAIM else ()
-    return Settled(best, since(1), since(_TOP), last, seeds, level)
+    found = Settled(best, since(1), since(_TOP), last, seeds)
+    if seeds < MIN_SEEDS_TO_CLAIM:
+        return found
+    told = {epoch: _told_apart(loss_TE[epoch], ended) for epoch in orders}
+    turned = {(lower, higher) for higher, lower in told[last]}
+    level = [lr for lr in map(float, mean_RE.index) if (lr, best[0]) not in told[last]]
+    return replace(
+        found,
+        level=tuple(lr for lr in level if lr != best[0]),
+        told_since=after(e for e in orders if told[e] & turned),
+        level_since=after(e for e in orders if told[e] & set(itertools.permutations(level, 2))),
+    )
 
 
-def _level(loss_T: pd.Series, trials: pd.DataFrame, lowest: float) -> tuple[float, ...]:
-    """Rates that are not told apart from the one of lowest mean loss, which is not among them."""
+def _told_apart(loss_T: pd.Series, trials: pd.DataFrame) -> set[tuple[float, float]]:
+    """Pairs of rates, the one of higher loss first, that the seeds tell apart over all pairs."""
     loss_SR = loss_T.groupby([trials["seed"], trials["lr"]]).mean().unstack()
     pairs = all_pairs(loss_SR.rename(columns=str))
-    higher = {pair.a for pair in pairs if pair.b == str(lowest) and pair.told_apart}
-    return tuple(
-        float(lr) for lr in loss_SR.columns.tolist() if str(lr) not in {*higher, str(lowest)}
-    )
+    return {(float(pair.a), float(pair.b)) for pair in pairs if pair.told_apart}
