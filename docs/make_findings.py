@@ -37,7 +37,6 @@ class Evidence:
     results: str  # folder in analysis/data
     claims: list[str] = field(default_factory=list)  # ids in its sweep file
     beside: list[str] = field(default_factory=list)  # ids that are quoted and decide nothing
-    by_finding: str = ""  # kind of finding that decides, where no claim can
     shown: list[str] = field(default_factory=list)  # kinds that are quoted beside the claims
     findings: list[str] = field(default_factory=list)  # kinds that are quoted in a fold
     figure: str = ""  # of the report, shown above the sentences
@@ -88,13 +87,9 @@ class Shipped:
         self.environment = json.loads((self.folder / "environment.json").read_text())
 
     def verdicts(self, evidence: Evidence) -> list[str]:
-        """Of the claims that are named, and of the kind of finding that decides."""
+        """Of the claims that are named."""
         by_id = {claim["id"]: claim for claim in self.json["claims"]}
-        found = [by_id[name]["verdict"] for name in evidence.claims]
-        if evidence.by_finding:
-            asserts = any(f["asserts"] for f in self.of_kind(evidence.by_finding))
-            found.append("supported" if asserts else "undecided")
-        return found
+        return [by_id[name]["verdict"] for name in evidence.claims]
 
     def of_kind(self, kind: str) -> list[FindingJson]:
         """Findings of one kind, in the order of the report."""
@@ -109,11 +104,7 @@ class Shipped:
             "picture": self.picture(evidence.figure) if evidence.figure else None,
             "scale": self.scale(),
             "claims": [by_id[n]["sentence"] for n in (*evidence.claims, *evidence.beside)],
-            "shown": [
-                f["text"]
-                for kind in (evidence.by_finding, *evidence.shown)
-                for f in self.of_kind(kind)
-            ],
+            "shown": [f["text"] for kind in evidence.shown for f in self.of_kind(kind)],
             "findings": [f["text"] for kind in evidence.findings for f in self.of_kind(kind)],
             "command": " ".join(self.environment["command"]),
         }

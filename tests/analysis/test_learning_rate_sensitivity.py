@@ -229,9 +229,10 @@ def test_rates_that_are_level_at_the_end_are_named() -> None:
     assert (found.level_since, found.told_since) == (3, 1)
     told = sentence(Finding("lr_settled", arms=("",), n=found.seeds, facts=asdict(found)))
     assert told.endswith(
-        ". At the end not told apart from 0.001 (all pairs of rates compared at once): 0.003; from "
-        "epoch 3 on no evaluation tells any two of these 2 apart, and which of them leads is "
-        "chance. Two rates that an evaluation from epoch 1 on tells apart stand as at the end."
+        ". At the end not told apart from 0.001 (all pairs of rates compared at once): 0.003: from "
+        "epoch 3 on no evaluation tells any two of these 2 apart, so which of them leads says "
+        "nothing. Any two rates that an evaluation from epoch 1 on tells apart stand in the order "
+        "of the last one."
     )
     fewer = settled(trials[trials["seed"] < 5], epochs)
     assert fewer is not None and (fewer.level, fewer.told_since) == ((), None)
