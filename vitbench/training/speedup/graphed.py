@@ -29,7 +29,7 @@ _WARM_UP_STEPS = 3  # eager steps before the capture, as torch asks for
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     """The one stream of all stacks that this process trains on a GPU.
 
-    cuBLAS keeps a workspace for every stream that it has seen (64 MiB on an H200) to the end.
+    cuBLAS keeps workspaces for every stream that it has seen to the end.
     """
     return torch.cuda.Stream(device)
 
