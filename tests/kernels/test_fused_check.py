@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when the programs are imported
 
@@ -12,7 +13,7 @@ import test_fused_vit
 import torch
 from torch import Tensor
 
-from vitbench.kernels import ops
+from vitbench.kernels import check, ops
 from vitbench.model import fused_check
 from vitbench.model.fused_check import choose_kernels
 from vitbench.model.vit import StackedVit
@@ -26,6 +27,7 @@ def _on_this_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     fused_check._agree.cache_clear()
     yield
     fused_check._agree.cache_clear()
+    check.adam_agrees.cache_clear()
 
 
 def chosen(*, rounded: bool = True) -> bool:
@@ -59,7 +61,7 @@ def test_programs_that_do_not_agree_are_not_used(
 
     monkeypatch.setattr(ops, "bias_gelu", off)
     assert not chosen()
-    assert "the GPU programs are off in" in caplog.text
+    assert "the GPU's program is off in" in caplog.text
 
 
 def test_where_nothing_can_be_built_torch_goes_on(
@@ -73,3 +75,28 @@ def test_where_nothing_can_be_built_torch_goes_on(
     monkeypatch.setattr(ops, "add_norm", fails)
     assert not chosen() and not chosen()
     assert caplog.text.count("Failed to find C compiler") == 1
+
+
+@pytest.mark.parametrize("wrong", ["", "result", "nothing built"])
+def test_the_update_is_compared_too(
+    wrong: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Weights and moments of both rules; a member without life included."""
+    right = ops.adam_
+
+    def off(flat_KP: Tensor, *given: Any, **settings: Any) -> None:
+        if wrong == "nothing built":
+            raise RuntimeError("Failed to find C compiler")
+        right(flat_KP, *given, **settings)
+        if wrong == "result":
+            flat_KP[1] *= 1.01
+
+    monkeypatch.setattr(ops, "adam_", off)
+    cpu = torch.device("cpu")
+    assert not check.adam_agrees(cpu)  # by torch's operations, and without a word
+    assert caplog.text == ""
+    agrees = check.agree("updating weights", lambda way: check._updated(cpu, way), 1e-4)
+    assert agrees == (not wrong)
+    assert {"": "", "result": "off in RAdam's weights", "nothing built": "C compiler"}[
+        wrong
+    ] in caplog.text

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vitbench.kernels.check import adam_agrees
 from vitbench.model.fused_check import choose_kernels
 from vitbench.model.layout import VitShape
 from vitbench.model.vit import StackedVit
@@ -47,7 +48,8 @@ def test_the_papers_model_has_the_gradients_of_torchs_operations(members: int, b
 @pytest.mark.gpu
 @needs_gpu
 def test_the_programs_are_trusted_here(caplog: pytest.LogCaptureFixture) -> None:
-    """The check before the first step finds that they agree."""
+    """The checks before the first step find that they agree, those of the update, too."""
     model = StackedVit(TABLE_1, 2, rounded=True).cuda()
     choose_kernels(model)
     assert model.fused, caplog.text
+    assert adam_agrees(torch.device("cuda")), caplog.text

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vitbench.kernels import ops
 from vitbench.plan import StackPlan
 from vitbench.training import optim
 from vitbench.training.engine import EpochReport, fit
@@ -154,8 +153,8 @@ def test_a_captured_run_equals_the_cpus(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The same losses in float32, and nothing fell back to eager steps."""
-    assert ops.installed()
-    monkeypatch.setattr(ops, "installed", lambda: with_triton)
+    assert optim.adam_agrees(torch.device("cuda"))
+    monkeypatch.setattr(optim, "adam_agrees", lambda device: with_triton)
     with caplog.at_level(logging.WARNING):
         found = losses("cuda", optimizer=optimizer)
     assert "without a CUDA graph" not in caplog.text

@@ -1,22 +1,19 @@
-"""Whether a GPU's own programs compute a stack: only where they were seen to agree with torch."""
+"""Whether a GPU's own programs compute a stack of ViTs."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from vitbench.errors import in_a_line
 from vitbench.kernels import ops
+from vitbench.kernels.check import agree
 from vitbench.model.layout import VitShape
 from vitbench.model.stacked import StackedModel
 from vitbench.model.vit import StackedVit
 from vitbench.rng import generator
-
-logger = logging.getLogger(__name__)
 
 # Of a small stack: enough to run every program, and both ends of the chain of blocks.
 _MEMBERS, _IMAGES, _DEPTH = 2, 3, 2
@@ -34,32 +31,9 @@ def choose_kernels(model: StackedModel) -> None:
 
 @cache
 def _agree(shape: VitShape, device: torch.device) -> bool:
-    """Whether the programs can be built on this device and compute what torch's operations do.
-
-    Found out once in a process for each shape, in seconds: Triton needs a C compiler, and nothing
-    is trained by a program that was not compared on the very device.
-    """
-    if not ops.usable(device, tokens=shape.tokens, head_width=shape.width // shape.heads):
-        return False
-    try:
-        usual, found = (_computed(shape, device, fused=fused) for fused in (False, True))
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as failure:  # whatever a compiler may throw; torch's operations go on
-        logger.warning("training by torch's own operations, slower: %s", in_a_line(failure))
-        return False
-    errors = {
-        name: float((found[name] - tensor).norm() / tensor.norm()) for name, tensor in usual.items()
-    }
-    wrong = {name: error for name, error in errors.items() if not error < _TOLERANCE}  # or NaN
-    for name, error in list(wrong.items())[:1]:
-        logger.warning(
-            "training by torch's own operations, slower: the GPU programs are off in %s by %.2g of "
-            "its norm",
-            name,
-            error,
-        )
-    return not wrong
+    """Whether the programs agree for such a stack; found out once in a process, in seconds."""
+    fits = ops.usable(device, tokens=shape.tokens, head_width=shape.width // shape.heads)
+    return fits and agree("training", lambda way: _computed(shape, device, fused=way), _TOLERANCE)
 
 
 def _computed(shape: VitShape, device: torch.device, *, fused: bool) -> dict[str, Tensor]:

@@ -16,12 +16,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vitbench.kernels import ops
+from vitbench.kernels.check import adam_agrees
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 # Moments, gradient and weights of so many values stay in a core's cache together.
@@ -187,8 +188,12 @@ class DeviceOptimizer(StackedOptimizer):
     same for all steps of a graph.
     """
 
+    def __init__(self, flat_KP: Tensor, **settings: Any) -> None:
+        super().__init__(flat_KP, **settings)
+        self._by_program = adam_agrees(self._flat.device)
+
     def update(self, grad_KP: Tensor, alive_K: Tensor, step: Step) -> None:
-        if step.adaptive and grad_KP.is_cuda and ops.installed():
+        if step.adaptive and self._by_program:
             ops.adam_(
                 self._flat,
                 grad_KP,
