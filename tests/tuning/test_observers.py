@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -11,10 +13,11 @@ import tiny
 from vitbench.plan import StackPlan
 from vitbench.records import tables
 from vitbench.records.ledger import Ledger
-from vitbench.records.types import Status, TrialOutcome
+from vitbench.records.types import StackReport, Status, TrialOutcome
+from vitbench.terminal.progress import Progress
 from vitbench.tuning import observers
-from vitbench.tuning.events import MembersEnded, Round
-from vitbench.tuning.observers import LedgerObserver, TablesObserver
+from vitbench.tuning.events import MembersEnded, Round, Trained
+from vitbench.tuning.observers import LedgerObserver, ProgressObserver, TablesObserver
 
 
 def test_tables_are_written_while_the_sweep_runs(
@@ -57,3 +60,26 @@ def record(ledger: LedgerObserver, watched: TablesObserver, plan: StackPlan) -> 
     )
     for observer in (ledger, watched):
         observer.observe(MembersEnded(plan, (outcome,)))
+
+
+def test_what_workers_warn_of_is_written_and_shown_once(tmp_path: Path) -> None:
+    """Every stack of a sweep meets the same missing compiler."""
+    said: list[str] = []
+
+    class Shown:
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    with Ledger(tmp_path / tables.LEDGER) as ledger:
+        watching = [
+            LedgerObserver(ledger, lambda plan: 1),
+            ProgressObserver(cast(Progress, Shown()), lambda plan: plan.stack_id),
+        ]
+        first, second = tiny.plan({"seed": 0}), tiny.plan({"seed": 1})
+        for plan, warnings in ((first, ("slower", "slower")), (second, ("slower", "other"))):
+            for observer in watching:
+                observer.observe(Trained(plan, StackReport(epoch=1, warnings=warnings)))
+    assert said == [f"warning: {first.stack_id}: slower", f"warning: {second.stack_id}: other"]
+    lines = map(json.loads, (tmp_path / tables.LEDGER).read_text().splitlines())
+    told = [(line["stack_id"], line["text"]) for line in lines if line.get("event") == "warning"]
+    assert told == [(first.stack_id, "slower"), (second.stack_id, "other")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,29 @@ def test_halves_report_under_the_planned_stack(tmp_path: Path) -> None:
             assert getattr(one, name) == getattr(two, name), name
         for name in ("train_loss", "val_loss", "test_loss", "best_val_loss", "initial_val_loss"):
             assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-4), name
+
+
+def test_what_a_worker_warns_of_comes_with_its_next_report(tmp_path: Path) -> None:
+    """A line each, while the stack is trained and by vitbench alone; nothing is said twice."""
+    plan = tiny.plan({"lr": 0.1}, {"lr": 0.2})
+    sent: list[StackReport] = []
+    context = context_in(tmp_path / "results")
+    reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, sent.append)
+    logging.getLogger("vitbench.before").warning("not of this stack")
+
+    def run(part: StackPlan) -> bool:
+        logging.getLogger("torch").warning("of no interest")
+        if part.size == 2:
+            raise torch.OutOfMemoryError
+        return train_part(part, context, reporter, torch.device("cpu"))
+
+    with reporter.hearing_warnings():
+        fit_or_halve(plan, run, lambda: logging.getLogger("vitbench.x").warning("a\nb"), not_called)
+    logging.getLogger("vitbench.after").warning("not of this stack")
+    reporter.finish(())
+    told = [line for report in sent for line in report.warnings]
+    assert told == ["a b", "out of memory with 2 members; trying 1"]
+    assert sent[0].warnings == StackReport.from_json(sent[0].to_json()).warnings == tuple(told)
 
 
 def test_a_reused_process_takes_the_threads_of_its_next_stack(tmp_path: Path) -> None:

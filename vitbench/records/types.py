@@ -78,7 +78,7 @@ class Record:
         """The fields by name; those that hold records become lists of objects."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {
-            name: [record.to_json() for record in value] if isinstance(value, tuple) else value
+            name: list(map(_as_json, value)) if isinstance(value, tuple) else value
             for name, value in values
             if value is not None
         }
@@ -91,6 +91,10 @@ class Record:
     @classmethod
     def _fields_of(cls, line: Mapping[str, Any]) -> dict[str, Any]:
         return {field.name: line[field.name] for field in fields(cls) if field.name in line}
+
+
+def _as_json(value: Record | str) -> dict[str, Any] | str:
+    return value.to_json() if isinstance(value, Record) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +319,7 @@ class StackReport(Record):
     images_per_s: float | None = None  # training images of all members together
     outcomes: tuple[TrialOutcome, ...] = ()  # of members that have ended with this report
     traceback: str = ""  # of what kept members from being trained
+    warnings: tuple[str, ...] = ()  # a line each, since the report before
 
     def by_epoch(self) -> dict[int, list[EpochRow]]:
         """The rows of each epoch, in order."""
@@ -328,4 +333,5 @@ class StackReport(Record):
         """Read a result of Tune's, which adds keys of its own."""
         rows = tuple(map(EpochRow.from_json, line["rows"]))
         outcomes = tuple(map(TrialOutcome.from_json, line["outcomes"]))
-        return cls(**{**cls._fields_of(line), "rows": rows, "outcomes": outcomes})
+        parsed = {"rows": rows, "outcomes": outcomes, "warnings": tuple(line.get("warnings", ()))}
+        return cls(**{**cls._fields_of(line), **parsed})

@@ -179,7 +179,8 @@ def _work(config: dict[str, Any]) -> None:
             context,
             send=lambda report: channel.post(name, report),
         )
-        whole = train_part(part, context, reporter, device, parallel)
+        with reporter.hearing_warnings():
+            whole = train_part(part, context, reporter, device, parallel)
         if parallel.rank == 0:
             channel.post(name, Over(whole))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +65,17 @@ def report_to_tune(report: StackReport) -> None:
     tune.report(report.to_json())
 
 
+class _Collecting(logging.Handler):
+    """Puts warnings into a list, a line each."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(" ".join(record.getMessage().split()))
+
+
 class Reporter:
     """Sends rows to the driver, a few epochs at a time where epochs are short.
 
@@ -76,6 +89,7 @@ class Reporter:
         self._context = context
         self._send = send
         self._rows: list[EpochRow] = []
+        self._warnings: list[str] = []
         self._last_sent_s = 0.0
         self._epoch = 0
         self.reason: Status | None = None
@@ -97,9 +111,24 @@ class Reporter:
         """Send what is left together with the outcome of each member."""
         self._send_rows(outcomes=tuple(outcomes))
 
+    @contextlib.contextmanager
+    def hearing_warnings(self) -> Iterator[None]:
+        """What vitbench warns of in the block goes to the driver with the next report.
+
+        A worker's own log is a file that nobody reads.
+        """
+        package, handler = logging.getLogger("vitbench"), _Collecting(self._warnings)
+        package.addHandler(handler)
+        try:
+            yield
+        finally:
+            package.removeHandler(handler)
+
     def _send_rows(self, **more: Any) -> None:
         rows, self._rows = tuple(self._rows), []
-        self._send(StackReport(epoch=self._epoch, rows=rows, **more))
+        warnings = tuple(self._warnings)
+        self._warnings.clear()
+        self._send(StackReport(epoch=self._epoch, rows=rows, warnings=warnings, **more))
 
 
 def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
@@ -115,9 +144,10 @@ def train_stack(config: dict[str, Any], *, context: WorkerContext) -> None:
     context = replace(context, cpus=config["cpus"])
     reporter = Reporter(plan.stack_id, plan.shared.train.epochs, context, report_to_tune)
     release = torch.cuda.empty_cache if context.gpus else lambda: None
-    fit_or_halve(
-        plan, lambda part: train_part(part, context, reporter, device), release, report_to_tune
-    )
+    with reporter.hearing_warnings():
+        fit_or_halve(
+            plan, lambda part: train_part(part, context, reporter, device), release, report_to_tune
+        )
 
 
 def train_part(
