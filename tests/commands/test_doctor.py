@@ -14,6 +14,7 @@ import pytest
 from vitbench import hardware
 from vitbench.commands import doctor
 from vitbench.commands.doctor import Finding
+from vitbench.kernels import check, ops
 
 
 def named(findings: Iterator[Finding], subject: str) -> Finding:
@@ -58,6 +59,17 @@ def test_packages_outside_their_range_fail_with_the_fix(monkeypatch: pytest.Monk
     assert "optuna 3.0.0 is outside" in finding.detail
     assert "rich is missing" in finding.detail
     assert finding.fix.startswith("pip install")
+
+
+def test_programs_for_the_gpu_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Triton or a C compiler training is slower, which is a warning with the way out."""
+    found = []
+    for installed, agrees in ((True, True), (True, False), (False, False)):
+        monkeypatch.setattr(ops, "installed", lambda there=installed: there)
+        monkeypatch.setattr(check, "adam_agrees", lambda device, same=agrees: same)
+        found.append(doctor.gpu_programs())
+    assert [finding.state for finding in found] == ["ok", "warn", "warn"]
+    assert "C compiler" in found[1].fix and "pip install triton" in found[2].fix
 
 
 def test_a_gpu_that_torch_cannot_use_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,21 @@ def cores() -> Iterator[Finding]:
     yield _expect(quota >= count, "cores", detail, fix)
 
 
+def gpu_programs() -> Finding:
+    """Whether vitbench's own programs for the GPU can be built, and compute what torch does."""
+    import torch
+
+    from vitbench.kernels import check, ops
+
+    if not ops.installed():
+        fix = "pip install triton; without it ViTs train on the GPU all the same, more slowly"
+        return Finding("warn", "gpu programs", "Triton is not installed", fix)
+    fix = "Triton needs a C compiler (apt install gcc); without it ViTs train more slowly"
+    agrees = check.adam_agrees(torch.device("cuda"))  # its own warning says why not
+    detail = "built, and equal to torch's operations" if agrees else "not used on this GPU"
+    return _expect(agrees, "gpu programs", detail, fix)
+
+
 def gpu() -> Iterator[Finding]:
     """GPUs, and whether this build of torch can use them."""
     import torch
@@ -128,6 +143,7 @@ def gpu() -> Iterator[Finding]:
             detail += f"compute {gpu.major}.{gpu.minor}, {built_for}"
             fix = "it has no fast bfloat16, so models train in float32, which is slower"
             yield _expect(gpu.major >= 8, f"gpu {index}", detail, fix)
+        yield gpu_programs()
     elif present:
         why = "is built without CUDA"
         fix = "install PyTorch's CUDA build of the same version (README, 'GPU')"
