@@ -237,7 +237,7 @@ def test_a_region_comes_from_the_same_file(tmp_path: Path) -> None:
     assert (found.verdict, found.effect) == (SUPPORTED, pytest.approx(-0.5))
     (other,) = judged(results, {**claim, "metric": "mouth_lift"})
     assert other.verdict == NOT_TESTED
-    assert "no trial has a mouth lift" in claim_sentence(other)
+    assert "the mouth lift of no trial is known" in claim_sentence(other)
 
 
 def test_the_extent_of_a_label_is_known_of_drawn_faces() -> None:
