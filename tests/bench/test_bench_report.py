@@ -97,8 +97,11 @@ def test_the_page_leaves_out_rows_of_the_record(example: dict[str, Any], tmp_pat
     for name, benchmark in (("a", "train-b16"), ("b", "figure5-b16")):
         named = {"benchmark": benchmark, "title": benchmark, "environment": facts}
         report.write({**example, **named}, tmp_path / name)
+    later = {"benchmark": "z", "title": "later", "environment": {**facts, "git_commit": "abc"}}
+    report.write({**example, **later}, tmp_path / "a")
     page = tmp_path / "RESULTS.md"
     report.write_results([tmp_path / "a", tmp_path / "b"], page)
+    assert page.read_text().count("Measured at commit abc, 2026-01-01.") == 1
     assert "train-b16" in page.read_text() and "figure5" not in page.read_text()
     (tmp_path / "c").mkdir()
     with pytest.raises(UserError, match="no results there"):

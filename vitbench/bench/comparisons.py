@@ -234,7 +234,8 @@ def sweep(session: Session) -> Iterator[dict[str, Any]]:
         yield record(
             session,
             f"sweep-{trials}",
-            f"A whole sweep of {trials} trials, ViT of {model['depth']} x {model['width']}",
+            f"A whole sweep of {trials} trial{'s' * (trials > 1)}, ViT of {model['depth']} x "
+            f"{model['width']}",
             rows,
             settings={
                 "images": f"{train['train_images']} of {dataset}",

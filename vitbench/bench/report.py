@@ -187,17 +187,23 @@ def write_results(folders: Sequence[Path], path: Path) -> None:
         for file, record in records.items():
             figure = os.path.relpath(file.with_suffix(".png"), path.parent)
             parts += [markdown(record), f"![{record['title']}]({figure})", ""]
+            if record["environment"]["git_commit"] != first["environment"]["git_commit"]:
+                parts += [f"Measured at {_commit(record['environment'])}.", ""]
     write_atomically(path, "\n".join(parts))
 
 
 def _environment(facts: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
-    commit = (facts["git_commit"] or "not known")[:12]
-    dirty = " with changes" if facts["git_dirty"] else ""
     lines = [
         f"{facts['cpu']}, {facts['cpus']} cores, {facts['memory_gib']:g} GiB",
         *(facts["gpus"] or ["no GPU"]),
         f"Python {facts['python']}, {packages}",
-        f"commit {commit}{dirty}, {facts['time_utc']}",
+        _commit(facts),
     ]
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _commit(facts: Mapping[str, Any]) -> str:
+    """Of which state, and when."""
+    dirty = " with changes" if facts["git_dirty"] else ""
+    return f"commit {(facts['git_commit'] or 'not known')[:12]}{dirty}, {facts['time_utc']}"
