@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pandas as pd
@@ -16,8 +17,9 @@ from vitbench.records.ledger import Ledger
 from vitbench.records.types import StackReport, Status, TrialOutcome
 from vitbench.terminal.progress import Progress
 from vitbench.tuning import observers
-from vitbench.tuning.events import MembersEnded, Round, Trained
+from vitbench.tuning.events import MembersEnded, Round, StackObserver
 from vitbench.tuning.observers import LedgerObserver, ProgressObserver, TablesObserver
+from vitbench.tuning.recorder import Recorder
 
 
 def test_tables_are_written_while_the_sweep_runs(
@@ -71,14 +73,16 @@ def test_what_workers_warn_of_is_written_and_shown_once(tmp_path: Path) -> None:
             said.append(text)
 
     with Ledger(tmp_path / tables.LEDGER) as ledger:
-        watching = [
+        watching: list[StackObserver] = [
             LedgerObserver(ledger, lambda plan: 1),
             ProgressObserver(cast(Progress, Shown()), lambda plan: plan.stack_id),
         ]
+        recorder = Recorder(watching[0], watching[1:], lambda plan: None, lambda stack_id: None)
         first, second = tiny.plan({"seed": 0}), tiny.plan({"seed": 1})
         for plan, warnings in ((first, ("slower", "slower")), (second, ("slower", "other"))):
-            for observer in watching:
-                observer.observe(Trained(plan, StackReport(epoch=1, warnings=warnings)))
+            trial = SimpleNamespace(config={"stack_id": plan.stack_id, "plan": plan.to_json()})
+            report = StackReport(epoch=1, warnings=warnings)
+            recorder.on_trial_result(0, [], trial, report.to_json())
     assert said == [f"warning: {first.stack_id}: slower", f"warning: {second.stack_id}: other"]
     lines = map(json.loads, (tmp_path / tables.LEDGER).read_text().splitlines())
     told = [(line["stack_id"], line["text"]) for line in lines if line.get("event") == "warning"]

@@ -161,17 +161,7 @@ class _AddNorm(Function):
         count = _blocks(rows, high * steps)
         part = total.new_empty(members, count, 3, width)
         programs.add_norm_backward[(count, members)](
-            *(
-                total,
-                mean,
-                rstd,
-                gain_KD,
-                normal_grad.contiguous(),
-                total_grad,
-                x_grad,
-                y_grad,
-                part,
-            ),
+            *(total, mean, rstd, gain_KD, normal_grad, total_grad, x_grad, y_grad, part),
             *(rows, width, gain_KD.stride(0)),
             HAS_Y=has_y,
             HAS_TOTAL=total_grad is not None,

@@ -25,6 +25,14 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """A worker warned of something that no worker of the sweep has warned of before."""
+
+    plan: StackPlan
+    text: str  # a line
+
+
+@dataclass(frozen=True, slots=True)
 class Crashed:
     """A stack could not go on.
 
@@ -62,7 +70,7 @@ class Round:
     """Tune's loop goes round, some times a second, whether or not anything has arrived."""
 
 
-StackEvent = Started | Trained | Crashed | MembersEnded | StackEnded | Round
+StackEvent = Started | Trained | Warned | Crashed | MembersEnded | StackEnded | Round
 
 
 class StackObserver(Protocol):

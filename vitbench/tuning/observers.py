@@ -26,6 +26,7 @@ from vitbench.tuning.events import (
     StackEvent,
     Started,
     Trained,
+    Warned,
 )
 
 logger = logging.getLogger(__name__)
@@ -36,13 +37,12 @@ _TABLES_EVERY_S, _PER_SECOND = 60.0, 100.0
 
 
 class LedgerObserver:
-    """Writes down plans with their threads, epochs, retries, warnings (once) and outcomes."""
+    """Writes down plans with their threads, epochs, retries, warnings and outcomes."""
 
     def __init__(self, ledger: Ledger, threads: Callable[[StackPlan], int]) -> None:
         self._ledger = ledger
         self._threads = threads
         self._planned: set[str] = set()
-        self._warned: set[str] = set()
 
     def plan(self, plan: StackPlan) -> None:
         """Write down a stack's members, once."""
@@ -55,13 +55,10 @@ class LedgerObserver:
         match event:
             case Started(plan):
                 self.plan(plan)
-            case Trained(plan, report):
+            case Trained(_, report):
                 self._ledger.extend("epoch", (row.to_json() for row in report.rows))
-                for text in dict.fromkeys(report.warnings):
-                    if text not in self._warned:
-                        self._warned.add(text)
-                        entry = {"event": "warning", "stack_id": plan.stack_id, "text": text}
-                        self._ledger.append("event", **entry)
+            case Warned(plan, text):
+                self._ledger.append("event", event="warning", stack_id=plan.stack_id, text=text)
             case Crashed(plan, error, _, None):
                 self._ledger.append("event", event="retry", stack_id=plan.stack_id, error=error)
             case MembersEnded(_, outcomes):
@@ -141,19 +138,16 @@ class ProgressObserver:
     def __init__(self, shown: Progress, label: Callable[[StackPlan], str]) -> None:
         self._shown = shown
         self._label = label
-        self._warned: set[str] = set()
 
     def observe(self, event: StackEvent) -> None:
-        """Bring the view up to date; what workers warn of is shown once."""
+        """Bring the view up to date."""
         match event:
             case Started(plan):
                 self._shown.started(plan, self._label(plan), stack_flops(plan))
-            case Trained(plan, report):
-                for text in [t for t in dict.fromkeys(report.warnings) if t not in self._warned]:
-                    self._warned.add(text)
-                    self._shown.say(f"warning: {self._label(plan)}: {text}")
-                if report.rows:
-                    self._shown.reported(plan.stack_id, report)
+            case Trained(plan, report) if report.rows:
+                self._shown.reported(plan.stack_id, report)
+            case Warned(plan, text):
+                self._shown.say(f"warning: {self._label(plan)}: {text}")
             case Crashed(plan, error, _, None):
                 text = f"crashed, going on from the last checkpoint ({error})"
                 self._shown.say(f"{self._label(plan)}: {text}")

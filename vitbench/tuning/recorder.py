@@ -21,6 +21,7 @@ from vitbench.tuning.events import (
     StackObserver,
     Started,
     Trained,
+    Warned,
 )
 
 
@@ -46,6 +47,7 @@ class Recorder(tune.Callback):
         self._over = over
         self._handed_out_again: Counter[str] = Counter()  # by stack
         self._plans: dict[str, StackPlan] = {}
+        self._warnings: set[str] = set()  # those told
         self._ended: dict[str, dict[str, TrialOutcome]] = {}  # by stack and trial
         self.broken: OSError | None = None  # what cannot be written any more
 
@@ -70,6 +72,10 @@ class Recorder(tune.Callback):
         """A worker reported, and waits until everybody knows."""
         plan, report = self._plan_of(trial), StackReport.from_json(result)
         self._tell(Trained(plan, report))
+        for text in report.warnings:
+            if text not in self._warnings:
+                self._warnings.add(text)
+                self._tell(Warned(plan, text))
         if report.traceback:
             first = report.outcomes[0]
             self._tell(Crashed(plan, first.error or "", report.traceback, first.status))
